@@ -1,0 +1,305 @@
+"""The whole pipeline: image -> dense features and regions -> labels, in the papers' own steps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
+
+from . import clusters, methods, voting, windows
+from .backbone import Backbone
+from .errors import SettingError, ShapeError, VocabularyError
+from .settings import Settings
+from .templates import TEMPLATES
+from .vocabulary import (
+    MAX_ID,
+    UNLABELED,
+    EmbeddingCache,
+    Vocabulary,
+    default_cache_folder,
+    embed_words,
+    parse,
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Dense:
+    """What an image is before any word is asked.
+
+    Attributes:
+        features: [rows, cols, E] float32 in the joint space, after ln_post and proj, not
+            normalised; with sliding windows [T, rows, cols, E], one grid a window.
+        cls: [E] the [CLS] token of the same pass; with windows [T, E].
+        affinity: [N, N] float32, the denoised semantic correlation of the N = rows * cols patches
+            of the whole image, or None where regions are off.
+        clusters: [rows, cols] int64, the DBSCAN label of each patch, -1 noise; or None.
+        size: (H, W) of the labels to come, in pixels.
+        offsets: (top, left) of each window on the working image, or None.
+        working_size: (height, width) of the working image in pixels.
+    """
+
+    features: Tensor
+    cls: Tensor
+    affinity: Tensor | None
+    clusters: Tensor | None
+    size: tuple[int, int]
+    offsets: list[tuple[int, int]] | None
+    working_size: tuple[int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of one image.
+
+    Attributes:
+        labels: [H, W] uint8 (uint16 where an id is above 254): class ids, 0 unlabelled.
+        confidence: [H, W] float32 in 0..1, the probability of the label; 0 where unlabelled.
+    """
+
+    labels: np.ndarray
+    confidence: np.ndarray
+
+
+class Segmenter:
+    """Labels images with words; immutable, so any thread may call it.
+
+    Args:
+        backbone: the model; may be shared.
+        settings: the defaults if None. `model`, `weights` and `device` are the backbone's own
+            business here (see `load`).
+    """
+
+    def __init__(self, backbone: Backbone, settings: Settings | None = None):
+        self.backbone = backbone
+        self.settings = settings = settings or Settings()
+        self._tower = backbone.tower(settings.precision, settings.position_offset)
+        self._method = methods.METHODS[settings.method]
+        self._scale = settings.logit_scale or backbone.logit_scale
+        if settings.window_px % self._tower.patch or (
+            settings.protocol == 'cliptrase' and settings.input_size % self._tower.patch
+        ):
+            raise SettingError(
+                f'window_px and, in the cliptrase protocol, input_size must be multiples of the '
+                f'patch, {self._tower.patch} px'
+            )
+        folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else None
+        self._cache = EmbeddingCache(folder or default_cache_folder())
+
+    def replace(self, **changes: Any) -> Segmenter:
+        """A segmenter on the same backbone with some settings changed; cheap.
+
+        Raises:
+            SettingError: an unknown setting or a bad value.
+        """
+        return Segmenter(self.backbone, self.settings.replace(**changes))
+
+    def vocabulary(
+        self,
+        entries: Sequence[str],
+        background: Sequence[str] = (),
+        known_ids: Mapping[str, int] | None = None,
+        max_id: int = MAX_ID,
+    ) -> Vocabulary:
+        """Words made ready: parsed, checked and encoded (or read from the cache on disk).
+
+        Args and grammar: see `vocabulary.parse`.
+
+        Raises:
+            VocabularyError: an entry is bad or too long, or the backbone has no text encoder.
+        """
+        classes, words = self.check_vocabulary(entries, background, known_ids, max_id)
+        templates, text = TEMPLATES[self.settings.prompt_templates], self.backbone.text
+        return Vocabulary.build(
+            classes,
+            words,
+            lambda w: embed_words(w, templates, text.encode, text.fingerprint, self._cache),
+        )
+
+    def check_vocabulary(self, entries, background=(), known_ids=None, max_id=MAX_ID):
+        """(classes, background) if `vocabulary` would take the words; encodes nothing.
+
+        Raises:
+            VocabularyError: as `vocabulary`.
+        """
+        text = self.backbone.text
+        if text is None:
+            raise VocabularyError(
+                'this backbone has no text encoder; use Vocabulary.from_embeddings'
+            )
+        classes, words = parse(entries, background, known_ids, max_id)
+        longest = max(TEMPLATES[self.settings.prompt_templates], key=len)
+        for word in [p for c in classes for p in c.prompts] + list(words):
+            if text.too_long(longest.format(word)):
+                raise VocabularyError(
+                    f'{word[:60]!r}: too long for the text encoder; use fewer words'
+                )
+        return classes, words
+
+    @torch.no_grad()
+    def encode(self, image: np.ndarray) -> Dense:
+        """Dense features and regions of an image; no word needed.
+
+        Args:
+            image: [H, W, 3] uint8 RGB.
+
+        Raises:
+            ShapeError: another shape or dtype.
+        """
+        check_image(image)
+        settings, tower = self.settings, self._tower
+        if settings.protocol == 'cliptrase':
+            cropped = centre_crop(image, settings.input_size)
+            return self._encode_whole(self._to_device(cropped), cropped.shape[:2])
+
+        pixels, size = self._to_device(image), image.shape[:2]
+        whole_size = windows.working_size(*size, settings.input_size, tower.patch)
+        if not settings.window_px:
+            return self._encode_whole(_resize(pixels, whole_size), size)
+
+        working = windows.working_size(*size, settings.input_size)
+        offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
+        tiles = windows.crop(_resize(pixels, working), offsets, settings.window_px)
+        features, cls, _ = self._features(tiles, correlation=False)
+        affinity = labels = None
+        if settings.regions != 'none':
+            # Regions come from one more pass over the whole image: none ends at a window's edge.
+            regions = self._encode_whole(_resize(pixels, whole_size), size)
+            affinity, labels = regions.affinity, regions.clusters
+        return Dense(features, cls, affinity, labels, size, offsets, working)
+
+    def label(self, dense: Dense, words: Vocabulary) -> Segmentation:
+        """Labels of an encoded image for a vocabulary.
+
+        Raises:
+            ShapeError: the word embeddings are not of the backbone's joint space.
+        """
+        labels, confidence = self._label(dense, words)
+        dtype = words.label_dtype
+        return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
+
+    def __call__(self, image: np.ndarray, words: Vocabulary) -> Segmentation:
+        """`label(encode(image), words)`: image [H, W, 3] uint8 RGB -> labels [H, W]."""
+        return self.label(self.encode(image), words)
+
+    def _to_device(self, image: np.ndarray) -> Tensor:
+        """[3, H, W] float32 in 0..255 on the device."""
+        pixels = torch.from_numpy(np.array(image, order='C')).to(self.backbone.device)
+        return pixels.permute(2, 0, 1).float()
+
+    def _encode_whole(self, pixels: Tensor, size: tuple[int, int]) -> Dense:
+        settings = self.settings
+        wants_regions = settings.regions != 'none'
+        features, cls, correlation = self._features(pixels[None], wants_regions)
+        affinity = labels = None
+        if wants_regions:
+            affinity = clusters.denoised_affinity(correlation[0], settings.denoise_weight)
+            eps, min_samples = clusters.dbscan_parameters(len(affinity))
+            labels = clusters.dbscan(
+                affinity,
+                settings.cluster_eps or eps,
+                settings.cluster_min_samples or min_samples,
+            ).view(features.shape[1:3])
+        working = tuple(pixels.shape[-2:])
+        return Dense(features[0], cls[0], affinity, labels, tuple(size), None, working)
+
+    def _features(self, pixels: Tensor, correlation: bool):
+        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
+        tower, backbone = self._tower, self.backbone
+        images = (pixels / 255 - backbone.mean) / backbone.std
+        encoded = methods.run(tower, images, self._method, correlation)
+        tokens = tower.project(encoded.tokens).float()
+        rows, cols = (side // tower.patch for side in pixels.shape[-2:])
+        features = tokens[:, 1:].view(len(pixels), rows, cols, -1)
+        return features, tokens[:, 0], encoded.correlation
+
+    @torch.no_grad()
+    def _label(self, dense: Dense, words: Vocabulary) -> tuple[Tensor, Tensor]:
+        """Ids [H, W] int64 and confidence [H, W] on the device."""
+        embeddings = words.embeddings.to(dense.features.device)
+        if embeddings.shape[1] != dense.features.shape[-1]:
+            raise ShapeError(
+                f'word embeddings have {embeddings.shape[1]} channels, the image features '
+                f'{dense.features.shape[-1]}; they must come from the same model'
+            )
+        owner = words.owner.to(embeddings.device)
+        logits = self._logits(dense, embeddings)
+        regions = self._regions(dense)
+        if regions is not None and self.settings.regions == 'mean':
+            labels, confidence = voting.label_regions(logits, owner, dense.size, regions)
+        else:
+            labels, confidence = voting.label_pixels(logits, owner, dense.size, regions)
+        ids = words.label_ids.to(labels.device)[labels]
+        ids[confidence < self.settings.confidence_threshold] = UNLABELED
+        confidence[ids == UNLABELED] = 0
+        return ids, confidence
+
+    def _logits(self, dense: Dense, embeddings: Tensor) -> Tensor:
+        """Scaled cosines [Q, h, w] of patches with words, windows merged."""
+        scores = voting.cosines(dense.features, embeddings)
+        if self.settings.cls_weighting:
+            cls = voting.cosines(dense.cls, embeddings)
+            scores = scores * cls[..., None, None, :]
+        scores = scores.movedim(-1, -3) * self._scale
+        if dense.offsets is None:
+            return scores
+        return windows.merge(scores, dense.offsets, self.settings.window_px, dense.working_size)
+
+    def _regions(self, dense: Dense) -> Tensor | None:
+        """The region [H, W] of each pixel, or None where there is none."""
+        if dense.clusters is None:
+            return None
+        settings, grid = self.settings, tuple(dense.clusters.shape)
+        maps = clusters.region_maps(
+            dense.affinity,
+            dense.clusters.flatten(),
+            grid,
+            settings.region_upsampling,
+            settings.region_median,
+        )
+        return clusters.regions(maps, dense.size) if len(maps) else None
+
+
+def load(settings: Settings | None = None) -> Segmenter:
+    """A segmenter with the model that the settings name. Errors: see `Backbone.load`."""
+    settings = settings or Settings()
+    return Segmenter(Backbone.load(settings), settings)
+
+
+def check_image(image: np.ndarray) -> None:
+    """Raise ShapeError unless the image is [H, W, 3] uint8 with at least one pixel."""
+    if not isinstance(image, np.ndarray):
+        raise ShapeError(f'image: expected a numpy array, got {type(image).__name__}')
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
+        raise ShapeError(
+            f'image: expected [H, W, 3] uint8 RGB, got {list(image.shape)} {image.dtype}'
+        )
+
+
+def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """[side, side, 3]: short side resized with PIL bicubic, then the centre, as torchvision's
+    Resize and CenterCrop do it in the published evaluation."""
+    height, width = image.shape[:2]
+    if height <= width:
+        height, width = side, int(side * width / height)
+    else:
+        height, width = int(side * height / width), side
+    resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
+    top, left = round((height - side) / 2), round((width - side) / 2)
+    return resized[top : top + side, left : left + side]
+
+
+def _resize(pixels: Tensor, size: tuple[int, int]) -> Tensor:
+    """[3, H, W] in 0..255 -> [3, h, w], bicubic with antialiasing."""
+    if tuple(pixels.shape[-2:]) == tuple(size):
+        return pixels
+    resized = F.interpolate(
+        pixels[None], size=size, mode='bicubic', antialias=True, align_corners=False
+    )
+    return resized[0].clamp(0, 255)

@@ -1,0 +1,218 @@
+"""Every setting of the engine, declared once.
+
+The ROS parameters, ``config/segmentation.yaml``, the command line and the table in the README
+are derived from this declaration or held equal to it by a test.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .errors import SettingError, did_you_mean
+
+
+def option(
+    default: Any,
+    doc: str,
+    *,
+    choices: tuple[str, ...] | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    live: bool = False,
+) -> Any:
+    """A dataclass field with its documentation; `live` ones may change while the node runs."""
+    metadata = {'doc': doc, 'choices': choices, 'low': low, 'high': high, 'live': live}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def check(options: Any) -> None:
+    """Raise SettingError unless each field of the dataclass has its type, range and choices.
+
+    An int given for a float becomes a float.
+    """
+    for field in dataclasses.fields(options):
+        value, kind, meta = getattr(options, field.name), type(field.default), field.metadata
+        if kind is float and type(value) is int:
+            value = float(value)
+            object.__setattr__(options, field.name, value)
+        if kind is tuple and type(value) is list:
+            value = tuple(value)
+            object.__setattr__(options, field.name, value)
+        if type(value) is not kind:
+            raise SettingError(
+                f'{field.name}: expected {kind.__name__}, got {type(value).__name__} {value!r}'
+            )
+        if meta['choices'] and value not in meta['choices']:
+            raise SettingError(
+                f'{field.name}: {value!r} is not one of {", ".join(meta["choices"])}.'
+                + did_you_mean(str(value), meta['choices'])
+            )
+        low, high = meta['low'], meta['high']
+        if kind in (int, float):
+            if not math.isfinite(value):
+                raise SettingError(f'{field.name}: expected a finite number, got {value!r}')
+            if (low is not None and value < low) or (high is not None and value > high):
+                raise SettingError(f'{field.name}: {value!r} is outside {low} .. {high}')
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the engine runs and how; immutable, so any thread may hold it.
+
+    Raises:
+        SettingError: a value has the wrong type, is out of range, or does not fit the others.
+    """
+
+    model: str = option(
+        'ViT-B-16-quickgelu',
+        'Name of an open_clip model with a native VisionTransformer as image tower.',
+    )
+    weights: str = option(
+        'openai',
+        "open_clip weights tag, path of a local .safetensors or checkpoint file, or 'random' "
+        '(seeded noise for trials: the labels then mean nothing).',
+    )
+    weights_sha256: str = option(
+        '', 'Expected SHA-256 of the local weights file, in hexadecimal; empty: not checked.'
+    )
+    device: str = option(
+        'auto', "torch device such as 'cpu', 'cuda' or 'cuda:1'; auto: CUDA where there is one."
+    )
+    precision: str = option(
+        'auto',
+        'Arithmetic of the image tower; auto: fp16 on CUDA, bf16 on a CPU with bf16 '
+        'instructions, fp32 elsewhere. Cosines, softmax and clustering are always fp32.',
+        choices=('auto', 'fp32', 'bf16', 'fp16'),
+    )
+    method: str = option(
+        'cliptrase',
+        'How the last block attends: cliptrase (arXiv 2407.08268) or clip, the unchanged tower.',
+        choices=('cliptrase', 'clip'),
+    )
+    regions: str = option(
+        'vote',
+        'What happens inside each cluster of patches: vote gives it its most frequent label '
+        '(the paper), mean averages the scores first, none keeps each pixel on its own.',
+        choices=('vote', 'mean', 'none'),
+    )
+    protocol: str = option(
+        'native',
+        'native: the whole image at its own aspect, labels at the size of the image. cliptrase: '
+        "the paper's evaluation, short side resized with PIL bicubic, then the centre crop; "
+        'labels for the crop only.',
+        choices=('native', 'cliptrase'),
+    )
+    input_size: int = option(
+        336, 'Short side of the image that the tower sees, in pixels.', low=32, high=2048
+    )
+    window_px: int = option(
+        0,
+        'Side of the sliding windows in pixels, a multiple of the patch size; 0: one pass over '
+        'the whole image.',
+        low=0,
+        high=2048,
+    )
+    window_stride_px: int = option(
+        112, 'Step between sliding windows in pixels; the last window is shifted inside.',
+        low=1, high=2048,
+    )
+    position_offset: float = option(
+        0.1,
+        'Added to the grid size in the scale of the bicubic interpolation of position '
+        "embeddings; 0.1 is a rounding guard of DINO's code that the published numbers carry, "
+        '0 resizes to the exact grid.',
+        low=0.0,
+        high=0.5,
+    )
+    logit_scale: float = option(
+        0.0,
+        'Inverse temperature of the softmax over words that makes the confidence; 0: the '
+        "model's own (100 for CLIP). Papers of this family use 40 to 100.",
+        low=0.0,
+        high=1000.0,
+    )
+    confidence_threshold: float = option(
+        0.0, 'Pixels less confident than this become unlabelled.', low=0.0, high=1.0, live=True
+    )
+    cls_weighting: bool = option(
+        False,
+        "Multiply each word's patch score by the image's own ([CLS]) score of that word: the "
+        "paper's rule for VOC20.",
+    )
+    denoise_weight: float = option(
+        1.0,
+        'How much of the [CLS]-to-patch correlation is taken off every row of the patch '
+        'correlation before clustering (the official code subtracts it once).',
+        low=0.0,
+        high=10.0,
+    )
+    cluster_eps: float = option(
+        0.0,
+        'DBSCAN radius on the rows of the patch correlation; 0: by grid (0.7 at 14 x 14, 1.1 at '
+        '21 x 21 as published, 0.05 sqrt(N) elsewhere).',
+        low=0.0,
+        high=100.0,
+    )
+    cluster_min_samples: int = option(
+        0,
+        'Neighbours, itself included, that make a patch a core point; 0: by grid (3 at 14 x 14, '
+        '7 at 21 x 21 as published, max(3, 0.0155 N) elsewhere).',
+        low=0,
+        high=10000,
+    )
+    region_upsampling: int = option(
+        4, 'Region maps are smoothed on the patch grid enlarged by this factor (official: 4).',
+        low=1, high=8,
+    )
+    region_median: int = option(
+        7,
+        'Side of the median filter on the enlarged region maps, in its pixels, odd; 1: none '
+        '(official: 2 x 4 - 1 = 7).',
+        low=1,
+        high=15,
+    )
+    prompt_templates: str = option(
+        'imagenet80',
+        'Sentences that a word is put into before it is encoded; the mean of their embeddings '
+        'counts.',
+        choices=('imagenet80', 'vild14', 'imagenet7', 'photo', 'none'),
+    )
+    cache_dir: str = option(
+        '', 'Folder of the word-embedding cache; empty: cliptrase_ros in the user cache folder.'
+    )
+
+    def __post_init__(self):
+        check(self)
+        if self.region_median % 2 == 0:
+            raise SettingError(f'region_median: expected an odd number, got {self.region_median}')
+        if self.window_px > self.input_size:
+            raise SettingError(
+                f'window_px: {self.window_px} is larger than input_size {self.input_size}; '
+                'a window must fit into the image'
+            )
+        if self.window_px and self.protocol != 'native':
+            raise SettingError(
+                "window_px: sliding windows need protocol 'native'; the cliptrase protocol is one "
+                'pass over the crop'
+            )
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
+        """Settings from a mapping such as a parsed YAML file.
+
+        Raises:
+            SettingError: a key is unknown (the message names the nearest), or a value is bad.
+        """
+        known = [field.name for field in dataclasses.fields(cls)]
+        for name in values:
+            if name not in known:
+                raise SettingError(f'unknown setting {name!r}.{did_you_mean(str(name), known)}')
+        return cls(**values)
+
+    def replace(self, **changes: Any) -> Settings:
+        """A copy with some values changed; same errors as from_mapping."""
+        return self.from_mapping({**dataclasses.asdict(self), **changes})

@@ -1,0 +1,344 @@
+"""Words: classes with ids that never move, their prompts, distractor words, embeddings, colours.
+
+An entry of a vocabulary reads ``[id:]name[=prompt;prompt...]``: ``floor``, ``7:mug=mug;coffee cup``.
+``mug|cup`` is short for ``mug=mug;cup``.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import logging
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from .errors import ShapeError, VocabularyError
+
+log = logging.getLogger(__name__)
+
+UNLABELED = 0
+MAX_ID = 65534
+
+_ID = re.compile(r'\s*(\d+)\s*:(.*)', re.DOTALL)
+
+
+@dataclass(frozen=True)
+class WordClass:
+    """One class: its id in label images, its name, the prompts that stand for it, its colour."""
+
+    id: int
+    name: str
+    prompts: tuple[str, ...]
+
+    @property
+    def color(self) -> tuple[int, int, int]:
+        """RGB 0..255; the same for a name in every vocabulary."""
+        return color_of(self.name)
+
+
+def color_of(name: str) -> tuple[int, int, int]:
+    """A bright RGB colour (0..255 each) that depends on the name alone."""
+    digest = hashlib.sha256(name.encode()).digest()
+    hue = int.from_bytes(digest[:2], 'big') / 65536
+    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + digest[2] / 640, 0.75 + digest[3] / 1024)
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
+    """(id or None, name, prompts) of one vocabulary entry.
+
+    Raises:
+        VocabularyError: not a string, no name, no prompt, or a control character.
+    """
+    if not isinstance(entry, str):
+        raise VocabularyError(f'vocabulary entry {entry!r}: expected text')
+
+    def refuse(reason: str):
+        raise VocabularyError(
+            f'vocabulary entry {entry!r}: {reason}. Write [id:]name[=prompt;prompt...], such as '
+            "'floor' or '7:mug=mug;coffee cup'"
+        )
+
+    match = _ID.fullmatch(entry)
+    number, rest = (int(match[1]), match[2]) if match else (None, entry)
+    name, equals, prompts = rest.partition('=')
+    words = prompts.split(';') if equals else name.split('|')
+    words = tuple(' '.join(word.split()) for word in words)
+    name = (name if equals else name.split('|')[0]).strip()
+    if not name:
+        refuse('no name')
+    if not all(words):
+        refuse('an empty prompt')
+    if any(not c.isprintable() for c in name + ''.join(words)):
+        refuse('a control character')
+    if number is not None and not 1 <= number <= MAX_ID:
+        refuse(f'the id must be 1 .. {MAX_ID}')
+    return number, name, words
+
+
+def parse(
+    entries: Sequence[str],
+    background: Sequence[str] = (),
+    known_ids: Mapping[str, int] | None = None,
+    max_id: int = MAX_ID,
+) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
+    """Classes and background words of a vocabulary, checked as a whole.
+
+    Args:
+        entries: see the module's text; never empty.
+        background: distractor words; what they win becomes unlabelled.
+        known_ids: name -> id of every name used before. A name keeps its id, and no id is ever
+            given to another name.
+        max_id: largest id that the label image can hold.
+
+    Raises:
+        VocabularyError: with the entry and the reason; nothing is taken over.
+    """
+    if isinstance(entries, str) or isinstance(background, str):
+        raise VocabularyError('a vocabulary is a list of entries, not one text')
+    if not entries:
+        raise VocabularyError('the vocabulary is empty; give at least one word')
+    parsed = [parse_entry(entry) for entry in entries]
+    taken = dict(known_ids or {})
+    _refuse_twice('name', [name for _, name, _ in parsed])
+    _refuse_twice('prompt', [p for _, _, prompts in parsed for p in prompts] + list(background))
+    for word in background:
+        if not isinstance(word, str) or not word.strip() or not word.isprintable():
+            raise VocabularyError(f'background word {word!r}: expected printable text')
+
+    holders = {number: name for name, number in taken.items()}
+    for number, name, _ in parsed:
+        if number is None:
+            continue
+        if taken.get(name, number) != number:
+            raise VocabularyError(
+                f'{name!r} has had id {taken[name]} before and ids never move; asked for {number}'
+            )
+        if holders.get(number, name) != name:
+            raise VocabularyError(
+                f'id {number} belongs to {holders[number]!r} and is never reused; '
+                f'give {name!r} another one'
+            )
+        taken[name], holders[number] = number, name
+
+    fresh = (number for number in range(1, MAX_ID + 1) if number not in holders)
+    classes = []
+    for _, name, prompts in parsed:
+        if name not in taken:
+            taken[name] = next(fresh)
+        if taken[name] > max_id:
+            raise VocabularyError(
+                f'{name!r} would need id {taken[name]}, above the largest id {max_id} of this '
+                'label image'
+            )
+        classes.append(WordClass(taken[name], name, prompts))
+    return tuple(classes), tuple(' '.join(word.split()) for word in background)
+
+
+def _refuse_twice(what: str, words: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for word in words:
+        key = str(word).strip().casefold()
+        if key in seen:
+            raise VocabularyError(f'{what} {word!r} stands twice in the vocabulary')
+        seen[key] = word
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Words ready to be compared with images; immutable.
+
+    Attributes:
+        classes: K classes.
+        background: distractor words; a pixel that one of them wins is unlabelled.
+        embeddings: [Q, E] float32, unit rows, one per prompt and per background word.
+        owner: [Q] int64, the class 0 .. K-1 of each row; K for background.
+    """
+
+    classes: tuple[WordClass, ...]
+    background: tuple[str, ...]
+    embeddings: Tensor
+    owner: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        classes: tuple[WordClass, ...],
+        background: tuple[str, ...],
+        embed: Callable[[Sequence[str]], Tensor],
+    ) -> Vocabulary:
+        """A vocabulary of parsed words; `embed` maps words to unit embeddings [n, E]."""
+        prompts = [p for c in classes for p in c.prompts]
+        owner = [k for k, c in enumerate(classes) for _ in c.prompts]
+        owner += [len(classes)] * len(background)
+        return cls(classes, background, embed([*prompts, *background]), torch.tensor(owner))
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        names: Sequence[str],
+        embeddings: Tensor | np.ndarray,
+        background: Tensor | np.ndarray | None = None,
+    ) -> Vocabulary:
+        """A vocabulary with embeddings from elsewhere; ids are 1 .. K in the order given.
+
+        Args:
+            names: K names.
+            embeddings: [K, E], any length; rows are normalised here.
+            background: [M, E] embeddings of distractors, or None.
+
+        Raises:
+            ShapeError: the arrays do not fit the names or each other, or a row is 0 or not finite.
+            VocabularyError: no name, an empty one, or one twice.
+        """
+        names = list(names)
+        if not names or not all(isinstance(name, str) and name for name in names):
+            raise VocabularyError(f'names: expected texts that are not empty, got {names!r}')
+        _refuse_twice('name', names)
+        classes = tuple(WordClass(k, name, (name,)) for k, name in enumerate(names, 1))
+        rows = torch.as_tensor(embeddings, dtype=torch.float32)
+        if rows.dim() != 2 or len(rows) != len(names):
+            raise ShapeError(
+                f'embeddings: expected [{len(names)}, E], one row a name; got {list(rows.shape)}'
+            )
+        extra = rows[:0] if background is None else torch.as_tensor(background, dtype=torch.float32)
+        if extra.dim() != 2 or extra.shape[1] != rows.shape[1]:
+            raise ShapeError(
+                f'background: expected [M, {rows.shape[1]}], got {list(extra.shape)}'
+            )
+        rows = torch.cat([rows, extra.to(rows.device)])
+        length = rows.norm(dim=1, keepdim=True)
+        if not bool((torch.isfinite(length) & (length > 0)).all()):
+            raise ShapeError('embeddings: a row is zero or not finite')
+        owner = [*range(len(names)), *[len(names)] * len(extra)]
+        words = tuple(f'background {m}' for m in range(1, len(extra) + 1))
+        return cls(classes, words, rows / length, torch.tensor(owner))
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Name -> id."""
+        return {c.name: c.id for c in self.classes}
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {c.id: c.name for c in self.classes}
+
+    def name_of(self, number: int) -> str:
+        """The name of an id in a label image; '' for 0, which is unlabelled.
+
+        Raises:
+            VocabularyError: no class has this id.
+        """
+        number = int(number)
+        if number == UNLABELED:
+            return ''
+        if number not in self._names:
+            raise VocabularyError(f'no class has id {number}; there are {sorted(self._names)}')
+        return self._names[number]
+
+    @cached_property
+    def label_ids(self) -> Tensor:
+        """[K + 1] int64: the id of class k; 0 for background."""
+        return torch.tensor([*(c.id for c in self.classes), UNLABELED])
+
+    @cached_property
+    def label_dtype(self) -> np.dtype:
+        """The dtype of label images: uint8 up to id 254, else uint16."""
+        return np.dtype(np.uint8 if int(self.label_ids.max()) <= 254 else np.uint16)
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """[max id + 1, 3] uint8 RGB by id; black where no class is."""
+        table = np.zeros((int(self.label_ids.max()) + 1, 3), np.uint8)
+        for c in self.classes:
+            table[c.id] = c.color
+        return table
+
+
+class EmbeddingCache:
+    """Word embeddings on disk, one small file a word, so that a restart encodes nothing.
+
+    The key is the hash of the encoder's weights, the templates and the word. A file that is
+    missing or damaged is a miss; a folder that cannot be written is reported once and then the
+    cache is off.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writable = True
+
+    def path(self, fingerprint: str, templates: Sequence[str], word: str) -> Path:
+        """Where the embedding of a word is kept."""
+        key = hashlib.sha256('\0'.join([fingerprint, *templates, word]).encode()).hexdigest()
+        return self._folder / f'{key}.npy'
+
+    def get(self, path: Path) -> Tensor | None:
+        """The unit embedding [E] in the file, or None."""
+        try:
+            row = torch.from_numpy(np.load(path, allow_pickle=False))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            log.warning('embedding cache: %s is unreadable and made anew (%s)', path, error)
+            return None
+        if row.dim() != 1 or row.dtype != torch.float32 or not abs(row.norm() - 1) < 1e-3:
+            log.warning('embedding cache: %s is damaged and made anew', path)
+            return None
+        return row
+
+    def put(self, path: Path, row: Tensor) -> None:
+        """Write the embedding [E]; readers see the whole file or none."""
+        if not self._writable:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
+            with os.fdopen(handle, 'wb') as file:
+                np.save(file, row.numpy(), allow_pickle=False)
+            os.replace(temporary, path)
+        except OSError as error:
+            self._writable = False
+            log.warning('embedding cache: cannot write to %s (%s); cache off', path.parent, error)
+
+
+def default_cache_folder() -> Path:
+    """The user's cache folder of this package."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'cliptrase_ros' / 'embeddings'
+
+
+def embed_words(
+    words: Sequence[str],
+    templates: Sequence[str],
+    encode: Callable[[list[str]], Tensor],
+    fingerprint: str,
+    cache: EmbeddingCache,
+) -> Tensor:
+    """Unit embeddings [n, E] float32 of words, each the normalised mean over the templates.
+
+    As in CLIP's ImageNet ensemble: every sentence's embedding is normalised, then the mean, then
+    the mean is normalised.
+
+    Args:
+        encode: sentences -> unit embeddings [n, E].
+        fingerprint: identifies the encoder's weights.
+    """
+    rows = []
+    for word in words:
+        path = cache.path(fingerprint, templates, word)
+        row = cache.get(path)
+        if row is None:
+            mean = encode([template.format(word) for template in templates]).mean(0)
+            row = (mean / mean.norm()).float().cpu()
+            cache.put(path, row)
+        rows.append(row)
+    return torch.stack(rows)
