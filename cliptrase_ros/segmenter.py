@@ -15,18 +15,11 @@ from torch import Tensor
 
 from . import clusters, methods, voting, windows
 from .backbone import Backbone
+from .embeddings import EmbeddingCache, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
 from .settings import Settings
 from .templates import TEMPLATES
-from .vocabulary import (
-    MAX_ID,
-    UNLABELED,
-    EmbeddingCache,
-    Vocabulary,
-    default_cache_folder,
-    embed_words,
-    parse,
-)
+from .vocabulary import MAX_ID, UNLABELED, Vocabulary, parse
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,0 +1,181 @@
+"""A camera without a camera: pictures, folders, videos and webcams as `image` + `camera_info`."""
+
+from __future__ import annotations
+
+import math
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
+from rclpy.executors import ExternalShutdownException
+from rclpy.node import Node
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from . import images
+
+PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
+
+
+class SourceError(Exception):
+    """The source does not exist or holds no picture."""
+
+
+class Source:
+    """RGB pictures [H, W, 3] uint8 from a file, a folder (by name), a video or a webcam number.
+
+    Raises:
+        SourceError: nothing to read there.
+    """
+
+    def __init__(self, source: str):
+        self.rate_hz = 0.0
+        self._pictures: list[Path] = []
+        self._capture: cv2.VideoCapture | None = None
+        path = Path(source).expanduser()
+        self.endless = source.isdecimal()
+        if self.endless:
+            self._open_capture(int(source))
+        elif path.is_dir():
+            self._pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
+            if not self._pictures:
+                raise SourceError(f'source: no picture in the folder {path}')
+        elif path.suffix.lower() in PICTURES:
+            self._pictures = [path]
+        elif path.is_file():
+            self._open_capture(str(path))
+        if not self._pictures and self._capture is None:
+            raise SourceError(f'source: {source!r} is no picture, folder, video or webcam number')
+        self._frames = self._once()
+        self._first = next(self._frames, None)
+        if self._first is None:
+            raise SourceError(f'source: no picture can be read from {source!r}')
+
+    def frames(self, loop: bool) -> Iterator[np.ndarray]:
+        """The pictures in order; again from the start if `loop`."""
+        yield self._first
+        yield from self._frames
+        while loop and not self.endless:
+            yield from self._once()
+
+    def _open_capture(self, what: int | str) -> None:
+        self._capture = cv2.VideoCapture(what)
+        if not self._capture.isOpened():
+            raise SourceError(f'source: cannot open the video or webcam {what!r}')
+        self.rate_hz = float(self._capture.get(cv2.CAP_PROP_FPS) or 0)
+
+    def _once(self) -> Iterator[np.ndarray]:
+        if self._capture is None:
+            for path in self._pictures:
+                # imread has no error but None; a picture that cannot be read is left out.
+                bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
+                if bgr is not None:
+                    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+            return
+        if not self.endless:
+            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
+        while True:
+            good, bgr = self._capture.read()
+            if not good:
+                return
+            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+
+
+def camera_info(width: int, height: int, fov_deg: float, header: Header) -> CameraInfo:
+    """Intrinsics of an ideal pinhole camera with the horizontal field of view."""
+    focal = width / 2 / math.tan(math.radians(fov_deg) / 2)
+    cx, cy = width / 2, height / 2
+    return CameraInfo(
+        header=header,
+        width=width,
+        height=height,
+        distortion_model='plumb_bob',
+        d=[0.0] * 5,
+        k=[focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0],
+        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
+        p=[focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
+    )
+
+
+class CameraPublisher(Node):
+    """Publishes a source at a rate, until it ends or for ever."""
+
+    def __init__(self, **kwargs):
+        super().__init__('camera', **kwargs)
+
+        def declare(name, default, doc, low=None, high=None):
+            about = ParameterDescriptor(description=doc, read_only=True)
+            if type(default) is float:
+                span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
+                about.floating_point_range = [span]
+            elif type(default) is int:
+                about.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
+            return self.declare_parameter(name, default, about).value
+
+        source = declare('source', '', 'Picture, folder of pictures, video, or webcam number.')
+        rate = declare('rate_hz', 0.0, "Pictures a second; 0: the video's own, else 10.", 0.0, 1e3)
+        loop = declare('loop', True, 'Start again at the end; false: exit there.')
+        self._wait = declare('wait_for_subscriber', False, 'Hold the first picture until heard.')
+        self._frame_id = declare('frame_id', 'camera_optical_frame', 'frame_id of the headers.')
+        self._width = declare('width', 0, 'Resize to this width in px; 0: as it is.', 0, 8192)
+        self._fov = declare(
+            'fov_deg', 60.0, 'Horizontal field of view in degrees, for camera_info.', 1.0, 179.0
+        )
+        if not source:
+            raise SourceError('source: name a picture, a folder, a video or a webcam number')
+        reader = Source(source)
+        self._frames = reader.frames(loop)
+        self.done = False
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
+        )
+        self._image = self.create_publisher(Image, 'image', qos)
+        self._info = self.create_publisher(CameraInfo, 'camera_info', qos)
+        rate = rate or reader.rate_hz or 10.0
+        self.create_timer(1 / rate, self._publish)
+        self.get_logger().info(f'{source} at {rate:g} Hz on {self._image.topic_name}')
+
+    def _publish(self) -> None:
+        if self._wait and not self._image.get_subscription_count():
+            return
+        self._wait = False
+        pixels = next(self._frames, None)
+        if pixels is None:
+            self.done = True
+            return
+        if self._width:
+            height = round(pixels.shape[0] * self._width / pixels.shape[1])
+            pixels = cv2.resize(pixels, (self._width, height), interpolation=cv2.INTER_AREA)
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        height, width = pixels.shape[:2]
+        self._image.publish(images.fill(Image(), pixels, 'rgb8', header))
+        self._info.publish(camera_info(width, height, self._fov, header))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run until the source ends, Ctrl-C or SIGTERM; 1 if there is nothing to publish."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        node = CameraPublisher()
+        while rclpy.ok() and not node.done:
+            rclpy.spin_once(node, timeout_sec=1.0)
+    except SourceError as error:
+        rclpy.logging.get_logger('camera').fatal(str(error))
+        return 1
+    except (KeyboardInterrupt, ExternalShutdownException):
+        pass
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

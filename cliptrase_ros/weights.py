@@ -1,0 +1,218 @@
+"""Getting a model: open_clip names and tags, local files, what to do without a network.
+
+This is the only module that imports open_clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import pickle
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import huggingface_hub
+import open_clip
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
+
+log = logging.getLogger(__name__)
+
+RANDOM = 'random'
+# With this seed the untrained tiny model gives several words a share of the demo's pictures.
+RANDOM_SEED = 7
+TINY = Path(__file__).parent / 'models' / 'cliptrase-tiny.json'
+
+
+def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Callable]:
+    """(model, tokenizer) of open_clip.
+
+    Args:
+        name, weights, sha256: see Settings.model, weights and weights_sha256.
+
+    Raises:
+        SettingError: no such model or weights tag, or they do not fit each other.
+        WeightsError: the weights cannot be had, are damaged, or are another model's.
+        UnsupportedBackbone: a kind of model that the methods cannot run on.
+    """
+    config = _model_config(name)
+    file = Path(weights).expanduser()
+    is_file = '/' in weights or bool(file.suffix)
+    if sha256 and not is_file:
+        raise SettingError('weights_sha256: only a local file has one; set weights to its path')
+    if is_file:
+        state = _read_state(file, sha256)
+        model = _untrained(name)
+        _put_state(model, state, file, name)
+    elif weights == RANDOM:
+        model = _untrained(name)
+        log.warning('%s has random weights: its labels mean nothing', name)
+    else:
+        model = _pretrained(name, weights, config)
+    return model, open_clip.get_tokenizer(name)
+
+
+def _untrained(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), _without_random_weights_warning():
+        torch.manual_seed(RANDOM_SEED)
+        return open_clip.create_model(name, pretrained=None, pretrained_hf=False)
+
+
+def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in tags:
+        raise SettingError(
+            f'weights: {name} has no tag {weights!r} (it has {", ".join(tags) or "none"}), and '
+            'it is not the path of a file'
+        )
+    _refuse_activation_mismatch(name, weights, config)
+    try:
+        with _patience_only_online():
+            return open_clip.create_model(name, pretrained=weights)
+    except Exception as error:
+        raise WeightsError(
+            f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
+            'is offline, run on one with a network: '
+            f'cliptrase download --model {name} --weights {weights} --out FOLDER ; copy the file '
+            'here and set weights to its path.'
+        ) from error
+
+
+def _model_config(name: str) -> dict:
+    if name == TINY.stem:
+        open_clip.add_model_config(TINY)
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise SettingError(
+            f'model: open_clip has no {name!r}.{did_you_mean(name, open_clip.list_models())}'
+        )
+    vision = config['vision_cfg']
+    if 'timm_model_name' in vision or isinstance(vision.get('layers'), list):
+        raise UnsupportedBackbone(
+            f'{name}: its image tower is a timm model or a ResNet; choose one with a native '
+            "VisionTransformer, such as 'ViT-B-16-quickgelu'"
+        )
+    return config
+
+
+@contextlib.contextmanager
+def _patience_only_online() -> Iterator[None]:
+    """Where the hub cannot be reached, look into its cache only: its client would retry for the
+    better part of a minute before it says so."""
+    constants = huggingface_hub.constants
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or not hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def hub_reachable(timeout_s: float = 3.0) -> bool:
+    """Whether the hub that serves open_clip's weights answers within the time."""
+    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method='HEAD')
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s):
+            return True
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):
+        return False
+
+
+@contextlib.contextmanager
+def _without_random_weights_warning() -> Iterator[None]:
+    """open_clip warns of random weights on the root logger, though ours are put in next."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return 'nitialized randomly' not in record.getMessage()
+
+    logging.root.addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(keep)
+
+
+def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
+    """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors, to be loaded by
+    path on a machine without a network: (path, SHA-256). Errors as load_model."""
+    state = load_model(model, weights)[0].state_dict()
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f'{model}-{weights}.safetensors'
+    save_file({key: value.clone().contiguous() for key, value in state.items()}, path)
+    return path, _sha256(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
+    """A tower trained with one activation gives wrong features, and no error, with the other."""
+    needs = bool(open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False))
+    if needs == bool(config.get('quick_gelu', False)):
+        return
+    other = f'{name}-quickgelu' if needs else name.removesuffix('-quickgelu')
+    raise SettingError(
+        f'model: the weights {tag!r} were trained with {"QuickGELU" if needs else "GELU"}, which '
+        f'{name} does not use; set model to {other!r}'
+    )
+
+
+def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The state dict in a .safetensors file or a checkpoint, read without running code from it."""
+    if not path.is_file():
+        raise WeightsError(f'weights: no file {path}')
+    if sha256:
+        found = _sha256(path)
+        if found != sha256.strip().lower():
+            raise WeightsError(
+                f'weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or '
+                'another one'
+            )
+    try:
+        if path.suffix == '.safetensors':
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise WeightsError(
+            f'weights: {path} holds more than tensors, or is not a checkpoint '
+            f'({_first_line(error)}); convert it to .safetensors'
+        ) from error
+    except Exception as error:
+        raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
+    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
+        state = state['state_dict']
+    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+        raise WeightsError(f'weights: {path} holds no state dict')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+    own = model.state_dict()
+    # Scalars are saved as [] or [1], and position_ids and attn_mask are buffers that come and go.
+    if 'logit_scale' in state:
+        state['logit_scale'] = state['logit_scale'].reshape(own['logit_scale'].shape)
+    state = {k: v for k, v in state.items() if k in own or not k.endswith(('_ids', 'attn_mask'))}
+    missing = sorted(own.keys() - state.keys())
+    foreign = sorted(state.keys() - own.keys())
+    bent = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    for what, keys in (('lacks', missing), ('has unknown', foreign), ('has other shapes of', bent)):
+        if keys:
+            raise WeightsError(
+                f'weights: {path} is not of {name}: it {what} {", ".join(keys[:3])}'
+                f'{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'
+            )
+    model.load_state_dict(state)
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
