@@ -1,10 +1,10 @@
 """Training-free open-vocabulary segmentation for robots: CLIPtrase and its relatives.
 
-    import cliptrase_ros as ct
+import cliptrase_ros as ct
 
-    segmenter = ct.load(ct.Settings(method='cliptrase'))
-    words = segmenter.vocabulary(['floor', 'mug|cup', 'person'], background=['sky', 'wall'])
-    result = segmenter(image, words)      # image [H, W, 3] uint8 RGB -> labels, confidence
+segmenter = ct.load(ct.Settings(method='cliptrase'))
+words = segmenter.vocabulary(['floor', 'mug|cup', 'person'], background=['sky', 'wall'])
+result = segmenter(image, words)      # image [H, W, 3] uint8 RGB -> labels, confidence
 """
 
 from pkgutil import extend_path

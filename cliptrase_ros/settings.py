@@ -117,8 +117,10 @@ class Settings:
         high=2048,
     )
     window_stride_px: int = option(
-        112, 'Step between sliding windows in pixels; the last window is shifted inside.',
-        low=1, high=2048,
+        112,
+        'Step between sliding windows in pixels; the last window is shifted inside.',
+        low=1,
+        high=2048,
     )
     position_offset: float = option(
         0.1,
@@ -165,8 +167,10 @@ class Settings:
         high=10000,
     )
     region_upsampling: int = option(
-        4, 'Region maps are smoothed on the patch grid enlarged by this factor (official: 4).',
-        low=1, high=8,
+        4,
+        'Region maps are smoothed on the patch grid enlarged by this factor (official: 4).',
+        low=1,
+        high=8,
     )
     region_median: int = option(
         7,

@@ -206,9 +206,7 @@ class Vocabulary:
             )
         extra = rows[:0] if background is None else torch.as_tensor(background, dtype=torch.float32)
         if extra.dim() != 2 or extra.shape[1] != rows.shape[1]:
-            raise ShapeError(
-                f'background: expected [M, {rows.shape[1]}], got {list(extra.shape)}'
-            )
+            raise ShapeError(f'background: expected [M, {rows.shape[1]}], got {list(extra.shape)}')
         rows = torch.cat([rows, extra.to(rows.device)])
         length = rows.norm(dim=1, keepdim=True)
         if not bool((torch.isfinite(length) & (length > 0)).all()):

@@ -272,8 +272,14 @@ def _with_legend(picture: np.ndarray, classes) -> np.ndarray:
         color = tuple(round(255 * v) for v in (c.color.r, c.color.g, c.color.b))
         cv2.rectangle(legend, (x + 6, y + 5), (x + 24, y + 21), color, cv2.FILLED)
         cv2.putText(
-            legend, f'{c.id} {c.name}', (x + 30, y + 19), cv2.FONT_HERSHEY_SIMPLEX, 0.5, (0, 0, 0),
-            1, cv2.LINE_AA,
+            legend,
+            f'{c.id} {c.name}',
+            (x + 30, y + 19),
+            cv2.FONT_HERSHEY_SIMPLEX,
+            0.5,
+            (0, 0, 0),
+            1,
+            cv2.LINE_AA,
         )
     return np.concatenate([picture, legend])
 

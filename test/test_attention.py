@@ -1,0 +1,62 @@
+import numpy as np
+import oracle
+import pytest
+import torch
+
+from cliptrase_ros import attention
+
+
+def heads(device, tokens=7, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    q, k, v = torch.randn(3, 2, 3, tokens, 5, generator=generator).to(device)
+    return attention.Heads(q, k, v)
+
+
+@pytest.mark.parametrize('rule, total', [(attention.clip, 1), (attention.cliptrase, 3)])
+def test_rows_sum_to_the_number_of_softmaxes(device, rule, total):
+    weights = rule(heads(device))
+    assert weights.shape == (2, 3, 7, 7)
+    assert torch.allclose(weights.sum(-1), torch.tensor(float(total), device=device))
+
+
+def test_rules_follow_their_equations(device):
+    h = heads(device)
+    q, k, v = (x[1, 2].double().cpu().numpy() for x in h)
+
+    def rows(a, b):
+        return np.array([oracle.softmax(b @ a[i] / np.sqrt(5)) for i in range(7)])
+
+    clip = attention.clip(h)[1, 2].cpu().numpy()
+    cliptrase = attention.cliptrase(h)[1, 2].cpu().numpy()
+    assert np.abs(clip - rows(q, k)).max() < 1e-6
+    assert np.abs(cliptrase - rows(q, q) - rows(k, k) - rows(v, v)).max() < 1e-6
+
+
+def test_correlation_is_the_mean_cosine(device):
+    h = heads(device)
+    got = attention.semantic_correlation(h).cpu()
+    assert got.shape == (2, 7, 7)
+    assert torch.allclose(got.diagonal(dim1=1, dim2=2), torch.ones(2, 7), atol=1e-6)
+    assert torch.allclose(got, got.transpose(1, 2), atol=1e-6)
+    cosines = [
+        torch.nn.functional.cosine_similarity(x[0, n, 2], x[0, n, 5], dim=0)
+        for x in h
+        for n in range(3)
+    ]
+    assert float(got[0, 2, 5]) == pytest.approx(float(sum(cosines)) / 9, abs=1e-6)
+
+
+def test_permuting_tokens_permutes_the_weights(device):
+    h = heads(device)
+    order = torch.randperm(7, generator=torch.Generator().manual_seed(1)).to(device)
+    permuted = attention.Heads(*(x[:, :, order] for x in h))
+    for rule in (attention.clip, attention.cliptrase):
+        expected = rule(h)[:, :, order][..., order]
+        assert torch.allclose(rule(permuted), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_low_precision_keeps_its_dtype_and_correlation_is_float32(device, dtype):
+    h = attention.Heads(*(x.to(dtype) for x in heads(device)))
+    assert attention.cliptrase(h).dtype == dtype
+    assert attention.semantic_correlation(h).dtype == torch.float32

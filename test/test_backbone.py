@@ -1,0 +1,262 @@
+import hashlib
+import logging
+import sys
+from fractions import Fraction
+
+import open_clip
+import pytest
+import torch
+from conftest import make_visual
+from safetensors.torch import save_file
+
+import cliptrase_ros as ct
+from cliptrase_ros import backbone, weights
+from cliptrase_ros.backbone import Backbone
+
+TINY = {'model': 'cliptrase-tiny', 'device': 'cpu', 'precision': 'fp32'}
+
+
+@pytest.fixture(scope='module')
+def tiny_model():
+    return weights.load_model('cliptrase-tiny', 'random')[0]
+
+
+@pytest.fixture(scope='module')
+def tiny_state(tiny_model):
+    # The seed of 'random' is the same each time; these weights are others.
+    return {k: v.clone() * 1.5 for k, v in tiny_model.state_dict().items()}
+
+
+@pytest.fixture
+def tiny_file(tiny_state, tmp_path):
+    path = tmp_path / 'tiny.safetensors'
+    save_file(tiny_state, path)
+    return path
+
+
+def loads(path, tiny_state, **changes):
+    loaded = Backbone.load(ct.Settings(**TINY, weights=str(path), **changes))
+    state = loaded._visual.state_dict()
+    return all(torch.equal(v, tiny_state[f'visual.{k}']) for k, v in state.items())
+
+
+def test_a_safetensors_file_loads(tiny_file, tiny_state):
+    assert loads(tiny_file, tiny_state)
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [
+        lambda state: state,
+        lambda state: {'epoch': 3, 'state_dict': {f'module.{k}': v for k, v in state.items()}},
+        lambda state: {**state, 'logit_scale': state['logit_scale'].reshape(1)},
+        lambda state: {**state, 'text.position_ids': torch.arange(3)},
+    ],
+)
+def test_checkpoints_load_in_the_forms_people_have(wrap, tiny_state, tmp_path):
+    path = tmp_path / 'tiny.pt'
+    torch.save(wrap(tiny_state), path)
+    assert loads(path, tiny_state)
+
+
+def test_the_sha256_is_checked(tiny_file, tiny_state):
+    digest = hashlib.sha256(tiny_file.read_bytes()).hexdigest()
+    assert loads(tiny_file, tiny_state, weights_sha256=digest.upper())
+    with pytest.raises(ct.WeightsError, match=f'has SHA-256 {digest}, expected 00'):
+        loads(tiny_file, tiny_state, weights_sha256='00' * 32)
+    with pytest.raises(ct.SettingError, match='only a local file'):
+        Backbone.load(ct.Settings(**TINY, weights='random', weights_sha256=digest))
+
+
+def truncated(path, state):
+    save_file(state, path)
+    path.write_bytes(path.read_bytes()[:1000])
+
+
+def with_code(path, state):
+    torch.save({'state_dict': state, 'more': Fraction(1, 2)}, path)
+
+
+@pytest.mark.parametrize(
+    'name, write, reason',
+    [
+        ('a.safetensors', truncated, 'damaged'),
+        ('a.safetensors', lambda path, state: path.write_bytes(b''), 'damaged'),
+        ('a.pt', with_code, 'more than tensors'),
+        ('a.pt', lambda path, state: path.write_bytes(b'no checkpoint'), 'a.pt'),
+        ('a.pt', lambda path, state: torch.save([1, 2], path), 'no state dict'),
+        ('a.pt', lambda path, state: torch.save({'a': 1}, path), 'no state dict'),
+    ],
+)
+def test_damaged_files_are_refused(name, write, reason, tiny_state, tmp_path):
+    write(tmp_path / name, tiny_state)
+    with pytest.raises(ct.WeightsError, match=reason):
+        Backbone.load(ct.Settings(**TINY, weights=str(tmp_path / name)))
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (lambda s: s.pop('visual.proj'), r'lacks visual\.proj'),
+        (lambda s: s.update(extra=torch.zeros(1)), 'has unknown extra'),
+        (lambda s: s.update({'visual.proj': torch.zeros(2, 2)}), r'other shapes of visual\.proj'),
+        (lambda s: [s.pop(k) for k in list(s) if k.startswith('visual')], 'and .* more'),
+    ],
+)
+def test_weights_of_another_model_are_refused(change, reason, tiny_state, tmp_path):
+    state = dict(tiny_state)
+    change(state)
+    torch.save(state, tmp_path / 'other.pt')
+    with pytest.raises(ct.WeightsError, match=reason):
+        Backbone.load(ct.Settings(**TINY, weights=str(tmp_path / 'other.pt')))
+
+
+def test_weights_that_are_not_finite_fail_the_self_check(tiny_state, tmp_path):
+    state = {**tiny_state, 'visual.proj': tiny_state['visual.proj'] * float('nan')}
+    save_file(state, tmp_path / 'nan.safetensors')
+    with pytest.raises(ct.UnsupportedBackbone, match='self check'):
+        Backbone.load(ct.Settings(**TINY, weights=str(tmp_path / 'nan.safetensors')))
+
+
+@pytest.mark.parametrize(
+    'settings, error, reason',
+    [
+        ({'model': 'ViT-B-16-quickgel'}, ct.SettingError, "Did you mean 'ViT-B-16-quickgelu'"),
+        ({'weights': 'openia'}, ct.SettingError, 'has no tag .*openai'),
+        ({'weights': '/nowhere/clip.safetensors'}, ct.WeightsError, 'no file /nowhere'),
+        ({'model': 'RN50'}, ct.UnsupportedBackbone, 'ResNet'),
+        ({'model': 'ViT-B-16-SigLIP'}, ct.UnsupportedBackbone, 'timm'),
+        ({'model': 'ViT-B-16'}, ct.SettingError, "QuickGELU.*'ViT-B-16-quickgelu'"),
+        (
+            {'weights': 'laion2b_s32b_b82k', 'model': 'ViT-L-14-quickgelu'},
+            ct.SettingError,
+            'has no tag',
+        ),
+        ({'device': 'gpu'}, ct.SettingError, "device: 'gpu'"),
+        ({'device': 'cuda:99'}, ct.SettingError, "device: 'cuda:99'"),
+    ],
+)
+def test_what_cannot_be_loaded_is_explained(settings, error, reason):
+    with pytest.raises(error, match=reason):
+        ct.load(ct.Settings(**settings))
+
+
+def test_gelu_weights_on_a_quickgelu_model_are_refused(monkeypatch):
+    monkeypatch.setattr(
+        weights.open_clip, 'get_pretrained_cfg', lambda name, tag: {'quick_gelu': False}
+    )
+    with pytest.raises(ct.SettingError, match="set model to 'ViT-B-16'"):
+        Backbone.load(ct.Settings())
+
+
+def test_offline_the_error_says_how_to_get_the_weights(monkeypatch, tmp_path):
+    monkeypatch.setattr(weights.huggingface_hub.constants, 'ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr(weights.huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path))
+    assert not weights.hub_reachable()
+    with pytest.raises(ct.WeightsError, match='cliptrase download --model ViT-B-16-quickgelu'):
+        ct.load()
+    assert not weights.huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_download_makes_a_file_that_loads(monkeypatch, tiny_model, tiny_state, tmp_path):
+    """The hub is the one thing that tests cannot have: open_clip's download is stood in for."""
+    tags = ['published']
+    monkeypatch.setattr(weights.open_clip, 'list_pretrained_tags_by_model', lambda name: tags)
+    monkeypatch.setattr(
+        weights.open_clip, 'get_pretrained_cfg', lambda name, tag: {'quick_gelu': True}
+    )
+    real = open_clip.create_model
+
+    def create_model(name, pretrained=None, **options):
+        model = real(name, pretrained=None, **options)
+        if pretrained == 'published':
+            model.load_state_dict(tiny_state)
+        return model
+
+    monkeypatch.setattr(weights.open_clip, 'create_model', create_model)
+    path, digest = weights.download('cliptrase-tiny', 'published', tmp_path / 'new')
+    assert path == tmp_path / 'new' / 'cliptrase-tiny-published.safetensors'
+    assert loads(path, tiny_state, weights_sha256=digest)
+
+
+def test_random_weights_are_the_same_each_time_and_reported(caplog):
+    state = torch.random.get_rng_state()
+    with caplog.at_level(logging.WARNING):
+        a, b = (weights.load_model('cliptrase-tiny', 'random')[0].state_dict() for _ in 'ab')
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert torch.equal(state, torch.random.get_rng_state())
+    assert {r.getMessage() for r in caplog.records} == {
+        'cliptrase-tiny has random weights: its labels mean nothing'
+    }
+
+
+def test_the_self_check_refuses_a_tower_that_computes_something_else():
+    visual = make_visual()
+
+    class Scaled(type(visual)):
+        def forward(self, x):
+            return 1.01 * super().forward(x)
+
+    visual.__class__ = Scaled
+    with pytest.raises(ct.UnsupportedBackbone, match='self check failed'):
+        Backbone(visual)
+
+
+def test_a_tower_in_training_mode_stays_in_it():
+    visual = make_visual(patch_dropout=0.5).train()
+    Backbone(visual)
+    assert visual.training
+
+
+def test_the_towers_own_statistics_of_images_are_used():
+    visual = make_visual()
+    visual.image_mean, visual.image_std = (0.5, 0.4, 0.3), (0.1, 0.2, 0.3)
+    assert Backbone(visual).mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
+    given = Backbone(visual, mean=(0, 0, 1), std=(1, 1, 2))
+    assert given.std.flatten().tolist() == [1, 1, 2]
+
+
+def test_precision_auto_is_what_the_device_does_well(backbone, monkeypatch, device):
+    module = sys.modules['cliptrase_ros.backbone']
+    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
+        monkeypatch.setattr(module, 'cpu_has_bf16', lambda has=has: has)
+        expected = torch.float16 if device.type == 'cuda' else dtype
+        assert backbone.tower('auto').dtype == expected
+
+
+@pytest.mark.parametrize(
+    'flags, expected', [('fpu sse avx512_bf16 amx_tile', True), ('fpu sse avx2', False)]
+)
+def test_bf16_is_read_from_the_cpus_flags(flags, expected, monkeypatch):
+    monkeypatch.setattr(backbone.Path, 'read_text', lambda self: f'flags : {flags}\n')
+    assert backbone.cpu_has_bf16() is expected
+
+
+def test_a_cpu_that_tells_nothing_has_no_bf16(monkeypatch):
+    def nothing(self):
+        raise FileNotFoundError
+
+    monkeypatch.setattr(backbone.Path, 'read_text', nothing)
+    assert backbone.cpu_has_bf16() is False
+
+
+def test_towers_are_shared_between_segmenters(backbone):
+    assert backbone.tower('fp32') is backbone.tower('fp32')
+    assert backbone.tower('fp32') is not backbone.tower('bf16')
+    assert backbone.tower('fp32') is not backbone.tower('fp32', position_offset=0.0)
+
+
+def test_text_embeddings_are_unit_and_long_sentences_are_noticed():
+    text = Backbone.load(ct.Settings(**TINY, weights='random')).text
+    rows = text.encode(['a mug', 'a photo of a red mug on a table'])
+    assert rows.shape == (2, 64)
+    assert torch.allclose(rows.norm(dim=1), torch.ones(2), atol=1e-6)
+    assert not text.too_long('a mug')
+    assert text.too_long('mug ' * 100)
+
+
+def test_the_fingerprint_names_the_text_weights(tiny_file):
+    one = Backbone.load(ct.Settings(**TINY, weights='random')).text.fingerprint
+    same = Backbone.load(ct.Settings(**TINY, weights='random')).text.fingerprint
+    other = Backbone.load(ct.Settings(**TINY, weights=str(tiny_file))).text.fingerprint
+    assert one == same != other

@@ -1,0 +1,110 @@
+import logging
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cliptrase_ros.embeddings import EmbeddingCache, default_cache_folder, embed_words
+from cliptrase_ros.templates import TEMPLATES
+
+
+class Encoder:
+    """Sentences to unit vectors that depend on the sentence; counts what it encodes."""
+
+    def __init__(self):
+        self.sentences = []
+
+    def __call__(self, sentences):
+        self.sentences += sentences
+        seeds = [sum(map(ord, s)) for s in sentences]
+        rows = [torch.randn(8, generator=torch.Generator().manual_seed(s)) for s in seeds]
+        return F.normalize(torch.stack(rows), dim=1)
+
+
+def embed(words, encoder, folder, templates=('a {}.', 'the {}'), fingerprint='f'):
+    return embed_words(words, templates, encoder, fingerprint, EmbeddingCache(folder))
+
+
+def test_a_word_is_the_mean_over_its_templates(tmp_path):
+    encoder = Encoder()
+    rows = embed(['mug', '{odd}'], encoder, tmp_path)
+    assert encoder.sentences == ['a mug.', 'the mug', 'a {odd}.', 'the {odd}']
+    mean = encoder(['a mug.', 'the mug']).mean(0)
+    assert torch.allclose(rows[0], mean / mean.norm())
+    assert torch.allclose(rows.norm(dim=1), torch.ones(2))
+
+
+def test_a_known_word_is_not_encoded_again(tmp_path):
+    first = embed(['mug', 'door'], Encoder(), tmp_path)
+    encoder = Encoder()
+    again = embed(['door', 'mug', 'lamp'], encoder, tmp_path)
+    assert torch.equal(again[:2], first.flip(0))
+    assert encoder.sentences == ['a lamp.', 'the lamp']
+
+
+@pytest.mark.parametrize('change', [{'fingerprint': 'g'}, {'templates': ('a {}.',)}])
+def test_other_weights_or_templates_are_another_entry(change, tmp_path):
+    embed(['mug'], Encoder(), tmp_path)
+    encoder = Encoder()
+    embed(['mug'], encoder, tmp_path, **change)
+    assert encoder.sentences
+
+
+@pytest.mark.parametrize(
+    'damage',
+    [
+        lambda path: path.write_bytes(b''),
+        lambda path: path.write_bytes(path.read_bytes()[:-8]),
+        lambda path: path.write_bytes(b'junk'),
+        lambda path: np.save(path, np.zeros(8, np.float32)),
+        lambda path: np.save(path, np.ones((2, 8), np.float32)),
+        lambda path: np.save(path, np.full(8, np.nan, np.float32)),
+        lambda path: np.save(path, np.array([{'a': 1}], object), allow_pickle=True),
+    ],
+)
+def test_a_damaged_file_is_made_anew(damage, tmp_path, caplog):
+    first = embed(['mug'], Encoder(), tmp_path)
+    [path] = tmp_path.iterdir()
+    damage(path)
+    assert torch.equal(embed(['mug'], Encoder(), tmp_path), first)
+    assert 'made anew' in caplog.text
+    encoder = Encoder()
+    embed(['mug'], encoder, tmp_path)
+    assert encoder.sentences == []
+
+
+def test_a_folder_that_cannot_be_written_turns_the_cache_off_once(tmp_path, caplog):
+    (tmp_path / 'file').write_text('')
+    with caplog.at_level(logging.WARNING):
+        rows = embed(['mug', 'door', 'lamp'], Encoder(), tmp_path / 'file')
+    assert rows.shape == (3, 8)
+    assert caplog.text.count('cache off') == 1
+
+
+def test_the_users_cache_folder(monkeypatch, tmp_path):
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path))
+    assert default_cache_folder() == tmp_path / 'cliptrase_ros' / 'embeddings'
+    monkeypatch.delenv('XDG_CACHE_HOME')
+    monkeypatch.setenv('HOME', '/home/x')
+    assert str(default_cache_folder()) == '/home/x/.cache/cliptrase_ros/embeddings'
+
+
+@pytest.mark.parametrize(
+    'name, published',
+    [
+        ('imagenet80', open_clip.OPENAI_IMAGENET_TEMPLATES),
+        ('imagenet7', open_clip.SIMPLE_IMAGENET_TEMPLATES),
+    ],
+)
+def test_the_ensembles_are_the_published_ones(name, published):
+    assert set(TEMPLATES[name]) == {template('{}') for template in published}
+    assert len(TEMPLATES[name]) == len(published)
+
+
+def test_every_template_takes_one_word():
+    for name, count in (('imagenet80', 80), ('vild14', 14), ('imagenet7', 7), ('photo', 1)):
+        assert len(set(TEMPLATES[name])) == count
+        assert all(template.count('{}') == 1 for template in TEMPLATES[name])
+    assert TEMPLATES['none'] == ('{}',)

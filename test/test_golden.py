@@ -1,0 +1,167 @@
+"""The whole method against two references: a naive oracle, and the official code's numbers."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from conftest import TINY_HEADS, TINY_PATCH, make_visual, picture
+from open_clip.transformer import QuickGELU, VisionTransformer
+from safetensors.torch import load_file
+
+import cliptrase_ros as ct
+from cliptrase_ros import clusters
+from cliptrase_ros.segmenter import centre_crop
+
+ROOT = Path(__file__).parents[1]
+PAIRS = {'clip': ['qk'], 'cliptrase': ['qq', 'kk', 'vv']}
+
+
+def normalised(image, backbone):
+    mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
+    return (np.moveaxis(image, -1, 0) / 255 - mean) / std
+
+
+def relative(got, expected):
+    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
+
+
+@pytest.mark.parametrize('size', [(32, 32), (48, 48), (40, 64), (64, 40)])
+@pytest.mark.parametrize('method', PAIRS)
+def test_features_and_affinity_follow_the_equations(device, method, size):
+    visual = make_visual().to(device)
+    backbone = ct.Backbone(visual)
+    settings = ct.Settings(method=method, precision='fp32', input_size=min(size))
+    image = picture(*size)
+    dense = ct.Segmenter(backbone, settings).encode(image)
+
+    reference = oracle.Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
+    tokens, correlation, grid = reference.run(normalised(image, backbone), PAIRS[method])
+    assert tuple(dense.features.shape[:2]) == grid == (size[0] // 8, size[1] // 8)
+    assert relative(dense.features.cpu().numpy().reshape(-1, 16), tokens[1:]) < 1e-4
+    assert relative(dense.cls.cpu().numpy(), tokens[0]) < 1e-4
+    assert np.abs(dense.affinity.cpu().numpy() - oracle.affinity(correlation)).max() < 1e-5
+
+
+@pytest.mark.parametrize('size', [(64, 64), (48, 80), (80, 48)])
+@pytest.mark.parametrize('mode', ['plain', 'cls_weighted', 'with_background'])
+def test_labels_follow_the_equations(device, words, mode, size):
+    # A radius at which this small grid splits into several regions.
+    eps, min_samples = 1.0, 3
+    settings = ct.Settings(
+        precision='fp32',
+        input_size=min(size),
+        cluster_eps=eps,
+        cluster_min_samples=min_samples,
+        cls_weighting=mode == 'cls_weighted',
+    )
+    backbone = ct.Backbone(make_visual().to(device))
+    text = words.embeddings.double().numpy()
+    if mode != 'with_background':
+        words = ct.Vocabulary.from_embeddings([c.name for c in words.classes], text[:5])
+        text = text[:5]
+    image = picture(*size, seed=1)
+    segmenter = ct.Segmenter(backbone, settings)
+    dense = segmenter.encode(image)
+    result = segmenter.label(dense, words)
+
+    reference = oracle.Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
+    tokens, correlation, grid = reference.run(normalised(image, backbone), PAIRS['cliptrase'])
+    rows = oracle.affinity(correlation)
+    clustered = oracle.cluster(rows, eps, min_samples)
+    assert clustered.max() >= 1
+    assert (dense.clusters.cpu().numpy().ravel() == clustered).all()
+    best = oracle.scores(tokens, text, grid, size, mode == 'cls_weighted').argmax(0)
+    predicted = np.minimum(best, 5)
+    expected = oracle.vote(predicted, oracle.region_of_pixels(rows, clustered, grid, size))
+    ids = np.where(expected == 5, 0, expected + 1)
+    assert len(np.unique(ids)) > 1
+    assert (result.labels == ids).mean() >= 0.999
+
+
+def official_numbers():
+    """Numbers of the official code, where they lie beside this repository."""
+    folder = os.environ.get('CLIPTRASE_GOLDEN')
+    if folder:
+        return Path(folder)
+    found = sorted(ROOT.parent.glob('*/golden/official.npz'))
+    return found[0].parent if found else None
+
+
+GOLDEN = official_numbers()
+needs_golden = pytest.mark.skipif(
+    GOLDEN is None, reason='set CLIPTRASE_GOLDEN to the folder with the official numbers'
+)
+
+
+@pytest.fixture(scope='module')
+def official():
+    return np.load(GOLDEN / 'official.npz')
+
+
+@pytest.fixture
+def official_backbone(device):
+    visual = VisionTransformer(
+        image_size=224,
+        patch_size=16,
+        width=128,
+        layers=12,
+        heads=2,
+        mlp_ratio=4,
+        output_dim=64,
+        act_layer=QuickGELU,
+    )
+    visual.load_state_dict(load_file(GOLDEN / 'tiny_visual.safetensors'))
+    return ct.Backbone(visual.to(device).eval(), logit_scale=100.0)
+
+
+def paper_settings(size=224, **changes):
+    return ct.Settings(protocol='cliptrase', input_size=size, precision='fp32', **changes)
+
+
+@needs_golden
+@pytest.mark.parametrize('method', PAIRS)
+def test_official_features(official, official_backbone, method):
+    segmenter = ct.Segmenter(official_backbone, paper_settings(method=method))
+    features = segmenter.encode(official['photo/astronaut']).features
+    assert relative(features.cpu().numpy().reshape(-1, 64), official[f'features/{method}']) < 1e-4
+
+
+@needs_golden
+@pytest.mark.parametrize('size', [224, 336])
+@pytest.mark.parametrize('photo', ['astronaut', 'chelsea', 'coffee'])
+def test_official_crops_affinity_and_clusters(official, official_backbone, photo, size):
+    image = official[f'photo/{photo}']
+    assert (centre_crop(image, size) == official[f'crop/{size}/{photo}']).all()
+    dense = ct.Segmenter(official_backbone, paper_settings(size)).encode(image)
+    if size == 224:
+        expected = official[f'affinity/224/{photo}']
+        assert np.abs(dense.affinity.cpu().numpy() - expected).max() < 1e-5
+    assert (dense.clusters.flatten().cpu().numpy() == official[f'cluster/{size}/{photo}']).all()
+
+
+@needs_golden
+@pytest.mark.parametrize('size', [224, 336])
+@pytest.mark.parametrize('photo', ['astronaut', 'chelsea', 'coffee'])
+@pytest.mark.parametrize('mode', ['plain', 'cls_weighted', 'with_background'])
+def test_official_labels(official, official_backbone, mode, photo, size):
+    settings = paper_settings(size, cls_weighting=mode == 'cls_weighted')
+    words = ct.Vocabulary.from_embeddings(
+        list('abcdef'),
+        official['text'],
+        background=official['background'] if mode == 'with_background' else None,
+    )
+    labels = ct.Segmenter(official_backbone, settings)(official[f'photo/{photo}'], words).labels
+    expected = official[f'labels/{mode}/{size}/{photo}'].astype(int)
+    assert labels.shape == (size, size)
+    assert (labels == np.where(expected == 6, 0, expected + 1)).mean() >= 0.999
+
+
+@needs_golden
+def test_official_affinity_clusters_as_scikit_learn_does(official, device):
+    rows = official['affinity/224/coffee']
+    for eps in (0.3, 0.5, 0.7, 0.9, 1.5):
+        got = clusters.dbscan(torch.from_numpy(rows).to(device), eps, 3).cpu().numpy()
+        assert (got == oracle.cluster(rows, eps, 3)).all()

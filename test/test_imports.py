@@ -1,0 +1,128 @@
+"""What the package offers, what imports what, and that it needs no ROS."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import cliptrase_ros as ct
+
+PACKAGE = Path(ct.__file__).parent
+
+# Modules that may be imported by each; external packages are listed with the modules' own.
+LEAVES = {'errors', 'settings', 'templates', 'attention', 'resample', 'vocabulary', 'embeddings'}
+ALLOWED = {
+    'errors': set(),
+    'settings': {'errors'},
+    'templates': set(),
+    'attention': set(),
+    'resample': set(),
+    'vocabulary': {'errors'},
+    'embeddings': set(),
+    'clusters': {'resample'},
+    'voting': {'resample'},
+    'windows': set(),
+    'visual': {'attention', 'errors'},
+    'methods': {'attention', 'visual'},
+    'weights': {'errors'},
+    'backbone': {'errors', 'methods', 'settings', 'visual', 'weights'},
+    'draw': {'errors', 'vocabulary'},
+    'segmenter': {
+        'backbone',
+        'clusters',
+        'embeddings',
+        'errors',
+        'methods',
+        'settings',
+        'templates',
+        'vocabulary',
+        'voting',
+        'windows',
+    },
+    'cli': {'draw', 'errors', 'segmenter', 'settings', 'weights'},
+    'demo/pictures': set(),
+}
+
+
+def imports(path):
+    """(own modules, external top-level packages) that a file imports."""
+    own, external = set(), set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            own |= {node.module.split('.')[0]} if node.module else {a.name for a in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            external.add(node.module.split('.')[0])
+        elif isinstance(node, ast.Import):
+            external |= {alias.name.split('.')[0] for alias in node.names}
+    return own, external
+
+
+def modules():
+    for path in sorted(PACKAGE.rglob('*.py')):
+        name = str(path.relative_to(PACKAGE).with_suffix(''))
+        if not name.endswith('__init__'):
+            yield name, path
+
+
+def test_imports_go_one_way():
+    engine = {name: path for name, path in modules() if not name.startswith('ros/')}
+    assert set(engine) == set(ALLOWED)
+    for name, path in engine.items():
+        own, _ = imports(path)
+        assert own <= ALLOWED[name], (name, own - ALLOWED[name])
+
+
+def test_ros_stays_in_ros_and_open_clip_in_weights():
+    ros = {'rclpy', 'sensor_msgs', 'std_msgs', 'diagnostic_msgs', 'rcl_interfaces'}
+    for name, path in modules():
+        _, external = imports(path)
+        assert not external & ros or name.startswith('ros/'), name
+        assert 'open_clip' not in external or name == 'weights', name
+    for name in ('images', 'worker'):
+        assert not imports(PACKAGE / 'ros' / f'{name}.py')[1] & ros
+
+
+def test_the_public_names():
+    assert set(ct.__all__) == {
+        'METHODS',
+        'Backbone',
+        'CliptraseError',
+        'Dense',
+        'Segmentation',
+        'Segmenter',
+        'SettingError',
+        'Settings',
+        'ShapeError',
+        'UnsupportedBackbone',
+        'Vocabulary',
+        'VocabularyError',
+        'WeightsError',
+        'WordClass',
+        'colorize',
+        'load',
+        'overlay',
+    }
+    assert all(hasattr(ct, name) for name in ct.__all__)
+    undocumented = [n for n in ct.__all__ if n != 'METHODS' and not getattr(ct, n).__doc__]
+    assert not undocumented
+
+
+def test_the_library_imports_without_ros():
+    """In a fresh interpreter in which ROS cannot be imported."""
+    program = """
+import sys
+class NoRos:
+    def find_spec(self, name, path=None, target=None):
+        if name.split('.')[0] in ('rclpy', 'sensor_msgs', 'std_msgs', 'rosidl_parser'):
+            raise ImportError(name)
+sys.meta_path.insert(0, NoRos())
+import logging
+handlers = list(logging.root.handlers)
+import cliptrase_ros, cliptrase_ros.cli
+assert 'rclpy' not in sys.modules
+assert logging.root.handlers == handlers
+"""
+    done = subprocess.run(
+        [sys.executable, '-c', program], capture_output=True, text=True, cwd=PACKAGE.parent
+    )
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,36 @@
+import pytest
+import torch
+import torch.nn.functional as F
+
+from cliptrase_ros import resample
+
+SIZES = [
+    ((3, 5), (30, 47)),
+    ((7, 4), (7, 4)),
+    ((9, 8), (4, 3)),
+    ((1, 1), (5, 6)),
+    ((2, 6), (13, 3)),
+]
+
+
+@pytest.mark.parametrize('source, target', SIZES)
+def test_bands_are_torchs_bilinear(device, source, target):
+    maps = torch.randn(3, *source, generator=torch.Generator().manual_seed(0)).to(device)
+    expected = F.interpolate(maps[None], size=target, mode='bilinear', align_corners=False)[0]
+    for elements in (1, 100, 10**6):
+        parts = list(resample.bands(maps, target, elements))
+        covered = [row for rows, _ in parts for row in range(rows.start, rows.stop)]
+        assert covered == list(range(target[0]))
+        assert torch.allclose(torch.cat([b for _, b in parts], 1), expected, atol=1e-5)
+
+
+def test_rows_of_the_matrix_sum_to_one():
+    for source, target in ((1, 9), (5, 5), (8, 3), (3, 20)):
+        matrix = resample.bilinear_matrix(source, target)
+        assert torch.allclose(matrix.sum(1), torch.ones(target))
+        assert torch.allclose(matrix, matrix.flip(0, 1), atol=1e-6)
+
+
+def test_a_band_keeps_to_its_budget(device):
+    maps = torch.zeros(10, 4, 4, device=device)
+    assert all(b.numel() <= 2000 for _, b in resample.bands(maps, (64, 32), 2000))

@@ -1,0 +1,251 @@
+import numpy as np
+import pytest
+import torch
+from conftest import make_visual, picture
+from PIL import Image
+
+import cliptrase_ros as ct
+from cliptrase_ros.segmenter import centre_crop
+
+NATIVE = {'precision': 'fp32', 'input_size': 48}
+
+
+def segmenter(backbone, **changes):
+    return ct.Segmenter(backbone, ct.Settings(**{**NATIVE, **changes}))
+
+
+@pytest.mark.parametrize('shape', [(48, 64), (100, 70), (37, 200), (1, 1), (3, 50), (480, 640)])
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+def test_labels_have_the_size_of_the_image(backbone, words, shape, regions):
+    result = segmenter(backbone, regions=regions)(picture(*shape), words)
+    assert result.labels.shape == result.confidence.shape == shape
+    assert result.labels.dtype == np.uint8 and result.confidence.dtype == np.float32
+    assert set(np.unique(result.labels)) <= set(range(6))
+    assert result.confidence.min() >= 0 and result.confidence.max() <= 1
+    assert ((result.confidence == 0) >= (result.labels == 0)).all()
+
+
+def test_the_grid_keeps_the_aspect(backbone):
+    dense = segmenter(backbone).encode(picture(96, 160))
+    assert dense.features.shape == (6, 10, 16)
+    assert dense.affinity.shape == (60, 60)
+    assert dense.clusters.shape == (6, 10)
+    assert dense.size == (96, 160) and dense.working_size == (48, 80)
+
+
+@pytest.mark.parametrize(
+    'image',
+    [
+        np.zeros((4, 4), np.uint8),
+        np.zeros((4, 4, 4), np.uint8),
+        np.zeros((3, 4, 4), np.uint8),
+        np.zeros((4, 4, 3), np.float32),
+        np.zeros((0, 4, 3), np.uint8),
+        [[[0, 0, 0]]],
+        torch.zeros(4, 4, 3, dtype=torch.uint8),
+    ],
+)
+def test_other_images_are_refused(backbone, words, image):
+    with pytest.raises(ct.ShapeError, match=r'expected (\[H, W, 3\] uint8 RGB|a numpy array)'):
+        segmenter(backbone)(image, words)
+
+
+def test_views_and_read_only_images_are_taken(backbone, words):
+    image = picture(64, 48)
+    view = np.ascontiguousarray(image[::-1, :, ::-1])[::-1, :, ::-1]
+    view.flags.writeable = False
+    run = segmenter(backbone)
+    assert (run(view, words).labels == run(image, words).labels).all()
+
+
+def test_words_of_another_model_are_refused(backbone):
+    words = ct.Vocabulary.from_embeddings(['a', 'b'], np.eye(2, 7))
+    with pytest.raises(ct.ShapeError, match='7 channels, the image features 16'):
+        segmenter(backbone)(picture(48, 48), words)
+
+
+def test_unsure_pixels_become_unlabelled(backbone, words):
+    image = picture(64, 64)
+    sure = segmenter(backbone, regions='none', logit_scale=10.0)
+    result = sure(image, words)
+    threshold = float(np.median(result.confidence[result.labels > 0]))
+    cut = sure.replace(confidence_threshold=threshold)(image, words)
+    kept = result.confidence >= threshold
+    assert 0 < kept.sum() < kept.size
+    assert (cut.labels == np.where(kept, result.labels, 0)).all()
+    assert (cut.confidence[~kept] == 0).all()
+
+
+def test_background_words_leave_pixels_unlabelled(backbone, words):
+    image = picture(64, 64)
+    plain = segmenter(backbone, regions='none')
+    result = plain(image, words)
+    assert (result.labels == 0).any() and (result.labels > 0).any()
+    alone = ct.Vocabulary.from_embeddings(list('abcde'), words.embeddings[:5])
+    everywhere = plain(image, alone)
+    assert (everywhere.labels > 0).all()
+    labelled = result.labels > 0
+    assert (everywhere.labels[labelled] == result.labels[labelled]).all()
+
+
+def test_the_scale_sharpens_the_confidence_and_moves_no_label(backbone, words):
+    image = picture(64, 64)
+    soft = segmenter(backbone, logit_scale=10.0)(image, words)
+    sharp = segmenter(backbone, logit_scale=100.0)(image, words)
+    default = segmenter(backbone)(image, words)
+    assert (soft.labels == sharp.labels).all()
+    assert (default.confidence == sharp.confidence).all()
+    labelled = soft.labels > 0
+    assert sharp.confidence[labelled].max() > soft.confidence[labelled].max()
+
+
+def test_synonyms_speak_for_one_class(backbone, words, monkeypatch):
+    image = picture(64, 64)
+    run = segmenter(backbone, regions='none')
+    apart = run(image, words)
+    owner = torch.tensor([0, 0, 1, 2, 3, 4, 4])
+    classes = tuple(ct.WordClass(n, f'w{n}', (f'w{n}',)) for n in range(1, 5))
+    joined = run(image, ct.Vocabulary(classes, (), words.embeddings, owner))
+    expected = np.array([0, 1, 1, 2, 3, 4])[apart.labels]
+    assert (joined.labels == expected).all()
+
+
+def test_regions_mean_gives_a_region_one_confidence(backbone, words):
+    result = segmenter(backbone, regions='mean', cluster_eps=1.0, cluster_min_samples=3)(
+        picture(64, 64, seed=1), words
+    )
+    assert len(np.unique(result.confidence)) <= 12
+
+
+def test_a_picture_of_noise_only_keeps_each_pixel(backbone, words):
+    image = picture(64, 64)
+    noise = segmenter(backbone, cluster_eps=1e-6)
+    assert int(noise.encode(image).clusters.max()) == -1
+    assert (
+        noise(image, words).labels == segmenter(backbone, regions='none')(image, words).labels
+    ).all()
+
+
+def test_without_regions_nothing_is_clustered(backbone):
+    dense = segmenter(backbone, regions='none').encode(picture(48, 48))
+    assert dense.affinity is None and dense.clusters is None
+
+
+def test_one_window_over_everything_is_the_whole_image(backbone, words):
+    image = picture(96, 96)
+    whole = segmenter(backbone)
+    sliding = segmenter(backbone, window_px=48, window_stride_px=16)
+    assert sliding.encode(image).features.shape == (1, 6, 6, 16)
+    a, b = whole(image, words), sliding(image, words)
+    assert (a.labels == b.labels).mean() > 0.97  # resampled once more on the way
+
+
+@pytest.mark.parametrize('regions', ['vote', 'none'])
+@pytest.mark.parametrize('cls_weighting', [True, False])
+def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
+    sliding = segmenter(
+        backbone, window_px=32, window_stride_px=16, regions=regions, cls_weighting=cls_weighting
+    )
+    image = picture(60, 100)
+    dense = sliding.encode(image)
+    assert dense.features.shape == (2 * 4, 4, 4, 16)
+    assert dense.working_size == (48, 80)
+    assert (dense.clusters is None) == (regions == 'none')
+    assert sliding.label(dense, words).labels.shape == (60, 100)
+
+
+def test_windows_must_fit_the_patches(backbone):
+    with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
+        segmenter(backbone, window_px=33)
+    with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
+        segmenter(backbone, protocol='cliptrase', input_size=50)
+
+
+@pytest.mark.parametrize('shape', [(50, 90), (90, 50), (64, 64), (33, 47)])
+def test_the_papers_protocol_is_resize_and_centre_crop(backbone, words, shape):
+    from torchvision.transforms import CenterCrop, Compose, InterpolationMode, Resize
+
+    image = picture(*shape)
+    published = Compose([Resize(40, interpolation=InterpolationMode.BICUBIC), CenterCrop(40)])
+    assert (centre_crop(image, 40) == np.asarray(published(Image.fromarray(image)))).all()
+    result = segmenter(backbone, protocol='cliptrase', input_size=40)(image, words)
+    assert result.labels.shape == (40, 40)
+
+
+@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
+def test_low_precision_agrees_with_float32(backbone, words, precision):
+    image = picture(96, 128, seed=4)
+    full = segmenter(backbone, regions='none')(image, words)
+    low = segmenter(backbone, regions='none', precision=precision)(image, words)
+    assert (full.labels == low.labels).mean() > 0.95
+
+
+def test_clip_and_cliptrase_differ_and_share_the_model(backbone):
+    image = picture(48, 48)
+    a, b = (segmenter(backbone, method=m).encode(image) for m in ('clip', 'cliptrase'))
+    assert not torch.allclose(a.features, b.features, atol=1e-2)
+    assert torch.allclose(a.affinity, b.affinity)
+
+
+def test_many_words_need_16_bits(backbone):
+    rng = np.random.default_rng(0)
+    words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(300)], rng.normal(size=(300, 16)))
+    result = segmenter(backbone)(picture(48, 48), words)
+    assert result.labels.dtype == np.uint16
+
+
+def test_words_need_a_text_encoder(backbone):
+    with pytest.raises(ct.VocabularyError, match='from_embeddings'):
+        segmenter(backbone).vocabulary(['floor'])
+
+
+@pytest.fixture(scope='module')
+def tiny():
+    return ct.load(ct.Settings(model='cliptrase-tiny', weights='random', device='cpu'))
+
+
+def test_load_to_labels(tiny):
+    words = tiny.vocabulary(['floor', '7:mug=mug;coffee cup', 'cat|dog'], background=['sky'])
+    assert words.ids == {'floor': 1, 'mug': 7, 'cat': 2}
+    assert words.embeddings.shape == (6, 64)
+    assert words.owner.tolist() == [0, 1, 1, 2, 2, 3]
+    result = tiny(picture(120, 160), words)
+    assert set(np.unique(result.labels)) <= {0, 1, 2, 7}
+
+
+def test_too_long_words_are_refused_before_anything_is_encoded(tiny):
+    for entries, background in ((['floor', 'mug ' * 100], []), (['floor'], ['mug ' * 100])):
+        with pytest.raises(ct.VocabularyError, match=r"'mug mug .* too long"):
+            tiny.vocabulary(entries, background)
+
+
+def test_word_embeddings_are_kept_on_disk(tiny, tmp_path):
+    kept = tiny.replace(cache_dir=str(tmp_path / 'words'), prompt_templates='photo')
+    first = kept.vocabulary(['floor', 'door'])
+    assert len(list((tmp_path / 'words').iterdir())) == 2
+    again = kept.vocabulary(['door', 'floor'])
+    assert torch.equal(first.embeddings, again.embeddings.flip(0))
+
+
+def test_two_threads_get_what_one_gets(backbone, words):
+    from concurrent.futures import ThreadPoolExecutor
+
+    run = segmenter(backbone)
+    pictures = [picture(48 + 8 * n, 64, seed=n) for n in range(6)]
+    alone = [run(image, words).labels for image in pictures]
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(lambda image: run(image, words).labels, pictures * 3))
+    assert all((a == b).all() for a, b in zip(alone * 3, together, strict=True))
+
+
+def test_everything_turned_gives_the_turned_labels(device, words):
+    visual, turned = make_visual().to(device), make_visual().to(device)
+    turned.conv1.weight.data = turned.conv1.weight.data.transpose(2, 3).contiguous()
+    positions = turned.positional_embedding.data
+    positions[1:] = positions[1:].view(4, 4, -1).transpose(0, 1).reshape(16, -1)
+    image = picture(48, 80, seed=5)
+    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    a = segmenter(ct.Backbone(visual), **options)(image, words)
+    b = segmenter(ct.Backbone(turned), **options)(image.transpose(1, 0, 2), words)
+    assert len(np.unique(a.labels)) > 1
+    assert (a.labels == b.labels.T).mean() > 0.99

@@ -1,0 +1,61 @@
+import dataclasses
+
+import pytest
+
+import cliptrase_ros as ct
+
+
+def test_defaults_hold_and_every_setting_is_described():
+    settings = ct.Settings()
+    for field in dataclasses.fields(settings):
+        assert field.metadata['doc'].endswith(('.', '.)')), field.name
+        if field.metadata['choices']:
+            assert field.default in field.metadata['choices']
+        elif type(field.default) in (int, float):
+            assert field.metadata['low'] <= field.default <= field.metadata['high']
+
+
+@pytest.mark.parametrize(
+    'values, reason',
+    [
+        ({'method': 'cliptrace'}, "'cliptrace' is not one of cliptrase, clip. Did you mean 'clip"),
+        ({'input_size': 31}, 'outside 32 .. 2048'),
+        ({'input_size': 336.0}, 'expected int, got float'),
+        ({'input_size': True}, 'expected int, got bool'),
+        ({'confidence_threshold': 1.5}, 'outside 0.0 .. 1.0'),
+        ({'confidence_threshold': float('nan')}, 'finite'),
+        ({'confidence_threshold': '0.5'}, 'expected float, got str'),
+        ({'cls_weighting': 1}, 'expected bool'),
+        ({'model': None}, 'expected str'),
+        ({'region_median': 4}, 'odd'),
+        ({'window_px': 448}, 'larger than input_size'),
+        ({'window_px': 224, 'protocol': 'cliptrase'}, "protocol 'native'"),
+        ({'inputsize': 336}, "unknown setting 'inputsize'. Did you mean 'input_size'"),
+        ({'xyz': 1}, "unknown setting 'xyz'."),
+    ],
+)
+def test_bad_values_are_refused_with_the_reason(values, reason):
+    with pytest.raises(ct.SettingError, match=reason):
+        ct.Settings.from_mapping(values)
+
+
+def test_an_int_is_taken_for_a_float():
+    value = ct.Settings(confidence_threshold=1).confidence_threshold
+    assert value == 1.0 and type(value) is float
+
+
+def test_replace_checks_as_well():
+    settings = ct.Settings().replace(method='clip')
+    assert settings.method == 'clip' and ct.Settings().method == 'cliptrase'
+    with pytest.raises(ct.SettingError, match='unknown setting'):
+        settings.replace(metod='clip')
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        settings.method = 'clip'
+
+
+def test_methods_and_templates_offered_are_those_that_exist():
+    from cliptrase_ros.templates import TEMPLATES
+
+    choices = {f.name: f.metadata['choices'] for f in dataclasses.fields(ct.Settings)}
+    assert set(choices['method']) == set(ct.METHODS)
+    assert set(choices['prompt_templates']) == set(TEMPLATES)
