@@ -21,6 +21,9 @@ from .settings import Settings
 from .templates import TEMPLATES
 from .vocabulary import MAX_ID, UNLABELED, Vocabulary, parse
 
+# Beyond this the long side would make more patches than any machine can attend to.
+MAX_ASPECT = 8
+
 
 @dataclass(frozen=True, eq=False)
 class Dense:
@@ -143,7 +146,7 @@ class Segmenter:
             image: [H, W, 3] uint8 RGB.
 
         Raises:
-            ShapeError: another shape or dtype.
+            ShapeError: another shape or dtype, or one side more than 8 times the other.
         """
         check_image(image)
         settings, tower = self.settings, self._tower
@@ -266,12 +269,18 @@ def load(settings: Settings | None = None) -> Segmenter:
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raise ShapeError unless the image is [H, W, 3] uint8 with at least one pixel."""
+    """Raise ShapeError unless the image is [H, W, 3] uint8, not empty and no mere strip."""
     if not isinstance(image, np.ndarray):
         raise ShapeError(f'image: expected a numpy array, got {type(image).__name__}')
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
         raise ShapeError(
             f'image: expected [H, W, 3] uint8 RGB, got {list(image.shape)} {image.dtype}'
+        )
+    height, width = image.shape[:2]
+    if max(height, width) > MAX_ASPECT * min(height, width):
+        raise ShapeError(
+            f'image of {width} x {height} px: one side is more than {MAX_ASPECT} times the other; '
+            'cut it into pieces'
         )
 
 

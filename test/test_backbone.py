@@ -6,8 +6,8 @@ from fractions import Fraction
 import open_clip
 import pytest
 import torch
-from conftest import make_visual
 from safetensors.torch import save_file
+from towers import make_visual
 
 import cliptrase_ros as ct
 from cliptrase_ros import backbone, weights

@@ -3,8 +3,8 @@ import sys
 
 import numpy as np
 import pytest
-from conftest import picture
 from PIL import Image
+from towers import picture
 
 from cliptrase_ros import cli
 

@@ -7,9 +7,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import TINY_HEADS, TINY_PATCH, make_visual, picture
 from open_clip.transformer import QuickGELU, VisionTransformer
 from safetensors.torch import load_file
+from towers import TINY_HEADS, TINY_PATCH, make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros import clusters

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 import torch
-from conftest import make_visual, picture
 from PIL import Image
+from towers import make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros.segmenter import centre_crop
@@ -14,7 +14,7 @@ def segmenter(backbone, **changes):
     return ct.Segmenter(backbone, ct.Settings(**{**NATIVE, **changes}))
 
 
-@pytest.mark.parametrize('shape', [(48, 64), (100, 70), (37, 200), (1, 1), (3, 50), (480, 640)])
+@pytest.mark.parametrize('shape', [(48, 64), (100, 70), (37, 200), (1, 1), (3, 20), (480, 640)])
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
 def test_labels_have_the_size_of_the_image(backbone, words, shape, regions):
     result = segmenter(backbone, regions=regions)(picture(*shape), words)
@@ -48,6 +48,12 @@ def test_the_grid_keeps_the_aspect(backbone):
 def test_other_images_are_refused(backbone, words, image):
     with pytest.raises(ct.ShapeError, match=r'expected (\[H, W, 3\] uint8 RGB|a numpy array)'):
         segmenter(backbone)(image, words)
+
+
+@pytest.mark.parametrize('shape', [(1, 9), (2000, 10)])
+def test_strips_are_refused(backbone, words, shape):
+    with pytest.raises(ct.ShapeError, match='more than 8 times'):
+        segmenter(backbone)(picture(*shape), words)
 
 
 def test_views_and_read_only_images_are_taken(backbone, words):

@@ -4,9 +4,9 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from conftest import TINY_HEADS, TINY_PATCH, make_visual
 from open_clip.model import CLIP
 from torch import nn
+from towers import TINY_HEADS, TINY_PATCH, make_visual
 
 import cliptrase_ros as ct
 from cliptrase_ros import methods

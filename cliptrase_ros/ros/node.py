@@ -25,7 +25,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from .. import draw
-from ..errors import CliptraseError, did_you_mean
+from ..errors import CliptraseError, ShapeError, did_you_mean
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
@@ -193,7 +193,7 @@ class SegmentationNode(LifecycleNode):
         self._statistics.record(diagnostics.FROM_STAMP, (now - stamp).nanoseconds * 1e-9)
 
     def _frame_failed(self, frame: Frame, error: Exception) -> None:
-        if isinstance(error, images.ImageError):
+        if isinstance(error, (images.ImageError, ShapeError)):
             self._statistics.count(diagnostics.DROPPED_BAD_IMAGE)
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
             return

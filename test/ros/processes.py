@@ -1,0 +1,79 @@
+"""Nodes in processes of their own, as launch starts them, and waiting for what they do."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=96')
+
+
+class Process:
+    """A node's process and what it prints."""
+
+    def __init__(self, module, parameters=(), remaps=(), files=()):
+        command = [sys.executable, '-m', f'cliptrase_ros.ros.{module}', '--ros-args']
+        for file in files:
+            command += ['--params-file', str(file)]
+        for parameter in parameters:
+            command += ['-p', parameter]
+        for remap in remaps:
+            command += ['-r', remap]
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+        )
+        self._lines = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self._process.stdout:
+            self._lines.append(line)
+
+    @property
+    def output(self):
+        return ''.join(self._lines)
+
+    @property
+    def running(self):
+        return self._process.poll() is None
+
+    def end(self, how=signal.SIGINT, timeout=30):
+        """End it as a person or launch does; its exit code."""
+        if self.running:
+            self._process.send_signal(how)
+        return self.wait(timeout)
+
+    def wait(self, timeout=60):
+        """Wait for its own end; its exit code."""
+        try:
+            code = self._process.wait(timeout)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+            raise AssertionError(f'it had to be killed\n{self.output}') from None
+        self._reader.join(5)
+        return code
+
+
+def wait_for(condition, timeout=30.0, what='', process=None):
+    """Wait until the condition holds; fail with what the process printed."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        output = process.output if process else ''
+        assert process is None or process.running, f'{what}: the node ended\n{output}'
+        assert time.monotonic() < deadline, f'not within {timeout} s: {what}\n{output}'
+        time.sleep(0.01)
+
+
+def call(client, request, timeout=20):
+    """The answer of a service."""
+    assert client.wait_for_service(timeout), 'no such service'
+    answered = threading.Event()
+    future = client.call_async(request)
+    future.add_done_callback(lambda _: answered.set())
+    assert answered.wait(timeout), 'no answer'
+    return future.result()

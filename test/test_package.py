@@ -1,0 +1,243 @@
+"""The files around the code: do they agree with each other and with it?"""
+
+import ast
+import re
+import shutil
+import stat
+import subprocess
+import sys
+import xml.etree.ElementTree as ET
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = sorted((ROOT / 'scripts').iterdir())
+CMAKE = (ROOT / 'CMakeLists.txt').read_text()
+MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
+
+
+def requirements(name):
+    """{package: version specifier} of a requirements file."""
+    lines = (ROOT / 'requirements' / name).read_text().splitlines()
+    pairs = (re.fullmatch(r'([\w-]+)(.*)', line) for line in lines if line and line[0] != '#')
+    return {pair[1]: pair[2] for pair in pairs}
+
+
+def run(*command, **options):
+    return subprocess.run(command, capture_output=True, text=True, check=False, **options)
+
+
+# package.xml and setup.py
+
+
+def test_manifest():
+    assert MANIFEST.get('format') == '3'
+    assert MANIFEST.findtext('name') == 'cliptrase_ros'
+    assert MANIFEST.findtext('license') == 'Apache-2.0'
+    assert 'Apache License' in (ROOT / 'LICENSE').read_text()[:100]
+    assert MANIFEST.findtext('export/build_type') == 'ament_cmake'
+    assert MANIFEST.findtext('member_of_group') == 'rosidl_interface_packages'
+
+
+def test_setup_takes_version_and_dependencies_from_the_other_files():
+    pytest.importorskip('setuptools')
+    done = run(sys.executable, 'setup.py', '--name', '--version', cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[-2:] == ['cliptrase_ros', MANIFEST.findtext('version')]
+
+
+def test_cmake_finds_only_declared_packages():
+    declared = {tag.text for tag in MANIFEST if tag.tag.endswith('depend')}
+    found = set(re.findall(r'find_package\((\w+)', CMAKE))
+    exported = set(re.findall(r'ament_export_dependencies\((\w+)', CMAKE))
+    assert found | exported <= declared
+
+
+def test_python_imports_only_declared_packages():
+    """Every ROS package that the nodes or launch files import is in package.xml."""
+    declared = {tag.text for tag in MANIFEST if tag.tag.endswith('depend')}
+    ros = {'rclpy', 'launch', 'launch_ros', 'cv_bridge', 'ament_index_python'}
+    for file in [*ROOT.glob('cliptrase_ros/ros/**/*.py'), *ROOT.glob('launch/*.py')]:
+        for node in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            for name in (name.partition('.')[0] for name in names):
+                if name in ros or name.endswith(('_msgs', '_srvs', '_interfaces')):
+                    assert name in declared, f'{file.name} imports {name}'
+
+
+# What CMake and pip install
+
+
+def test_every_message_is_built():
+    assert set(re.findall(r'"(msg/\w+\.msg)"', CMAKE)) == {
+        str(file.relative_to(ROOT)) for file in ROOT.glob('msg/*.msg')
+    }
+
+
+def test_every_field_of_a_message_has_a_comment():
+    for file in ROOT.glob('msg/*.msg'):
+        lines = file.read_text().splitlines()
+        for before, line in pairwise(lines):
+            assert not line or line[0] == '#' or before[:1] == '#', f'{file.name}: {line}'
+
+
+def test_every_script_is_installed():
+    (block,) = re.findall(r'PROGRAMS(.*)\n', CMAKE)
+    assert block.split() == [str(script.relative_to(ROOT)) for script in SCRIPTS]
+
+
+@pytest.mark.parametrize('script', SCRIPTS, ids=lambda script: script.name)
+def test_script_starts_a_module_of_ours(script):
+    assert script.stat().st_mode & stat.S_IXUSR
+    text = script.read_text()
+    # Unlike a fixed path, env finds the virtual environment that has torch.
+    assert text.startswith('#!/usr/bin/env python3\n')
+    (module,) = re.findall(r'^from (\S+) import main$', text, re.MULTILINE)
+    file = ROOT / (module.replace('.', '/') + '.py')
+    functions = [node.name for node in ast.parse(file.read_text()).body if hasattr(node, 'name')]
+    assert 'main' in functions
+
+
+def test_installed_folders_exist():
+    (folders,) = re.findall(r'install\(DIRECTORY ([a-z ]+) DESTINATION share', CMAKE)
+    for folder in folders.split():
+        assert any((ROOT / folder).iterdir())
+
+
+def test_data_files_exist():
+    data = re.search(r'package_data=(\{.*\})', (ROOT / 'setup.py').read_text())[1]
+    for package, patterns in ast.literal_eval(data).items():
+        for pattern in patterns:
+            assert list((ROOT / package).glob(pattern)), pattern
+
+
+def test_no_source_folder_hides_the_messages():
+    assert not (ROOT / 'cliptrase_ros' / 'msg').exists()
+
+
+# Requirements
+
+
+def test_ros_wheels_are_pinned_to_one_distribution():
+    wheels = requirements('ros-jazzy.txt')
+    for name, version in wheels.items():
+        assert name == 'catkin-pkg' or (name.startswith('ros-jazzy-') and version[:2] == '==')
+    assert 'lark' not in wheels  # it overwrites files of lark-parser
+
+
+# What `make` says of a machine that lacks something
+
+PYTHON = """
+case "$*" in
+  *version*) {version} ;;
+  *venv*) {venv} ;;
+  *sysconfig*) echo {headers} ;;
+esac
+"""
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Runs the check on a machine of stand-ins; a keyword changes one, None takes it away."""
+    (tmp_path / 'Python.h').touch()
+
+    def check(python=(), **changes):
+        tools = {
+            'uname': 'if [ "$1" = -m ]; then echo x86_64; else echo Linux; fi',
+            'cc': 'true',
+            'c++': 'cat >/dev/null',
+            'cmake': 'echo cmake version 3.25.1',
+        }
+        tools.update(changes)
+        if python is not None:
+            answers = {'version': 'echo 3.11', 'venv': 'true', 'headers': tmp_path}
+            tools['python'] = PYTHON.format(**answers | dict(python))
+        folder = tmp_path / 'bin'
+        folder.mkdir()
+        for name in ('cat', 'sed'):
+            (folder / name).symlink_to(shutil.which(name))
+        for name, text in tools.items():
+            if text is not None:
+                (folder / name).write_text(f'#!/bin/sh\n{text}\n')
+                (folder / name).chmod(0o755)
+        return run(ROOT / 'tools' / 'check_machine.sh', 'python', env={'PATH': str(folder)})
+
+    return check
+
+
+def test_complete_machine(machine):
+    done = machine()
+    assert (done.returncode, done.stdout, done.stderr) == (0, '', '')
+
+
+@pytest.mark.parametrize('version', ['3.10', '3.11', '3.12', '3.13'])
+def test_supported_python(machine, version):
+    assert machine(python={'version': f'echo {version}'}).returncode == 0
+
+
+@pytest.mark.parametrize('version', ['3.21.0', '3.31.6', '4.1.2'])
+def test_supported_cmake(machine, version):
+    assert machine(cmake=f'echo cmake version {version}').returncode == 0
+
+
+@pytest.mark.parametrize(
+    ('changes', 'sentence'),
+    [
+        ({'uname': 'echo aarch64'}, 'wheels exist for Linux x86_64 only'),
+        ({'python': None}, "no Python runs as 'python': sudo apt install python3 "),
+        ({'python': {'version': 'exit 127'}}, "no Python runs as 'python': sudo apt install"),
+        ({'python': {'version': 'echo 3.9'}}, "'python' is 3.9: sudo apt install python3.12 "),
+        ({'python': {'version': 'echo 3.14'}}, "'python' is 3.14: sudo apt install python3.12 "),
+        ({'python': {'venv': 'exit 1'}}, 'no venv module: sudo apt install python3.11-venv'),
+        ({'python': {'headers': '/nowhere'}}, 'no C headers: sudo apt install python3.11-dev'),
+        ({'cc': None}, "no compiler 'cc': sudo apt install build-essential"),
+        ({'c++': None}, "no compiler 'c++': sudo apt install build-essential"),
+        ({'c++': 'exit 1'}, 'does not compile C++17: sudo apt install build-essential'),
+        ({'cmake': None}, 'there is no cmake: sudo apt install cmake'),
+        ({'cmake': 'echo cmake version 3.16.3'}, 'cmake 3.21 or newer is needed, and this is 3.16'),
+        ({'cmake': 'echo cmake version 2.30.0'}, 'cmake 3.21 or newer is needed, and this is 2.30'),
+    ],
+)
+def test_incomplete_machine(machine, changes, sentence):
+    done = machine(**changes)
+    assert done.returncode == 1
+    assert done.stderr.startswith('error: ') and done.stderr.count('\n') == 1
+    assert sentence in done.stderr
+
+
+# RViz
+
+QOS = {
+    'Durability Policy': {'Volatile', 'Transient Local'},
+    'History Policy': {'Keep Last'},
+    'Reliability Policy': {'Reliable', 'Best Effort'},
+}
+
+
+def test_rviz_file():
+    panels, manager = (
+        yaml.safe_load((ROOT / 'config' / 'cliptrase.rviz').read_text())[key]
+        for key in ('Panels', 'Visualization Manager')
+    )
+    assert {panel['Class'] for panel in panels} <= {'rviz_common/Displays', 'rviz_common/Views'}
+    assert manager['Global Options']['Fixed Frame']
+    displays = {display['Topic']['Value']: display for display in manager['Displays']}
+    assert displays.keys() == {
+        '/camera/image_raw',
+        '/segmentation/overlay',
+        '/segmentation/label_mask',
+    }
+    assert len({display['Name'] for display in manager['Displays']}) == len(displays)
+    for display in displays.values():
+        assert display['Class'] == 'rviz_default_plugins/Image'
+        for key, values in QOS.items():
+            assert display['Topic'][key] in values
+    # A camera may publish best effort, and a reliable subscriber would hear nothing of it.
+    assert displays['/camera/image_raw']['Topic']['Reliability Policy'] == 'Best Effort'

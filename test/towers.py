@@ -1,0 +1,37 @@
+"""Small towers with random weights from a seed, and pictures for them."""
+
+import numpy as np
+import torch
+from open_clip.transformer import QuickGELU, VisionTransformer
+
+TINY_HEADS, TINY_PATCH = 2, 8
+
+
+def make_visual(seed=0, **changes):
+    """A native open_clip tower: 4 blocks, 32 wide, 2 heads, patch 8, trained on a 4 x 4 grid."""
+    options = {
+        'image_size': 32,
+        'patch_size': TINY_PATCH,
+        'width': 32,
+        'layers': 4,
+        'heads': TINY_HEADS,
+        'mlp_ratio': 4,
+        'output_dim': 16,
+        'act_layer': QuickGELU,
+    }
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        visual = VisionTransformer(**{**options, **changes})
+        # Fresh biases and norms are 0 and 1, which would hide that one is forgotten.
+        for parameter in visual.parameters():
+            parameter.data += 0.05 * torch.randn_like(parameter)
+    return visual.eval().requires_grad_(False)
+
+
+def picture(height, width, seed=0):
+    """[H, W, 3] uint8 with smooth blobs, so that patches differ and resemble each other."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 5, 5)))
+    smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode='bilinear')[0]
+    noise = torch.from_numpy(rng.normal(0, 6, (3, height, width)))
+    return (smooth + noise).clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
