@@ -1,48 +1,70 @@
 """Training-free open-vocabulary segmentation for robots: CLIPtrase and its relatives.
 
-import cliptrase_ros as ct
+    import cliptrase_ros as ct
 
-segmenter = ct.load(ct.Settings(method='cliptrase'))
-words = segmenter.vocabulary(['floor', 'mug|cup', 'person'], background=['sky', 'wall'])
-result = segmenter(image, words)      # image [H, W, 3] uint8 RGB -> labels, confidence
+    segmenter = ct.load(ct.Settings(method='cliptrase'))
+    words = segmenter.vocabulary(['floor', 'mug|cup', 'person'], background=['sky', 'wall'])
+    result = segmenter(image, words)      # image [H, W, 3] uint8 RGB -> labels, confidence
+
+Names are imported on first use: whoever reads only the messages (`ros2 topic echo`, another
+node) does not wait for torch, nor need it.
 """
 
+from importlib import import_module
 from pkgutil import extend_path
+from typing import TYPE_CHECKING
 
 # The messages may be installed elsewhere than these modules (tests from the source tree).
 __path__ = extend_path(__path__, __name__)
 
-from .backbone import Backbone
-from .draw import colorize, overlay
-from .errors import (
-    CliptraseError,
-    SettingError,
-    ShapeError,
-    UnsupportedBackbone,
-    VocabularyError,
-    WeightsError,
-)
-from .methods import METHODS
-from .segmenter import Dense, Segmentation, Segmenter, load
-from .settings import Settings
-from .vocabulary import Vocabulary, WordClass
+if TYPE_CHECKING:
+    from .backbone import Backbone as Backbone
+    from .draw import colorize as colorize
+    from .draw import overlay as overlay
+    from .errors import CliptraseError as CliptraseError
+    from .errors import SettingError as SettingError
+    from .errors import ShapeError as ShapeError
+    from .errors import UnsupportedBackbone as UnsupportedBackbone
+    from .errors import VocabularyError as VocabularyError
+    from .errors import WeightsError as WeightsError
+    from .methods import METHODS as METHODS
+    from .segmenter import Dense as Dense
+    from .segmenter import Segmentation as Segmentation
+    from .segmenter import Segmenter as Segmenter
+    from .segmenter import load as load
+    from .settings import Settings as Settings
+    from .vocabulary import Vocabulary as Vocabulary
+    from .vocabulary import WordClass as WordClass
 
-__all__ = [
-    'METHODS',
-    'Backbone',
-    'CliptraseError',
-    'Dense',
-    'Segmentation',
-    'Segmenter',
-    'SettingError',
-    'Settings',
-    'ShapeError',
-    'UnsupportedBackbone',
-    'Vocabulary',
-    'VocabularyError',
-    'WeightsError',
-    'WordClass',
-    'colorize',
-    'load',
-    'overlay',
-]
+_MODULE_OF = {
+    'METHODS': 'methods',
+    'Backbone': 'backbone',
+    'CliptraseError': 'errors',
+    'Dense': 'segmenter',
+    'Segmentation': 'segmenter',
+    'Segmenter': 'segmenter',
+    'SettingError': 'errors',
+    'Settings': 'settings',
+    'ShapeError': 'errors',
+    'UnsupportedBackbone': 'errors',
+    'Vocabulary': 'vocabulary',
+    'VocabularyError': 'errors',
+    'WeightsError': 'errors',
+    'WordClass': 'vocabulary',
+    'colorize': 'draw',
+    'load': 'segmenter',
+    'overlay': 'draw',
+}
+__all__ = list(_MODULE_OF)
+
+
+def __getattr__(name: str):
+    if name not in _MODULE_OF:
+        raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
+    value = getattr(import_module(f'.{_MODULE_OF[name]}', __name__), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__():
+    return sorted([*globals(), *__all__])

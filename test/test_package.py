@@ -212,7 +212,17 @@ def test_incomplete_machine(machine, changes, sentence):
     assert sentence in done.stderr
 
 
-# RViz
+# config/
+
+
+def test_transport_profile_holds_large_images():
+    profile = ET.parse(ROOT / 'config' / 'fastdds_large_images.xml').getroot()
+    prefix = '{http://www.eprosima.com/XMLSchemas/fastRTPS_Profiles}'
+    transports = {t.findtext(f'{prefix}transport_id'): t for t in profile[0]}
+    assert int(transports['large_shared_memory'].findtext(f'{prefix}segment_size')) == 64 << 20
+    used = {tag.text for tag in profile.iterfind(f'.//{prefix}userTransports/*')}
+    assert used == transports.keys()
+
 
 QOS = {
     'Durability Policy': {'Volatile', 'Transient Local'},
