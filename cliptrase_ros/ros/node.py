@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
+import traceback
 from dataclasses import dataclass
 
 import rclpy
@@ -29,7 +30,7 @@ from ..errors import CliptraseError, ShapeError, did_you_mean
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from ..vocabulary import Vocabulary
+from ..vocabulary import Vocabulary, parse
 from . import diagnostics, images, messages, parameters
 from .worker import Statistics, Worker
 
@@ -81,6 +82,7 @@ class SegmentationNode(LifecycleNode):
         self._switch = threading.Lock()
         self._statistics = Statistics()
         self._last_error = ''
+        # The words' worker lives from configure to cleanup, the frames' while the node is active.
         self._frame_worker: Worker | None = None
         self._words_worker: Worker | None = None
         self._subscription = None
@@ -105,8 +107,12 @@ class SegmentationNode(LifecycleNode):
         except CliptraseError as error:
             self.get_logger().fatal(str(error))
             return TransitionCallbackReturn.FAILURE
+        except Exception:  # rclpy would swallow it
+            self.get_logger().fatal(f'cannot configure:\n{traceback.format_exc()}')
+            return TransitionCallbackReturn.FAILURE
         self._live = Live(segmenter, words, 1)
         self._make_publishers()
+        self._words_worker = Worker('words', self._change_words, self._words_failed)
         self.get_logger().info(
             f'ready in {time.monotonic() - started:.1f} s: {settings.method} on '
             f'{segmenter.backbone.device}, {len(words.classes)} classes'
@@ -118,7 +124,6 @@ class SegmentationNode(LifecycleNode):
         super().on_activate(state)
         self._publish_vocabulary(self._live)
         self._frame_worker = Worker('segmentation', self._segment, self._frame_failed)
-        self._words_worker = Worker('words', self._change_words, self._words_failed)
         reliability = _RELIABILITY[self._options.input_reliability]
         newest = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)
         self._subscription = self.create_subscription(Image, 'image', self._take, newest)
@@ -127,31 +132,32 @@ class SegmentationNode(LifecycleNode):
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; the frame in hand is finished."""
-        self.stop()
+        self._stop_frames()
         return super().on_deactivate(state)
 
     def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Free the model and the publishers."""
+        self.stop()
         for publisher in self._publishers_made:
             self.destroy_publisher(publisher)
         self._publishers_made = []
         self._live = None
         return TransitionCallbackReturn.SUCCESS
 
-    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Stop whatever runs."""
-        self.stop()
-        return self.on_cleanup(state)
+    on_shutdown = on_cleanup
 
     def stop(self) -> None:
-        """End the subscription and the workers; harmless when they do not run."""
+        """End the subscription and the threads; harmless when they do not run."""
+        self._stop_frames()
+        if self._words_worker is not None:
+            self._words_worker.stop()
+
+    def _stop_frames(self) -> None:
         if self._subscription is not None:
             self.destroy_subscription(self._subscription)
             self._subscription = None
-        for worker in (self._frame_worker, self._words_worker):
-            if worker is not None:
-                worker.stop()
-        self._frame_worker = self._words_worker = None
+        if self._frame_worker is not None:
+            self._frame_worker.stop()
 
     def _make_publishers(self) -> None:
         def publisher(kind, topic, qos):
@@ -193,6 +199,8 @@ class SegmentationNode(LifecycleNode):
         self._statistics.record(diagnostics.FROM_STAMP, (now - stamp).nanoseconds * 1e-9)
 
     def _frame_failed(self, frame: Frame, error: Exception) -> None:
+        if not self.context.ok():
+            return  # shutting down: nothing can be published any more
         if isinstance(error, (images.ImageError, ShapeError)):
             self._statistics.count(diagnostics.DROPPED_BAD_IMAGE)
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
@@ -221,10 +229,9 @@ class SegmentationNode(LifecycleNode):
         try:
             parameters.read(self, Settings, values)
             options = parameters.read(self, parameters.NodeOptions, values)
-            if self._live and values.keys() & {'vocabulary', 'background'}:
-                self._live.segmenter.check_vocabulary(
-                    options.vocabulary, options.background_words, self._known_ids, MONO8_MAX_ID
-                )
+            if values.keys() & {'vocabulary', 'background'}:
+                check = self._live.segmenter.check_vocabulary if self._live else parse
+                check(options.vocabulary, options.background_words, self._known_ids, MONO8_MAX_ID)
         except CliptraseError as error:
             return SetParametersResult(successful=False, reason=str(error))
         self._changed.trigger()
@@ -240,7 +247,7 @@ class SegmentationNode(LifecycleNode):
             live = self._live
             self._live = Live(live.segmenter.replace(**changes), live.words, live.version)
         words = (self._options.vocabulary, self._options.background)
-        if self._words_worker and words != (before.vocabulary, before.background):
+        if words != (before.vocabulary, before.background):
             self._words_worker.put(self._options)
 
     def _change_words(self, options: parameters.NodeOptions) -> None:
@@ -310,6 +317,10 @@ def main(args: list[str] | None = None) -> int:
         return 1
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
+    except Exception:
+        # Ctrl-C closes the context at once, also under a callback that is publishing.
+        if rclpy.ok():
+            raise
     finally:
         if node is not None:
             node.stop()

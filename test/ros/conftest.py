@@ -38,10 +38,10 @@ def tester(_own_domain):
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
     yield node
-    rclpy.shutdown(context=context)
-    thread.join(10)
     executor.shutdown()
+    thread.join(10)
     node.destroy_node()
+    rclpy.shutdown(context=context)
 
 
 @pytest.fixture

@@ -306,6 +306,8 @@ def test_lifecycle_transitions(robot, start):
         return len(robot.masks) == count
 
     assert call(state, GetState.Request()).current_state.label == 'unconfigured'
+    assert not robot.set(vocabulary=['a', 'a'])[0].successful
+    assert robot.set(vocabulary=['lamp'])[0].successful
     for _ in range(2):
         go(Transition.TRANSITION_CONFIGURE, 'inactive')
         assert silent()
@@ -319,7 +321,12 @@ def test_lifecycle_transitions(robot, start):
         go(Transition.TRANSITION_CLEANUP, 'unconfigured')
         assert silent()
     go(Transition.TRANSITION_CONFIGURE, 'inactive')
-    go(Transition.TRANSITION_INACTIVE_SHUTDOWN, 'finalized')
+    assert [c.name for c in robot.vocabularies[-1].classes] == ['lamp']
+    assert robot.set(vocabulary=['door'])[0].successful
+    wait_for(lambda: robot.value('vocabulary version') == '2', what='words while inactive')
+    go(Transition.TRANSITION_ACTIVATE, 'active')
+    wait_for(lambda: robot.vocabularies[-1].classes[0].name == 'door', what='the new words')
+    go(Transition.TRANSITION_ACTIVE_SHUTDOWN, 'finalized')
 
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
@@ -356,6 +363,12 @@ def test_a_failed_configuration_can_be_seen_and_leaves_the_node_alive(robot, sta
     state = robot.node.create_client(GetState, '/segmentation/get_state')
     assert call(state, GetState.Request()).current_state.label == 'unconfigured'
     assert 'no file /nowhere/clip.pt' in process.output
+
+
+def test_any_error_while_configuring_is_shown(start):
+    process = node(start, 'weights:=' + 'x' * 5000 + '/a.pt')
+    assert process.wait() == 1
+    assert 'cannot configure' in process.output and 'File name too long' in process.output
 
 
 def test_parameters_from_a_file_and_a_misspelt_one(robot, start, tmp_path):
@@ -401,11 +414,11 @@ def inside():
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
     yield made
-    rclpy.shutdown(context=context)
+    executor.shutdown()
     thread.join(10)
     made.stop()
-    executor.shutdown()
     made.destroy_node()
+    rclpy.try_shutdown(context=context)
 
 
 class Failing:
@@ -453,3 +466,16 @@ def test_words_that_cannot_be_encoded_leave_the_old_ones(robot, inside):
     assert robot.vocabularies[-1].version == 1
     assert robot.set(vocabulary=['lamp', 'door'])[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 2, what='words at last')
+
+
+def test_an_image_that_is_ready_after_the_shutdown_is_no_error(robot, inside):
+    robot.stream()
+    wait_for(lambda: robot.masks, what='masks')
+    robot.stop()
+    finished = threading.Event()
+    failed = inside._frame_failed
+    inside._frame_worker._failed = lambda *a: (failed(*a), finished.set())
+    rclpy.shutdown(context=inside.context)
+    inside._take(image())
+    assert finished.wait(20)
+    assert 'dropped: error' not in inside._statistics.counts()
