@@ -11,13 +11,14 @@ import cv2
 import numpy as np
 import rclpy
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
-from rclpy.executors import ExternalShutdownException
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from . import images
+from .shutdown import until_shutdown
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
 
@@ -162,14 +163,13 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init(args=args)
     node = None
     try:
-        node = CameraPublisher()
-        while rclpy.ok() and not node.done:
-            rclpy.spin_once(node, timeout_sec=1.0)
-    except SourceError as error:
+        with until_shutdown():
+            node = CameraPublisher()
+            while rclpy.ok() and not node.done:
+                rclpy.spin_once(node, timeout_sec=1.0)
+    except (ParameterException, SourceError) as error:
         rclpy.logging.get_logger('camera').fatal(str(error))
         return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
     finally:
         if node is not None:
             node.destroy_node()

@@ -17,7 +17,7 @@ import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rcl_interfaces.msg import SetParametersResult
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
+from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
@@ -32,6 +32,7 @@ from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..vocabulary import Vocabulary, parse
 from . import diagnostics, images, messages, parameters
+from .shutdown import until_shutdown
 from .worker import Statistics, Worker
 
 MONO8_MAX_ID = 254
@@ -94,6 +95,13 @@ class SegmentationNode(LifecycleNode):
         self.create_timer(self._options.diagnostics_period_s, self._publish_diagnostics)
 
     # Life
+
+    def started(self) -> bool:
+        """Configure and activate, if the node is to do so by itself; False if that fails."""
+        if not self._options.autostart:
+            return True
+        success = TransitionCallbackReturn.SUCCESS
+        return self.trigger_configure() == success and self.trigger_activate() == success
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, encode the words, make the publishers."""
@@ -303,24 +311,19 @@ def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM; 1 if it cannot start."""
     rclpy.init(args=args)
     node = executor = None
+    code = 0
     try:
-        node = SegmentationNode()
-        executor = SingleThreadedExecutor()
-        executor.add_node(node)
-        if node.get_parameter('autostart').value:
-            success = TransitionCallbackReturn.SUCCESS
-            if node.trigger_configure() != success or node.trigger_activate() != success:
-                return 1
-        executor.spin()
+        with until_shutdown():
+            node = SegmentationNode()
+            executor = SingleThreadedExecutor()
+            executor.add_node(node)
+            if node.started():
+                executor.spin()
+            else:
+                code = 1
     except (ParameterException, CliptraseError) as error:
         rclpy.logging.get_logger('segmentation').fatal(str(error))
-        return 1
-    except (KeyboardInterrupt, ExternalShutdownException):
-        pass
-    except Exception:
-        # Ctrl-C closes the context at once, also under a callback that is publishing.
-        if rclpy.ok():
-            raise
+        code = 1
     finally:
         if node is not None:
             node.stop()
@@ -329,7 +332,7 @@ def main(args: list[str] | None = None) -> int:
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
-    return 0
+    return code
 
 
 if __name__ == '__main__':

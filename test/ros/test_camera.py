@@ -96,11 +96,15 @@ def test_it_waits_for_a_listener_and_ends_with_its_source(tester, start, video):
     wait_for(lambda: len(got) == 5, what='all five frames')
 
 
-@pytest.mark.parametrize('parameters', [[], ['source:=/nowhere.mp4']])
+@pytest.mark.parametrize(
+    'parameters', [[], ['source:=/nowhere.mp4'], ['source:=7.mp4', 'rate_hz:=-1.0']]
+)
 def test_without_a_source_it_says_so_and_ends_with_1(start, parameters):
     process = start('camera', parameters)
     assert process.wait() == 1
-    assert 'source' in process.output and 'Traceback' not in process.output
+    assert (
+        'source' in process.output or 'rate_hz' in process.output
+    ) and 'Traceback' not in process.output
 
 
 def test_the_drawn_pictures_are_the_same_each_time_and_move(tmp_path):

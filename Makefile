@@ -1,0 +1,71 @@
+# Everything is made in .venv, from Python 3.10 to 3.13, a C++ compiler and cmake: see `make help`.
+PYTHON ?= python3
+ARGS ?=
+
+VENV := .venv
+RUN := $(VENV)/bin/python
+BUILD := $(VENV)/build
+OLDEST := $(VENV)/oldest
+OLDEST_OPEN_CLIP := $(shell sed -n 's/^open_clip_torch>=//p' requirements/runtime.txt)
+INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts -type f ! -name '*.pyc')
+
+# A sourced ROS workspace or another virtual environment must not reach into this one. The last
+# name is what the ROS wheels tell their child processes: set by another venv, it would stop this
+# one from finding its own libraries.
+unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CMAKE_PREFIX_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
+export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
+
+.PHONY: help setup demo test test-oldest lint clean
+
+help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+demo: $(VENV)/installed ## run the demo
+	$(RUN) -m cliptrase_ros.ros.demo $(ARGS)
+
+test: $(VENV)/installed ## run the tests
+	$(RUN) -m pytest $(ARGS)
+
+test-oldest: $(VENV)/installed $(OLDEST)/installed ## run the engine's tests on the oldest open_clip
+	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(RUN) -m pytest \
+	  test/test_visual.py test/test_backbone.py test/test_golden.py $(ARGS)
+
+lint: $(VENV)/dependencies ## check the style
+	$(RUN) -m ruff check
+	$(RUN) -m ruff format --check
+
+setup: $(VENV)/installed ## install only; then: . .venv/bin/activate
+
+clean: ## remove what make made
+	rm -rf $(VENV)
+
+# The three stamps below are touched last, so that a run that was interrupted is made good by the
+# next one.
+
+# Without a stamp the environment is new or half installed: start from an empty one.
+$(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.txt \
+  requirements/ros-jazzy.txt
+	@tools/check_machine.sh '$(PYTHON)'
+	test -f $@ || $(PYTHON) -m venv --clear $(VENV)
+	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,lint]'
+	rm -rf build/lib build/bdist.* *.egg-info
+	@$(RUN) -c 'import cv2' || { echo "error: OpenCV's wheel lacks system libraries:" \
+	  "sudo apt install libgl1 libglib2.0-0" >&2; exit 1; }
+	touch $@
+
+$(VENV)/installed: $(VENV)/dependencies CMakeLists.txt tools/ros_wheels.cmake $(INSTALLED_FILES)
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" cmake -S . -B $(BUILD) --log-level=WARNING \
+	  -DCMAKE_INSTALL_PREFIX="$(CURDIR)/$(VENV)" -DBUILD_TESTING=OFF \
+	  -DPython3_EXECUTABLE="$(CURDIR)/$(RUN)" \
+	  -DCMAKE_PROJECT_INCLUDE="$(CURDIR)/tools/ros_wheels.cmake"
+	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS=--no-print-directory \
+	  cmake --build $(BUILD) --parallel "$$(nproc)"
+	cmake --install $(BUILD) >$(BUILD)/install.log
+	@# The metadata is pip's: with a second copy pip would uninstall the wrong one.
+	rm -rf $(VENV)/lib/python*/site-packages/cliptrase_ros-*.egg-info
+	touch $@
+
+$(OLDEST)/installed: $(VENV)/dependencies
+	rm -rf $(OLDEST)
+	$(RUN) -m pip install --no-deps --target $(OLDEST) open_clip_torch==$(OLDEST_OPEN_CLIP)
+	touch $@

@@ -1,0 +1,30 @@
+"""`pip install .`: the library and the `cliptrase` command, with no ROS.
+
+In a ROS workspace colcon goes by package.xml and CMakeLists.txt and never runs this file.
+"""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text())[1]
+RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
+
+setup(
+    name='cliptrase_ros',
+    version=VERSION,
+    description='Open-vocabulary segmentation of camera images with CLIP, for ROS 2',
+    license='Apache-2.0',
+    python_requires='>=3.10',
+    packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
+    package_data={'cliptrase_ros': ['py.typed', 'models/*.json']},
+    install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
+    extras_require={
+        'test': ['pytest', 'scikit-learn', 'scipy', 'PyYAML'],
+        # Exact: a newer ruff has new rules.
+        'lint': ['ruff==0.17.5'],
+    },
+    entry_points={'console_scripts': ['cliptrase = cliptrase_ros.cli:main']},
+)
