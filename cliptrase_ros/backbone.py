@@ -87,11 +87,14 @@ class Backbone:
         self.text = text
         tower = self.tower()
         self.device = tower.device
-        self.mean = torch.tensor(mean or getattr(visual, 'image_mean', None) or CLIP_MEAN)
-        self.std = torch.tensor(std or getattr(visual, 'image_std', None) or CLIP_STD)
-        self.mean = self.mean.view(3, 1, 1).to(self.device)
-        self.std = self.std.view(3, 1, 1).to(self.device)
+        self.mean = self._statistic(mean, 'image_mean', CLIP_MEAN)
+        self.std = self._statistic(std, 'image_std', CLIP_STD)
         self._self_check(tower)
+
+    def _statistic(self, given: Sequence[float] | None, name: str, default: Sequence) -> Tensor:
+        """[3, 1, 1] on the device."""
+        values = given if given is not None else getattr(self._visual, name, None) or default
+        return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
 
     @classmethod
     def load(cls, settings: Settings) -> Backbone:

@@ -32,6 +32,7 @@ from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..vocabulary import Vocabulary, parse
 from . import diagnostics, images, messages, parameters
+from .logs import library_logs_to
 from .shutdown import until_shutdown
 from .worker import Statistics, Worker
 
@@ -317,10 +318,11 @@ def main(args: list[str] | None = None) -> int:
             node = SegmentationNode()
             executor = SingleThreadedExecutor()
             executor.add_node(node)
-            if node.started():
-                executor.spin()
-            else:
-                code = 1
+            with library_logs_to(node):
+                if node.started():
+                    executor.spin()
+                else:
+                    code = 1
     except (ParameterException, CliptraseError) as error:
         rclpy.logging.get_logger('segmentation').fatal(str(error))
         code = 1

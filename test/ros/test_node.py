@@ -13,6 +13,7 @@ from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from processes import TINY, call, wait_for
+from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters, SetParameters
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
@@ -380,6 +381,15 @@ def test_parameters_from_a_file_and_a_misspelt_one(robot, start, tmp_path):
     assert (
         "'vocabluary' is not known and has no effect. Did you mean 'vocabulary'" in process.output
     )
+
+
+def test_what_the_library_logs_is_in_the_nodes_log(robot, start):
+    logged = []
+    robot.node.create_subscription(Log, '/rosout', logged.append, 100)
+    node(start)
+    wait_for(lambda: any('random weights' in m.msg for m in logged), what='the warning')
+    [message] = [m for m in logged if 'random weights' in m.msg]
+    assert message.name == 'segmentation' and message.level == 30
 
 
 def test_every_parameter_is_described(robot, start):
