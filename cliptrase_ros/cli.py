@@ -92,6 +92,10 @@ def _segment(options: argparse.Namespace) -> None:
         for field in dataclasses.fields(Settings)
         if getattr(options, field.name) is not None
     }
+    stems = [path.stem for path in options.pictures]
+    twice = {stem for stem in stems if stems.count(stem) > 1}
+    if twice:
+        raise OSError(f'several pictures are called {min(twice)!r}; give each a name of its own')
     segmenter = load(Settings(**given))
     words = segmenter.vocabulary(options.words, options.background)
     options.out.mkdir(parents=True, exist_ok=True)
@@ -105,9 +109,8 @@ def _segment(options: argparse.Namespace) -> None:
         Image.fromarray(result.labels).save(f'{stem}_labels.png')
         scaled = np.rint(result.confidence * 255).astype(np.uint8)
         Image.fromarray(scaled).save(f'{stem}_confidence.png')
-        if result.labels.shape == image.shape[:2]:
-            mixed = draw.overlay(image, result.labels, words)
-            Image.fromarray(mixed).save(f'{stem}_overlay.png')
+        mixed = draw.overlay(segmenter.view(image), result.labels, words)
+        Image.fromarray(mixed).save(f'{stem}_overlay.png')
         ids, pixels = np.unique(result.labels, return_counts=True)
         shares = [
             f'{words.name_of(i) or "unlabelled"} {100 * n / result.labels.size:.0f} %'

@@ -113,5 +113,5 @@ def regions(maps: Tensor, size: tuple[int, int]) -> Tensor:
     """
     result = torch.empty(size, dtype=torch.long, device=maps.device)
     for rows, band in bands(maps, size):
-        result[rows] = band.argmax(0)
+        result[rows] = band.max(0).indices
     return result

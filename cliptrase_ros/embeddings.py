@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import logging
 import os
@@ -12,6 +13,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+
+from .errors import Cancelled
 
 log = logging.getLogger(__name__)
 
@@ -53,13 +56,19 @@ class EmbeddingCache:
             return
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=path.parent, suffix='.tmp')
-            with os.fdopen(handle, 'wb') as file:
-                np.save(file, row.numpy(), allow_pickle=False)
-            os.replace(temporary, path)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                whole = Path(folder) / path.name
+                np.save(whole, row.numpy(), allow_pickle=False)
+                os.replace(whole, path)
         except OSError as error:
             self._writable = False
             log.warning('embedding cache: cannot write to %s (%s); cache off', path.parent, error)
+
+
+@functools.lru_cache
+def cache_in(folder: Path) -> EmbeddingCache:
+    """The cache of a folder, one object for all segmenters."""
+    return EmbeddingCache(folder)
 
 
 def default_cache_folder() -> Path:
@@ -74,6 +83,7 @@ def embed_words(
     encode: Callable[[list[str]], Tensor],
     fingerprint: str,
     cache: EmbeddingCache,
+    cancelled: Callable[[], bool] = lambda: False,
 ) -> Tensor:
     """Unit embeddings [n, E] float32 of words, each the normalised mean over the templates.
 
@@ -83,9 +93,15 @@ def embed_words(
     Args:
         encode: sentences -> unit embeddings [n, E].
         fingerprint: identifies the encoder's weights.
+        cancelled: asked before each word.
+
+    Raises:
+        Cancelled: `cancelled` said so.
     """
     rows = []
     for word in words:
+        if cancelled():
+            raise Cancelled('encoding of words was cancelled')
         path = cache.path(fingerprint, templates, word)
         row = cache.get(path)
         if row is None:

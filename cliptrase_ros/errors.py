@@ -30,6 +30,10 @@ class WeightsError(CliptraseError):
     """Weights are missing, damaged, or do not belong to the model."""
 
 
+class Cancelled(CliptraseError):
+    """Long work was given up because the caller asked for it."""
+
+
 def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
     """' Did you mean ...?' with the nearest known names, or an empty string."""
     near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,14 @@ from torch import Tensor
 
 from . import clusters, methods, voting, windows
 from .backbone import Backbone
-from .embeddings import EmbeddingCache, default_cache_folder, embed_words
+from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
 from .settings import Settings
 from .templates import TEMPLATES
-from .vocabulary import MAX_ID, UNLABELED, Vocabulary, parse
+from .vocabulary import MAX_ID, UNLABELED, Vocabulary, WordClass, parse
+
+# Settings that the backbone was made with.
+LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
 
 # Beyond this the long side would make more patches than any machine can attend to.
 MAX_ASPECT = 8
@@ -78,6 +81,7 @@ class Segmenter:
         self._tower = backbone.tower(settings.precision, settings.position_offset)
         self._method = methods.METHODS[settings.method]
         self._scale = settings.logit_scale or backbone.logit_scale
+        self._templates = TEMPLATES[settings.prompt_templates]
         if settings.window_px % self._tower.patch or (
             settings.protocol == 'cliptrase' and settings.input_size % self._tower.patch
         ):
@@ -86,14 +90,18 @@ class Segmenter:
                 f'patch, {self._tower.patch} px'
             )
         folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else None
-        self._cache = EmbeddingCache(folder or default_cache_folder())
+        self._cache = cache_in(folder or default_cache_folder())
 
     def replace(self, **changes: Any) -> Segmenter:
-        """A segmenter on the same backbone with some settings changed; cheap.
+        """A segmenter on the same backbone with some settings changed; cheap, but that another
+        precision copies the tower once.
 
         Raises:
-            SettingError: an unknown setting or a bad value.
+            SettingError: an unknown setting, a bad value, or a change of what is loaded.
         """
+        loaded = [name for name in LOADED_ONCE if name in changes]
+        if loaded:
+            raise SettingError(f'{loaded[0]}: belongs to the backbone; load another one')
         return Segmenter(self.backbone, self.settings.replace(**changes))
 
     def vocabulary(
@@ -110,16 +118,16 @@ class Segmenter:
         Raises:
             VocabularyError: an entry is bad or too long, or the backbone has no text encoder.
         """
-        classes, words = self.check_vocabulary(entries, background, known_ids, max_id)
-        templates, text = TEMPLATES[self.settings.prompt_templates], self.backbone.text
-        return Vocabulary.build(
-            classes,
-            words,
-            lambda w: embed_words(w, templates, text.encode, text.fingerprint, self._cache),
-        )
+        return self.encode_words(*self.check_vocabulary(entries, background, known_ids, max_id))
 
-    def check_vocabulary(self, entries, background=(), known_ids=None, max_id=MAX_ID):
-        """(classes, background) if `vocabulary` would take the words; encodes nothing.
+    def check_vocabulary(
+        self,
+        entries: Sequence[str],
+        background: Sequence[str] = (),
+        known_ids: Mapping[str, int] | None = None,
+        max_id: int = MAX_ID,
+    ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
+        """First half of `vocabulary`: (classes, background words), nothing encoded yet.
 
         Raises:
             VocabularyError: as `vocabulary`.
@@ -130,13 +138,44 @@ class Segmenter:
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
         classes, words = parse(entries, background, known_ids, max_id)
-        longest = max(TEMPLATES[self.settings.prompt_templates], key=len)
+        longest = max(self._templates, key=lambda template: text.length(template.format('a')))
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):
                 raise VocabularyError(
                     f'{word[:60]!r}: too long for the text encoder; use fewer words'
                 )
         return classes, words
+
+    def encode_words(
+        self,
+        classes: tuple[WordClass, ...],
+        background: tuple[str, ...],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Vocabulary:
+        """Second half of `vocabulary`, which can take seconds a word on a CPU.
+
+        Args:
+            cancelled: asked before each word.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+        """
+        text = self.backbone.text
+
+        def embed(words: Sequence[str]) -> Tensor:
+            return embed_words(
+                words, self._templates, text.encode, text.fingerprint, self._cache, cancelled
+            )
+
+        return Vocabulary.build(classes, background, embed)
+
+    def view(self, image: np.ndarray) -> np.ndarray:
+        """The picture that the labels of an image are for: the image itself, or its resized
+        crop in the cliptrase protocol. [H, W, 3] uint8; errors as `encode`."""
+        check_image(image)
+        if self.settings.protocol == 'cliptrase':
+            return centre_crop(image, self.settings.input_size)
+        return image
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> Dense:
@@ -148,13 +187,11 @@ class Segmenter:
         Raises:
             ShapeError: another shape or dtype, or one side more than 8 times the other.
         """
-        check_image(image)
         settings, tower = self.settings, self._tower
-        if settings.protocol == 'cliptrase':
-            cropped = centre_crop(image, settings.input_size)
-            return self._encode_whole(self._to_device(cropped), cropped.shape[:2])
-
+        image = self.view(image)
         pixels, size = self._to_device(image), image.shape[:2]
+        if settings.protocol == 'cliptrase':
+            return self._encode_whole(pixels, size)
         whole_size = windows.working_size(*size, settings.input_size, tower.patch)
         if not settings.window_px:
             return self._encode_whole(_resize(pixels, whole_size), size)

@@ -1,7 +1,7 @@
 """Every setting of the engine, declared once.
 
-The ROS parameters, ``config/segmentation.yaml``, the command line and the table in the README
-are derived from this declaration or held equal to it by a test.
+The ROS parameters, the flags of the command line, ``config/segmentation.yaml`` and
+``doc/parameters.md`` are derived from this declaration or held equal to it by a test.
 """
 
 from __future__ import annotations
@@ -84,8 +84,9 @@ class Settings:
     )
     precision: str = option(
         'auto',
-        'Arithmetic of the image tower; auto: fp16 on CUDA, bf16 on a CPU with bf16 '
-        'instructions, fp32 elsewhere. Cosines, softmax and clustering are always fp32.',
+        'Arithmetic of the image tower; auto: fp16 on CUDA, fp32 elsewhere. Correlation, '
+        'clustering, cosines with words and probabilities are computed in fp32 or better in any '
+        'case. The coarse rounding of bf16 can change which patches cluster.',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
     )
     method: str = option(
@@ -197,6 +198,11 @@ class Settings:
             raise SettingError(
                 f'window_px: {self.window_px} is larger than input_size {self.input_size}; '
                 'a window must fit into the image'
+            )
+        if self.window_px and self.window_stride_px > self.window_px:
+            raise SettingError(
+                f'window_stride_px: {self.window_stride_px} is larger than window_px '
+                f'{self.window_px}; parts of the image would be in no window'
             )
         if self.window_px and self.protocol != 'native':
             raise SettingError(

@@ -77,7 +77,7 @@ class Tower:
         if dtype is not None and dtype != own:
             visual = copy.deepcopy(visual).to(dtype)
         self._visual = visual
-        self._offset = position_offset
+        self.position_offset = position_offset
         self._positions: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
         self.blocks = [Block(block) for block in visual.transformer.resblocks]
         self.dtype = visual.conv1.weight.dtype
@@ -97,9 +97,10 @@ class Tower:
                 f'image of {height} x {width} px: sides must be multiples of {self.patch} px'
             )
         visual = self._visual
-        patches = visual.conv1(images.to(self.dtype))
-        grid = (patches.shape[2], patches.shape[3])
-        tokens = patches.flatten(2).transpose(1, 2)
+        grid = (height // self.patch, width // self.patch)
+        # As a product and not as a convolution: on CUDA that would be TF32, far from float32.
+        pixels = F.unfold(images.to(self.dtype), self.patch, stride=self.patch).transpose(1, 2)
+        tokens = F.linear(pixels, visual.conv1.weight.flatten(1), visual.conv1.bias)
         cls = visual.class_embedding.to(self.dtype).expand(len(images), 1, -1)
         tokens = torch.cat([cls, tokens], 1) + self._position_table(grid)
         return visual.ln_pre(tokens)
@@ -134,8 +135,8 @@ class Tower:
             return table.to(self.dtype)
         cls, patches = table[:1].float(), table[1:].float()
         patches = patches.view(1, *trained, -1).permute(0, 3, 1, 2)
-        if self._offset:
-            scale = [(n + self._offset) / m for n, m in zip(grid, trained, strict=True)]
+        if self.position_offset:
+            scale = [(n + self.position_offset) / m for n, m in zip(grid, trained, strict=True)]
             patches = F.interpolate(patches, scale_factor=scale, mode='bicubic')
         else:
             patches = F.interpolate(patches, size=grid, mode='bicubic')
@@ -157,6 +158,9 @@ def _require_native(visual: nn.Module) -> None:
         refuse(f'no {", ".join(missing)} (a ResNet or timm tower?)')
     if not isinstance(visual.conv1, nn.Conv2d):
         refuse('patches are not made by a convolution')
+    kernel, stride = visual.conv1.kernel_size, visual.conv1.stride
+    if kernel != stride or kernel[0] != kernel[1]:
+        refuse(f'patches of {kernel} px with stride {stride} are no squares side by side')
     if getattr(visual, 'attn_pool', None) is not None:
         refuse('attention pooling puts patches into another space than the image')
     if visual.pool_type not in ('tok', 'avg'):

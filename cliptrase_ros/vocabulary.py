@@ -63,7 +63,7 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
         )
 
     match = _ID.fullmatch(entry)
-    number, rest = (int(match[1]), match[2]) if match else (None, entry)
+    digits, rest = match.groups() if match else (None, entry)
     name, equals, prompts = rest.partition('=')
     words = prompts.split(';') if equals else name.split('|')
     words = tuple(' '.join(word.split()) for word in words)
@@ -74,9 +74,11 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
         refuse('an empty prompt')
     if any(not c.isprintable() for c in name + ''.join(words)):
         refuse('a control character')
-    if number is not None and not 1 <= number <= MAX_ID:
+    if digits is None:
+        return None, name, words
+    if len(digits) > 9 or not 1 <= int(digits) <= MAX_ID:
         refuse(f'the id must be 1 .. {MAX_ID}')
-    return number, name, words
+    return int(digits), name, words
 
 
 def parse(
@@ -128,7 +130,7 @@ def parse(
     classes = []
     for _, name, prompts in parsed:
         if name not in taken:
-            taken[name] = next(fresh)
+            taken[name] = next(fresh, MAX_ID + 1)
         if taken[name] > max_id:
             raise VocabularyError(
                 f'{name!r} would need id {taken[name]}, above the largest id {max_id} of this '
@@ -194,17 +196,21 @@ class Vocabulary:
             ShapeError: the arrays do not fit the names or each other, or a row is 0 or not finite.
             VocabularyError: no name, an empty one, or one twice.
         """
-        names = list(names)
-        if not names or not all(isinstance(name, str) and name for name in names):
+        if (
+            isinstance(names, str)
+            or not names
+            or not all(isinstance(name, str) and name for name in names)
+        ):
             raise VocabularyError(f'names: expected texts that are not empty, got {names!r}')
+        names = list(names)
         _refuse_twice('name', names)
         classes = tuple(WordClass(k, name, (name,)) for k, name in enumerate(names, 1))
-        rows = torch.as_tensor(embeddings, dtype=torch.float32)
+        rows = _matrix('embeddings', embeddings)
         if rows.dim() != 2 or len(rows) != len(names):
             raise ShapeError(
                 f'embeddings: expected [{len(names)}, E], one row a name; got {list(rows.shape)}'
             )
-        extra = rows[:0] if background is None else torch.as_tensor(background, dtype=torch.float32)
+        extra = rows[:0] if background is None else _matrix('background', background)
         if extra.dim() != 2 or extra.shape[1] != rows.shape[1]:
             raise ShapeError(f'background: expected [M, {rows.shape[1]}], got {list(extra.shape)}')
         rows = torch.cat([rows, extra.to(rows.device)])
@@ -254,3 +260,12 @@ class Vocabulary:
         for c in self.classes:
             table[c.id] = c.color
         return table
+
+
+def _matrix(name: str, values: Tensor | np.ndarray) -> Tensor:
+    if isinstance(values, Tensor):
+        return values.float()
+    try:
+        return torch.from_numpy(np.array(values, np.float32, order='C'))
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f'{name}: expected a matrix of numbers ({error})') from None

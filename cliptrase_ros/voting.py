@@ -37,13 +37,16 @@ def label_pixels(
     of the label it ends up with.
     """
     labels = torch.empty(size, dtype=torch.long, device=logits.device)
-    for rows, band in bands(logits, size):
-        labels[rows] = owner[band.argmax(0)]
-    if regions is not None:
-        labels = majority(labels, regions, int(owner.max()) + 1)
     confidence = torch.empty(size, device=logits.device)
     for rows, band in bands(logits, size):
-        confidence[rows] = probability(band, owner, labels[rows])
+        best, query = band.max(0)  # on the CPU several times as fast as argmax
+        labels[rows] = owner[query]
+        if regions is None:
+            confidence[rows] = (best - band.logsumexp(0)).exp()
+    if regions is not None:
+        labels = majority(labels, regions, int(owner.max()) + 1)
+        for rows, band in bands(logits, size):
+            confidence[rows] = probability(band, owner, labels[rows])
     return labels, confidence
 
 

@@ -9,14 +9,15 @@ import contextlib
 import hashlib
 import logging
 import pickle
-import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import huggingface_hub
 import open_clip
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,6 +26,8 @@ from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mea
 log = logging.getLogger(__name__)
 
 RANDOM = 'random'
+# Metadata of files that `download` writes: weights do not tell which activation they need.
+MADE_FOR = 'open_clip model'
 # With this seed the untrained tiny model gives several words a share of the demo's pictures.
 RANDOM_SEED = 7
 TINY = Path(__file__).parent / 'models' / 'cliptrase-tiny.json'
@@ -47,7 +50,7 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
     if sha256 and not is_file:
         raise SettingError('weights_sha256: only a local file has one; set weights to its path')
     if is_file:
-        state = _read_state(file, sha256)
+        state = _read_state(file, name, sha256)
         model = _untrained(name)
         _put_state(model, state, file, name)
     elif weights == RANDOM:
@@ -55,13 +58,26 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
         log.warning('%s has random weights: its labels mean nothing', name)
     else:
         model = _pretrained(name, weights, config)
-    return model, open_clip.get_tokenizer(name)
+    return model, _from_open_clip(name, lambda: open_clip.get_tokenizer(name))
+
+
+def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
+    """What open_clip makes for a model; some models need files from the hub even so."""
+    try:
+        return make()
+    except Exception as error:
+        raise WeightsError(
+            f'open_clip cannot make {name} here: {_first_line(error)}. Its text tower or tokenizer '
+            "may need files from the hub; 'ViT-B-16-quickgelu' needs none"
+        ) from error
 
 
 def _untrained(name: str) -> nn.Module:
     with torch.random.fork_rng(devices=[]), _without_random_weights_warning():
         torch.manual_seed(RANDOM_SEED)
-        return open_clip.create_model(name, pretrained=None, pretrained_hf=False)
+        return _from_open_clip(
+            name, lambda: open_clip.create_model(name, pretrained=None, pretrained_hf=False)
+        )
 
 
 def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
@@ -120,9 +136,7 @@ def hub_reachable(timeout_s: float = 3.0) -> bool:
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):
             return True
-    except urllib.error.HTTPError:
-        return True
-    except (OSError, ValueError):
+    except (OSError, ValueError):  # an answer such as a proxy's 403 is an OSError, too
         return False
 
 
@@ -146,7 +160,8 @@ def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
     state = load_model(model, weights)[0].state_dict()
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{model}-{weights}.safetensors'
-    save_file({key: value.clone().contiguous() for key, value in state.items()}, path)
+    tensors = {key: value.clone().contiguous() for key, value in state.items()}
+    save_file(tensors, path, metadata={MADE_FOR: model})
     return path, _sha256(path)
 
 
@@ -166,7 +181,7 @@ def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
     )
 
 
-def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
+def _read_state(path: Path, name: str, sha256: str) -> dict[str, Tensor]:
     """The state dict in a .safetensors file or a checkpoint, read without running code from it."""
     if not path.is_file():
         raise WeightsError(f'weights: no file {path}')
@@ -180,7 +195,10 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
     try:
         if path.suffix == '.safetensors':
             state = load_file(path)
+            with safe_open(path, 'pt') as file:
+                made_for = (file.metadata() or {}).get(MADE_FOR, name)
         else:
+            made_for = name
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise WeightsError(
@@ -191,15 +209,19 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
         raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
     if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
         state = state['state_dict']
-    if not isinstance(state, dict) or not all(isinstance(v, Tensor) for v in state.values()):
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
         raise WeightsError(f'weights: {path} holds no state dict')
+    if made_for != name:
+        raise WeightsError(f'weights: {path} was downloaded for {made_for}; set model to that')
     return {key.removeprefix('module.'): value for key, value in state.items()}
 
 
 def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
     own = model.state_dict()
     # Scalars are saved as [] or [1], and position_ids and attn_mask are buffers that come and go.
-    if 'logit_scale' in state:
+    if 'logit_scale' in state and 'logit_scale' in own:
         state['logit_scale'] = state['logit_scale'].reshape(own['logit_scale'].shape)
     state = {k: v for k, v in state.items() if k in own or not k.endswith(('_ids', 'attn_mask'))}
     missing = sorted(own.keys() - state.keys())

@@ -1,6 +1,5 @@
 import hashlib
 import logging
-import sys
 from fractions import Fraction
 
 import open_clip
@@ -86,6 +85,7 @@ def with_code(path, state):
         ('a.pt', lambda path, state: path.write_bytes(b'no checkpoint'), 'a.pt'),
         ('a.pt', lambda path, state: torch.save([1, 2], path), 'no state dict'),
         ('a.pt', lambda path, state: torch.save({'a': 1}, path), 'no state dict'),
+        ('a.pt', lambda path, state: torch.save({1: torch.ones(1)}, path), 'no state dict'),
     ],
 )
 def test_damaged_files_are_refused(name, write, reason, tiny_state, tmp_path):
@@ -177,6 +177,9 @@ def test_download_makes_a_file_that_loads(monkeypatch, tiny_model, tiny_state, t
     path, digest = weights.download('cliptrase-tiny', 'published', tmp_path / 'new')
     assert path == tmp_path / 'new' / 'cliptrase-tiny-published.safetensors'
     assert loads(path, tiny_state, weights_sha256=digest)
+    # The file knows its model: weights alone do not tell which activation they need.
+    with pytest.raises(ct.WeightsError, match='was downloaded for cliptrase-tiny'):
+        Backbone.load(ct.Settings(model='ViT-B-16', weights=str(path), device='cpu'))
 
 
 def test_random_weights_are_the_same_each_time_and_reported(caplog):
@@ -202,10 +205,30 @@ def test_the_self_check_refuses_a_tower_that_computes_something_else():
         Backbone(visual)
 
 
-def test_a_tower_in_training_mode_stays_in_it():
+def test_modes_of_training_stay_as_they_are():
     visual = make_visual(patch_dropout=0.5).train()
+    visual.transformer.resblocks[1].eval()
+    before = [module.training for module in visual.modules()]
     Backbone(visual)
-    assert visual.training
+    assert [module.training for module in visual.modules()] == before
+    assert True in before and False in before
+
+
+def test_a_precision_too_low_for_the_weights_is_refused():
+    visual = make_visual()
+    visual.ln_pre.weight.data *= 1e6  # float16 ends at 65,504
+    backbone = Backbone(visual)
+    with pytest.raises(ct.UnsupportedBackbone, match=r'in torch\.float16 .*\(try fp32\)'):
+        ct.Segmenter(backbone, ct.Settings(precision='fp16'))
+
+
+def test_models_that_need_the_hub_for_their_text_are_explained(monkeypatch):
+    def offline(name):
+        raise OSError('cannot reach the hub\nat all')
+
+    monkeypatch.setattr(weights.open_clip, 'get_tokenizer', offline)
+    with pytest.raises(ct.WeightsError, match='cannot make cliptrase-tiny here: cannot reach'):
+        weights.load_model('cliptrase-tiny', 'random')
 
 
 def test_the_towers_own_statistics_of_images_are_used():
@@ -216,28 +239,9 @@ def test_the_towers_own_statistics_of_images_are_used():
     assert given.std.flatten().tolist() == [1, 1, 2]
 
 
-def test_precision_auto_is_what_the_device_does_well(backbone, monkeypatch, device):
-    module = sys.modules['cliptrase_ros.backbone']
-    for has, dtype in ((True, torch.bfloat16), (False, torch.float32)):
-        monkeypatch.setattr(module, 'cpu_has_bf16', lambda has=has: has)
-        expected = torch.float16 if device.type == 'cuda' else dtype
-        assert backbone.tower('auto').dtype == expected
-
-
-@pytest.mark.parametrize(
-    'flags, expected', [('fpu sse avx512_bf16 amx_tile', True), ('fpu sse avx2', False)]
-)
-def test_bf16_is_read_from_the_cpus_flags(flags, expected, monkeypatch):
-    monkeypatch.setattr(backbone.Path, 'read_text', lambda self: f'flags : {flags}\n')
-    assert backbone.cpu_has_bf16() is expected
-
-
-def test_a_cpu_that_tells_nothing_has_no_bf16(monkeypatch):
-    def nothing(self):
-        raise FileNotFoundError
-
-    monkeypatch.setattr(backbone.Path, 'read_text', nothing)
-    assert backbone.cpu_has_bf16() is False
+def test_precision_auto_is_fp16_on_cuda_and_fp32_elsewhere(backbone, device):
+    expected = torch.float16 if device.type == 'cuda' else torch.float32
+    assert backbone.tower('auto').dtype == expected
 
 
 def test_towers_are_shared_between_segmenters(backbone):
@@ -253,6 +257,7 @@ def test_text_embeddings_are_unit_and_long_sentences_are_noticed():
     assert torch.allclose(rows.norm(dim=1), torch.ones(2), atol=1e-6)
     assert not text.too_long('a mug')
     assert text.too_long('mug ' * 100)
+    assert (text.length('mug'), text.length('a red mug')) == (3, 5)
 
 
 def test_the_fingerprint_names_the_text_weights(tiny_file):
@@ -260,3 +265,7 @@ def test_the_fingerprint_names_the_text_weights(tiny_file):
     same = Backbone.load(ct.Settings(**TINY, weights='random')).text.fingerprint
     other = Backbone.load(ct.Settings(**TINY, weights=str(tiny_file))).text.fingerprint
     assert one == same != other
+    model, tokenizer = weights.load_model('cliptrase-tiny', 'random')
+    for block in model.transformer.resblocks:
+        block.mlp.gelu = torch.nn.GELU()
+    assert backbone.TextEncoder(model, tokenizer).fingerprint != one

@@ -36,7 +36,7 @@ def test_settings_are_flags(photo, tmp_path):
         cli.main(['segment', str(photo), '--words', 'a', *TINY, *flags, '-o', str(tmp_path)]) == 0
     )
     assert Image.open(tmp_path / 'kitchen_labels.png').size == (64, 64)
-    assert not (tmp_path / 'kitchen_overlay.png').exists()
+    assert Image.open(tmp_path / 'kitchen_overlay.png').size == (64, 64)
 
 
 @pytest.mark.parametrize(
@@ -61,6 +61,16 @@ def test_a_file_that_is_no_picture(tmp_path, capsys):
         assert f'{name} is no picture' in capsys.readouterr().err
     assert cli.main(['segment', str(tmp_path / 'none.png'), '--words', 'a', *TINY]) == 1
     assert 'none.png' in capsys.readouterr().err
+
+
+def test_pictures_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
+    for folder in ('a', 'b'):
+        (tmp_path / folder).mkdir()
+        Image.fromarray(picture(32, 32)).save(tmp_path / folder / 'x.png')
+    paths = [str(tmp_path / folder / 'x.png') for folder in ('a', 'b')]
+    assert cli.main(['segment', *paths, '--words', 'a', *TINY, '-o', str(tmp_path)]) == 1
+    assert "several pictures are called 'x'" in capsys.readouterr().err
+    assert not list(tmp_path.glob('*.png'))
 
 
 def test_download_says_how_to_use_the_file(monkeypatch, tmp_path, capsys):

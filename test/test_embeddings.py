@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cliptrase_ros.embeddings import EmbeddingCache, default_cache_folder, embed_words
+from cliptrase_ros.embeddings import EmbeddingCache, cache_in, default_cache_folder, embed_words
 from cliptrase_ros.templates import TEMPLATES
 
 
@@ -81,6 +81,7 @@ def test_a_folder_that_cannot_be_written_turns_the_cache_off_once(tmp_path, capl
         rows = embed(['mug', 'door', 'lamp'], Encoder(), tmp_path / 'file')
     assert rows.shape == (3, 8)
     assert caplog.text.count('cache off') == 1
+    assert cache_in(tmp_path) is cache_in(tmp_path)
 
 
 def test_the_users_cache_folder(monkeypatch, tmp_path):

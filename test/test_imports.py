@@ -19,7 +19,7 @@ ALLOWED = {
     'attention': set(),
     'resample': set(),
     'vocabulary': {'errors'},
-    'embeddings': set(),
+    'embeddings': {'errors'},
     'clusters': {'resample'},
     'voting': {'resample'},
     'windows': set(),

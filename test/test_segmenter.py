@@ -5,6 +5,7 @@ from PIL import Image
 from towers import make_visual, picture
 
 import cliptrase_ros as ct
+from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.segmenter import centre_crop
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
@@ -162,7 +163,7 @@ def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
 
 def test_windows_must_fit_the_patches(backbone):
     with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
-        segmenter(backbone, window_px=33)
+        segmenter(backbone, window_px=33, window_stride_px=16)
     with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
         segmenter(backbone, protocol='cliptrase', input_size=50)
 
@@ -178,12 +179,38 @@ def test_the_papers_protocol_is_resize_and_centre_crop(backbone, words, shape):
     assert result.labels.shape == (40, 40)
 
 
-@pytest.mark.parametrize('precision', ['bf16', 'fp16'])
-def test_low_precision_agrees_with_float32(backbone, words, precision):
+@pytest.mark.parametrize(
+    'precision, regions',
+    [('bf16', 'none'), ('fp16', 'none'), ('fp16', 'vote'), ('fp16', 'mean')],
+)
+def test_low_precision_agrees_with_float32(backbone, words, precision, regions):
     image = picture(96, 128, seed=4)
-    full = segmenter(backbone, regions='none')(image, words)
-    low = segmenter(backbone, regions='none', precision=precision)(image, words)
+    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    full = segmenter(backbone, **options)(image, words)
+    low = segmenter(backbone, precision=precision, **options)(image, words)
     assert (full.labels == low.labels).mean() > 0.95
+
+
+def test_the_view_is_what_labels_are_for(backbone):
+    image = picture(48, 64)
+    assert segmenter(backbone).view(image) is image
+    crop = segmenter(backbone, protocol='cliptrase', input_size=40).view(image)
+    assert (crop == centre_crop(image, 40)).all()
+
+
+def test_what_the_backbone_was_loaded_with_cannot_be_replaced(backbone):
+    with pytest.raises(ct.SettingError, match='model: belongs to the backbone'):
+        segmenter(backbone).replace(method='clip', model='ViT-B-32')
+
+
+def test_encoding_words_can_be_given_up(tiny):
+    parsed = tiny.check_vocabulary(['a word nobody has', 'and another'])
+    with pytest.raises(Cancelled):
+        tiny.encode_words(*parsed, cancelled=lambda: True)
+    answers = iter([False, True])
+    with pytest.raises(Cancelled):
+        tiny.encode_words(*parsed, cancelled=lambda: next(answers))
+    assert tiny.encode_words(*parsed).embeddings.shape == (2, 64)
 
 
 def test_clip_and_cliptrase_differ_and_share_the_model(backbone):

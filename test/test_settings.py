@@ -29,6 +29,7 @@ def test_defaults_hold_and_every_setting_is_described():
         ({'model': None}, 'expected str'),
         ({'region_median': 4}, 'odd'),
         ({'window_px': 448}, 'larger than input_size'),
+        ({'window_px': 64}, 'window_stride_px: 112 is larger than window_px 64'),
         ({'window_px': 224, 'protocol': 'cliptrase'}, "protocol 'native'"),
         ({'inputsize': 336}, "unknown setting 'inputsize'. Did you mean 'input_size'"),
         ({'xyz': 1}, "unknown setting 'xyz'."),

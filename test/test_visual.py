@@ -133,6 +133,8 @@ def with_other_attention():
         (lambda: make_visual(pool_type='none'), "pooling 'none'"),
         (lambda: make_visual(layers=1), 'fewer than two blocks'),
         (lambda: broken(conv1=nn.Linear(192, 32)), 'convolution'),
+        (lambda: broken(conv1=nn.Conv2d(3, 32, 8, 4)), 'squares side by side'),
+        (lambda: broken(conv1=nn.Conv2d(3, 32, (8, 4), (8, 4))), 'squares side by side'),
         (with_other_attention, 'MultiheadAttention'),
     ],
 )

@@ -37,6 +37,7 @@ def test_entries(entry, expected):
         (['a|'], 'empty prompt'),
         (['0:mug'], 'the id must be 1'),
         (['65535:mug'], 'the id must be 1'),
+        (['9' * 5000 + ':mug'], 'the id must be 1'),
         (['a\nb'], 'control character'),
         ([3], 'expected text'),
         (['mug', 'mug'], "name 'mug' stands twice"),
@@ -112,11 +113,27 @@ def test_from_embeddings():
         (['a', 'A'], [[1.0, 0.0], [0.0, 1.0]], None, ct.VocabularyError),
         ([], [[1.0, 0.0]], None, ct.VocabularyError),
         ([''], [[1.0, 0.0]], None, ct.VocabularyError),
+        ('ab', [[1.0, 0.0], [0.0, 1.0]], None, ct.VocabularyError),
+        (['a', 'b'], [[1.0, 0.0], [0.0]], None, ct.ShapeError),
+        (['a'], [['x', 'y']], None, ct.ShapeError),
     ],
 )
 def test_from_embeddings_refuses_what_does_not_fit(names, rows, background, error):
     with pytest.raises(error):
-        ct.Vocabulary.from_embeddings(names, np.array(rows), background)
+        ct.Vocabulary.from_embeddings(names, rows, background)
+
+
+def test_from_embeddings_takes_views_and_tensors():
+    rows = np.arange(6.0).reshape(2, 3)
+    view = ct.Vocabulary.from_embeddings(['a', 'b'], rows[::-1])
+    tensor = ct.Vocabulary.from_embeddings(['b', 'a'], torch.from_numpy(rows))
+    assert torch.equal(view.embeddings, tensor.embeddings.flip(0))
+
+
+def test_when_all_ids_are_taken_the_word_is_refused():
+    known = {f'w{n}': n for n in range(1, 65535)}
+    with pytest.raises(ct.VocabularyError, match='above the largest id'):
+        parse(['one more'], known_ids=known)
 
 
 def test_labels_grow_to_16_bits_with_the_ids():

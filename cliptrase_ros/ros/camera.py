@@ -58,11 +58,15 @@ class Source:
             raise SourceError(f'source: no picture can be read from {source!r}')
 
     def frames(self, loop: bool) -> Iterator[np.ndarray]:
-        """The pictures in order; again from the start if `loop`."""
+        """The pictures in order; again from the start if `loop`, as long as there are any."""
         yield self._first
         yield from self._frames
-        while loop and not self.endless:
-            yield from self._once()
+        again = loop and not self.endless
+        while again:
+            again = False  # unless there is still something to read
+            for frame in self._once():
+                again = True
+                yield frame
 
     def _open_capture(self, what: int | str) -> None:
         self._capture = cv2.VideoCapture(what)
@@ -118,7 +122,13 @@ class CameraPublisher(Node):
                 about.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
             return self.declare_parameter(name, default, about).value
 
-        source = declare('source', '', 'Picture, folder of pictures, video, or webcam number.')
+        # `-p source:=0` is an integer to ROS.
+        about = ParameterDescriptor(
+            description='Picture, folder of pictures, video, or webcam number.',
+            read_only=True,
+            dynamic_typing=True,
+        )
+        source = str(self.declare_parameter('source', '', about).value)
         rate = declare('rate_hz', 0.0, "Pictures a second; 0: the video's own, else 10.", 0.0, 1e3)
         loop = declare('loop', True, 'Start again at the end; false: exit there.')
         self._wait = declare('wait_for_subscriber', False, 'Hold the first picture until heard.')

@@ -99,23 +99,17 @@ def main(args: list[str] | None = None) -> int:
     source = options.source or str(pictures.write_sequence(out / 'input'))
     lock = domain.claim()
     _use_transport_profile()
-    processes = [
-        _start(
-            'camera',
-            [f'source:={source}', f'rate_hz:={options.rate}', 'wait_for_subscriber:=true'],
-            ['image:=/camera/image_raw', 'camera_info:=/camera/camera_info'],
-        ),
-        _start(
-            'node',
-            [f'model:={model}', f'weights:={weights}', f'vocabulary:={_yaml(options.words)}'],
-            ['image:=/camera/image_raw'],
-        ),
-    ]
     rclpy.init()
     collector = Collector()
     spinner = threading.Thread(target=_spin, args=(collector,), daemon=True)
     spinner.start()
+    processes = []
     try:
+        camera = [f'source:={source}', f'rate_hz:={options.rate}', 'wait_for_subscriber:=true']
+        topics = ['image:=/camera/image_raw', 'camera_info:=/camera/camera_info']
+        processes.append(_start('camera', camera, topics))
+        node = [f'model:={model}', f'weights:={weights}', f'vocabulary:={_yaml(options.words)}']
+        processes.append(_start('node', node, topics[:1]))
         _watch(collector, processes, options)
         _report(collector, out)
     except Failure as failure:
@@ -191,7 +185,12 @@ def _spin(node: Node) -> None:
 
 def _watch(collector: Collector, processes, options: argparse.Namespace) -> None:
     """Collect label images, change the words from here, and collect again."""
-    _wait(lambda: collector.masks, processes, START_S, 'no label image came')
+    _wait(
+        lambda: collector.masks and collector.vocabularies,
+        processes,
+        START_S,
+        'no label image came',
+    )
     _wait(
         lambda: len(collector.masks) >= options.frames,
         processes,
@@ -215,6 +214,8 @@ def _watch(collector: Collector, processes, options: argparse.Namespace) -> None
 def _wait(condition, processes, timeout_s: float, failure: str) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
+        if not rclpy.ok():
+            raise Failure('it was ended from outside')
         for process in processes:
             if process.poll() is not None:
                 raise Failure(f'{" ".join(process.args[1:3])} ended with {process.returncode}')
@@ -255,7 +256,9 @@ def _save(collector: Collector, masks, versions, out: Path) -> list[Path]:
         if picture is None:
             continue
         present = set(np.unique(np.frombuffer(masks[k].data, np.uint8)).tolist())
-        classes = [c for c in names[versions[k]].classes if c.id in present]
+        # The first masks may have overtaken the first vocabulary.
+        words = names.get(versions[k], collector.vocabularies[0])
+        classes = [c for c in words.classes if c.id in present]
         path = out / f'overlay_{number}.png'
         cv2.imwrite(str(path), cv2.cvtColor(_with_legend(picture, classes), cv2.COLOR_RGB2BGR))
         saved.append(path)

@@ -6,6 +6,7 @@ from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
 
 from .worker import Statistics
 
+ACTIVATED = 'activated'
 RECEIVED = 'received'
 PUBLISHED = 'published'
 DROPPED_FOR_NEWER = 'dropped: a newer image came'
@@ -30,11 +31,11 @@ def health(
         publishers: how many publishers it has.
         last_error: text of the last error.
     """
-    if topic is None:
-        return DiagnosticStatus.OK, 'not active'
     if min(map(statistics.age, (DROPPED_ERROR, VOCABULARY_ERRORS))) < ERROR_SHOWN_S:
         return DiagnosticStatus.ERROR, last_error
-    if statistics.age(RECEIVED) > SILENCE_S:
+    if topic is None:
+        return DiagnosticStatus.OK, 'not active'
+    if min(map(statistics.age, (RECEIVED, ACTIVATED))) > SILENCE_S:
         return DiagnosticStatus.STALE, (
             f'no image on {topic} for {SILENCE_S:.0f} s; it has {publishers} publisher(s)'
         )

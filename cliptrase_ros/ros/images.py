@@ -42,6 +42,8 @@ _COLOR: dict[str, tuple[int, int, int | None]] = {
     },
 }
 
+_YUV = (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2)
+
 
 def to_rgb(message: Any) -> np.ndarray:
     """The pixels of a sensor_msgs/Image as [H, W, 3] uint8 RGB; 16-bit images lose their low byte.
@@ -49,7 +51,8 @@ def to_rgb(message: Any) -> np.ndarray:
     Any row step and either endianness. The array may be a view of the message's data.
 
     Raises:
-        ImageError: unknown encoding, no pixels, or fewer bytes than height and step promise.
+        ImageError: unknown encoding, no pixels, odd width of a YUV image, or fewer bytes than
+            height and step promise.
     """
     height, width, step = message.height, message.width, message.step
     if message.encoding not in _COLOR:
@@ -66,6 +69,8 @@ def to_rgb(message: Any) -> np.ndarray:
             f'step {step} and {len(message.data)} bytes of data'
         )
     data = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)[:, :row]
+    if conversion in _YUV and width % 2:
+        raise ImageError(f'image of {width} px {message.encoding}: the width must be even')
     if size == 2:
         data = data[:, (0 if message.is_bigendian else 1) :: 2]
     pixels = np.ascontiguousarray(data).reshape(height, width, channels)

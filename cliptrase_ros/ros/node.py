@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import rclpy
 import torch
@@ -26,7 +26,7 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from .. import draw
-from ..errors import CliptraseError, ShapeError, did_you_mean
+from ..errors import Cancelled, CliptraseError, ShapeError, did_you_mean
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
@@ -78,6 +78,8 @@ class SegmentationNode(LifecycleNode):
         parameters.declare(self)
         self._warn_of_unknown_parameters()
         self._known_ids: dict[str, int] = {}
+        self._words_wanted: tuple | None = None
+        self._version = 0
         self._live: Live | None = None
         # Held while a frame is labelled and published, and while words change: so a mask never
         # follows a vocabulary that does not describe it.
@@ -112,15 +114,16 @@ class SegmentationNode(LifecycleNode):
             started = time.monotonic()
             self.get_logger().info(f'loading {settings.model} ({settings.weights})')
             segmenter = load(settings)
-            words = self._encode_words(segmenter, self._options)
+            words = segmenter.encode_words(*self._reserve_ids(segmenter, self._options))
+            self._make_publishers()
         except CliptraseError as error:
             self.get_logger().fatal(str(error))
             return TransitionCallbackReturn.FAILURE
         except Exception:  # rclpy would swallow it
             self.get_logger().fatal(f'cannot configure:\n{traceback.format_exc()}')
             return TransitionCallbackReturn.FAILURE
-        self._live = Live(segmenter, words, 1)
-        self._make_publishers()
+        self._version += 1
+        self._live = Live(segmenter, words, self._version)
         self._words_worker = Worker('words', self._change_words, self._words_failed)
         self.get_logger().info(
             f'ready in {time.monotonic() - started:.1f} s: {settings.method} on '
@@ -131,7 +134,9 @@ class SegmentationNode(LifecycleNode):
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish the words and take images."""
         super().on_activate(state)
-        self._publish_vocabulary(self._live)
+        with self._switch:
+            self._publish_vocabulary(self._live)
+        self._statistics.count(diagnostics.ACTIVATED)
         self._frame_worker = Worker('segmentation', self._segment, self._frame_failed)
         reliability = _RELIABILITY[self._options.input_reliability]
         newest = QoSProfile(history=HistoryPolicy.KEEP_LAST, depth=1, reliability=reliability)
@@ -148,9 +153,10 @@ class SegmentationNode(LifecycleNode):
         """Free the model and the publishers."""
         self.stop()
         for publisher in self._publishers_made:
-            self.destroy_publisher(publisher)
+            self.destroy_lifecycle_publisher(publisher)
         self._publishers_made = []
         self._live = None
+        torch.cuda.empty_cache()
         return TransitionCallbackReturn.SUCCESS
 
     on_shutdown = on_cleanup
@@ -199,7 +205,8 @@ class SegmentationNode(LifecycleNode):
             if self._confidence.get_subscription_count():
                 self._confidence.publish(messages.confidence(result, message.header))
             if self._overlay.get_subscription_count():
-                mixed = draw.overlay(image, result.labels, live.words, self._options.overlay_alpha)
+                seen = live.segmenter.view(image)
+                mixed = draw.overlay(seen, result.labels, live.words, self._options.overlay_alpha)
                 self._overlay.publish(messages.picture(mixed, message.header))
         self._statistics.count(diagnostics.PUBLISHED)
         self._statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
@@ -215,6 +222,8 @@ class SegmentationNode(LifecycleNode):
             self.get_logger().warning(str(error), throttle_duration_sec=5.0)
             return
         if isinstance(error, torch.cuda.OutOfMemoryError):
+            # The frames of the traceback still hold the tensors.
+            traceback.clear_frames(error.__traceback__)
             torch.cuda.empty_cache()
             text = 'out of memory: lower input_size, or set precision to fp16 or bf16'
         else:
@@ -225,12 +234,14 @@ class SegmentationNode(LifecycleNode):
 
     # Words and parameters
 
-    def _encode_words(self, segmenter: Segmenter, options: parameters.NodeOptions) -> Vocabulary:
-        words = segmenter.vocabulary(
+    def _reserve_ids(self, segmenter: Segmenter, options: parameters.NodeOptions):
+        """(classes, background words) of the options, their ids now taken for good."""
+        classes, background = segmenter.check_vocabulary(
             options.vocabulary, options.background_words, self._known_ids, MONO8_MAX_ID
         )
-        self._known_ids.update(words.ids)
-        return words
+        self._known_ids.update((c.name, c.id) for c in classes)
+        self._words_wanted = (options.vocabulary, options.background)
+        return classes, background
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
         """Refuse bad values with the reason; acts on nothing."""
@@ -241,35 +252,40 @@ class SegmentationNode(LifecycleNode):
             if values.keys() & {'vocabulary', 'background'}:
                 check = self._live.segmenter.check_vocabulary if self._live else parse
                 check(options.vocabulary, options.background_words, self._known_ids, MONO8_MAX_ID)
-        except CliptraseError as error:
+        except Exception as error:  # whatever it is, it must not end the executor
             return SetParametersResult(successful=False, reason=str(error))
         self._changed.trigger()
         return SetParametersResult(successful=True)
 
     def _apply_parameters(self) -> None:
         """Act on parameters that have changed, once they are set."""
-        before, self._options = self._options, parameters.read(self, parameters.NodeOptions)
-        if self._live is None:
+        self._options = parameters.read(self, parameters.NodeOptions)
+        live = self._live
+        if live is None:
             return
-        changes = {'confidence_threshold': self.get_parameter('confidence_threshold').value}
-        with self._switch:
-            live = self._live
-            self._live = Live(live.segmenter.replace(**changes), live.words, live.version)
-        words = (self._options.vocabulary, self._options.background)
-        if words != (before.vocabulary, before.background):
-            self._words_worker.put(self._options)
+        threshold = self.get_parameter('confidence_threshold').value
+        if threshold != live.segmenter.settings.confidence_threshold:
+            segmenter = live.segmenter.replace(confidence_threshold=threshold)
+            with self._switch:
+                self._live = replace(self._live, segmenter=segmenter)
+        if (self._options.vocabulary, self._options.background) != self._words_wanted:
+            self._words_worker.put(self._reserve_ids(live.segmenter, self._options))
 
-    def _change_words(self, options: parameters.NodeOptions) -> None:
+    def _change_words(self, parsed: tuple) -> None:
         """New words, on their own thread: encoded first, then switched to between two frames."""
-        words = self._encode_words(self._live.segmenter, options)
+        words = self._live.segmenter.encode_words(*parsed, self._words_worker.stopping)
         with self._switch:
-            self._live = Live(self._live.segmenter, words, self._live.version + 1)
+            self._version += 1
+            self._live = replace(self._live, words=words, version=self._version)
             self._publish_vocabulary(self._live)
         self.get_logger().info(
             f'vocabulary {self._live.version}: {", ".join(c.name for c in words.classes)}'
         )
 
-    def _words_failed(self, options: parameters.NodeOptions, error: Exception) -> None:
+    def _words_failed(self, parsed: tuple, error: Exception) -> None:
+        if isinstance(error, Cancelled) or not self.context.ok():
+            return
+        self._words_wanted = None  # so that setting the same words again tries again
         self._last_error = f'new words not taken over: {error}'
         self._statistics.count(diagnostics.VOCABULARY_ERRORS)
         self.get_logger().error(self._last_error)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections import Counter, deque
@@ -10,6 +11,8 @@ from typing import Any
 
 import numpy as np
 
+log = logging.getLogger(__name__)
+
 
 class LatestSlot:
     """Holds at most one item, the newest; safe between threads."""
@@ -17,7 +20,7 @@ class LatestSlot:
     def __init__(self):
         self._changed = threading.Condition()
         self._item: Any = None
-        self._closed = False
+        self.closed = False
 
     def put(self, item: Any) -> bool:
         """Store the item; True if it replaced one that nobody had taken."""
@@ -30,14 +33,14 @@ class LatestSlot:
     def get(self) -> Any:
         """Wait for an item and take it; None once the slot is closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self._closed)
+            self._changed.wait_for(lambda: self._item is not None or self.closed)
             item, self._item = self._item, None
-            return None if self._closed else item
+            return None if self.closed else item
 
     def close(self) -> None:
         """End every get, now and later."""
         with self._changed:
-            self._closed = True
+            self.closed = True
             self._changed.notify_all()
 
 
@@ -62,6 +65,10 @@ class Worker:
         """Hand over an item; True if it replaced one that was still waiting."""
         return self._slot.put(item)
 
+    def stopping(self) -> bool:
+        """Whether `stop` was called; for long work to give up early."""
+        return self._slot.closed
+
     def stop(self) -> None:
         """Finish the item in hand, drop the one that waits, end the thread."""
         self._slot.close()
@@ -72,7 +79,10 @@ class Worker:
             try:
                 self._work(item)
             except Exception as error:
-                self._failed(item, error)
+                try:
+                    self._failed(item, error)
+                except Exception:
+                    log.exception('%s: cannot report an error', self._thread.name)
 
 
 class Statistics:

@@ -1,15 +1,12 @@
 """Fixtures of the ROS tests: an own DDS domain a process, real nodes in real processes."""
 
-import contextlib
 import os
-import threading
 
 import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from processes import Process  # noqa: E402
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor  # noqa: E402
+from processes import Process, spun  # noqa: E402
 
 from cliptrase_ros.ros import domain  # noqa: E402
 
@@ -28,19 +25,8 @@ def tester(_own_domain):
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('tester', context=context)
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield node
-    executor.shutdown()
-    thread.join(10)
-    node.destroy_node()
+    with spun(node, context):
+        yield node
     rclpy.shutdown(context=context)
 
 

@@ -52,6 +52,14 @@ def test_a_video_at_its_rate_and_again(video):
     assert levels == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
 
 
+def test_a_folder_that_is_emptied_ends_the_loop(folder):
+    frames = Source(str(folder)).frames(loop=True)
+    take(frames, 3)
+    for path in folder.iterdir():
+        path.unlink()
+    assert list(frames) == []
+
+
 @pytest.mark.parametrize('name', ['none.png', 'none', '', 'broken.png', 'notes.txt', '97'])
 def test_nothing_to_see_is_an_error(folder, name):
     source = name if name.isdecimal() else str(folder / name) if name else str(folder / 'x' / 'y')
@@ -97,7 +105,7 @@ def test_it_waits_for_a_listener_and_ends_with_its_source(tester, start, video):
 
 
 @pytest.mark.parametrize(
-    'parameters', [[], ['source:=/nowhere.mp4'], ['source:=7.mp4', 'rate_hz:=-1.0']]
+    'parameters', [[], ['source:=/nowhere.mp4'], ['source:=97'], ['source:=7.mp4', 'rate_hz:=-1.0']]
 )
 def test_without_a_source_it_says_so_and_ends_with_1(start, parameters):
     process = start('camera', parameters)

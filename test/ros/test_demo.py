@@ -47,6 +47,20 @@ def test_a_demo_that_cannot_work_fails_and_says_why(options, reason, tmp_path):
     assert reason in done.stderr
 
 
+def test_ending_the_demo_ends_its_processes(tmp_path):
+    options = ['--model', 'cliptrase-tiny', '--weights', 'random', '--frames', '100000']
+    command = [sys.executable, '-m', 'cliptrase_ros.ros.demo', *options, '--out', str(tmp_path)]
+    process = subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    for line in process.stdout:
+        if 'listening' in line:
+            break
+    process.terminate()
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and 'ended from outside' in output
+
+
 @pytest.mark.parametrize(
     'reachable, expected',
     [(True, ('openai', 'ViT-B-16-quickgelu')), (False, ('random', 'cliptrase-tiny'))],

@@ -115,6 +115,8 @@ def test_every_known_encoding_is_tested_here():
         ({'step': 23}, 'rows of 24 bytes'),
         ({'width': 9}, 'rows of 27 bytes'),
         ({'height': 7}, '144 bytes of data'),
+        ({'encoding': 'yuv422', 'width': 7}, 'the width must be even'),
+        ({'encoding': 'yuyv', 'width': 7}, 'the width must be even'),
     ],
 )
 def test_what_is_no_image_is_refused(change, reason):

@@ -1,6 +1,5 @@
 """The segmentation node over real DDS, in a process of its own."""
 
-import contextlib
 import signal
 import threading
 
@@ -12,15 +11,15 @@ from cliptrase_ros.msg import Vocabulary
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from processes import TINY, call, wait_for
+from processes import TINY, call, spun, wait_for
 from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters, SetParameters
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from towers import picture
 
+from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.ros import images
 from cliptrase_ros.ros.node import SegmentationNode
 
@@ -197,6 +196,7 @@ REFUSED = [
     ({'vocabulary': ['255:a']}, 'above the largest id 254'),
     ({'vocabulary': ['mug ' * 100]}, 'too long'),
     ({'vocabulary': ['']}, 'no name'),
+    ({'vocabulary': ['9' * 5000 + ':a']}, 'the id must be'),
     ({'background': ['floor']}, "'floor' stands twice"),
     ({'confidence_threshold': 1.5}, 'range'),
     ({'model': 'ViT-B-16'}, 'read-only'),
@@ -289,6 +289,16 @@ def test_diagnostics_tell_of_silence_and_of_speed(robot, start):
     assert (robot.value('vocabulary version'), robot.value('device')) == ('1', 'cpu')
 
 
+def test_the_papers_protocol_has_an_overlay_of_its_crop(robot, start):
+    overlays = []
+    robot.listen('overlay', Image, overlays)
+    process = node(start, 'protocol:=cliptrase', 'input_size:=112')
+    robot.stream()
+    wait_for(lambda: overlays and robot.masks, what='an overlay', process=process)
+    for message in (overlays[-1], robot.masks[-1]):
+        assert (message.width, message.height) == (112, 112)
+
+
 def test_lifecycle_transitions(robot, start):
     process = node(start, 'autostart:=false', 'diagnostics_period_s:=0.2')
     change = robot.node.create_client(ChangeState, '/segmentation/change_state')
@@ -324,7 +334,8 @@ def test_lifecycle_transitions(robot, start):
     go(Transition.TRANSITION_CONFIGURE, 'inactive')
     assert [c.name for c in robot.vocabularies[-1].classes] == ['lamp']
     assert robot.set(vocabulary=['door'])[0].successful
-    wait_for(lambda: robot.value('vocabulary version') == '2', what='words while inactive')
+    # Three times configured, then changed: a version is never used twice.
+    wait_for(lambda: robot.value('vocabulary version') == '4', what='words while inactive')
     go(Transition.TRANSITION_ACTIVATE, 'active')
     wait_for(lambda: robot.vocabularies[-1].classes[0].name == 'door', what='the new words')
     go(Transition.TRANSITION_ACTIVE_SHUTDOWN, 'finalized')
@@ -385,7 +396,9 @@ def test_parameters_from_a_file_and_a_misspelt_one(robot, start, tmp_path):
 
 def test_what_the_library_logs_is_in_the_nodes_log(robot, start):
     logged = []
-    robot.node.create_subscription(Log, '/rosout', logged.append, 100)
+    # The warning may come before this subscriber is known to the node.
+    qos = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+    robot.node.create_subscription(Log, '/rosout', logged.append, qos)
     node(start)
     wait_for(lambda: any('random weights' in m.msg for m in logged), what='the warning')
     [message] = [m for m in logged if 'random weights' in m.msg]
@@ -414,20 +427,9 @@ def inside():
     made = SegmentationNode(context=context)
     made.trigger_configure()
     made.trigger_activate()
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(made)
-
-    def spin():
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield made
-    executor.shutdown()
-    thread.join(10)
-    made.stop()
-    made.destroy_node()
+    with spun(made, context):
+        yield made
+        made.stop()
     rclpy.try_shutdown(context=context)
 
 
@@ -438,7 +440,7 @@ class Failing:
         self._segmenter, self._error = segmenter, error
 
     def __getattr__(self, name):
-        if name in ('encode', 'vocabulary') and self._error:
+        if name in ('encode', 'encode_words') and self._error:
             error, self._error = self._error, None
             raise error
         return getattr(self._segmenter, name)
@@ -474,8 +476,40 @@ def test_words_that_cannot_be_encoded_leave_the_old_ones(robot, inside):
     assert robot.set(vocabulary=['lamp'])[0].successful
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'no memory for words'), what='error')
     assert robot.vocabularies[-1].version == 1
-    assert robot.set(vocabulary=['lamp', 'door'])[0].successful
-    wait_for(lambda: robot.vocabularies[-1].version == 2, what='words at last')
+    assert robot.set(vocabulary=['lamp'])[0].successful
+    wait_for(lambda: robot.vocabularies[-1].version == 2, what='the same words at last')
+
+
+def test_ids_are_taken_when_words_are_accepted(robot, inside):
+    wait_for(lambda: robot.vocabularies, what='words')
+    live, go = inside._live, threading.Event()
+    slow = Failing(live.segmenter, None)
+    slow.encode_words = lambda *a: (go.wait(20), live.segmenter.encode_words(*a))[1]
+    inside._live = type(live)(slow, live.words, live.version)
+    assert robot.set(vocabulary=['50:mug'])[0].successful
+    wait_for(lambda: 'mug' in inside._known_ids, what='the id')
+    [result] = robot.set(vocabulary=['50:cup'])
+    assert not result.successful and "id 50 belongs to 'mug'" in result.reason
+    go.set()
+    wait_for(lambda: robot.vocabularies[-1].classes[0].name == 'mug', what='mug')
+
+
+def test_words_that_are_still_encoded_do_not_hold_up_the_end(robot, inside):
+    wait_for(lambda: robot.vocabularies, what='words')
+    live, begun = inside._live, threading.Event()
+
+    def encode_words(classes, background, cancelled):
+        begun.set()
+        wait_for(cancelled, what='the stop')
+        raise Cancelled('given up')
+
+    slow = Failing(live.segmenter, None)
+    slow.encode_words = encode_words
+    inside._live = type(live)(slow, live.words, live.version)
+    assert robot.set(vocabulary=['lamp'])[0].successful
+    assert begun.wait(20)
+    inside.stop()
+    assert 'vocabulary errors' not in inside._statistics.counts()
 
 
 def test_an_image_that_is_ready_after_the_shutdown_is_no_error(robot, inside):

@@ -47,6 +47,29 @@ def test_a_worker_survives_errors_and_finishes_what_it_has():
     assert failed == [('bad', 'no')] and done == ['good']
 
 
+def test_a_worker_survives_a_report_that_fails(caplog):
+    done = threading.Event()
+
+    def work(item):
+        if item == 'bad':
+            raise RuntimeError('no')
+        done.set()
+
+    def failed(item, error):
+        raise ValueError('cannot even say so')
+
+    worker = Worker('test', work, failed)
+    worker.put('bad')
+    deadline = time.monotonic() + 5
+    while 'cannot even say so' not in caplog.text and time.monotonic() < deadline:
+        time.sleep(0.001)
+    worker.put('good')
+    assert done.wait(5) and 'cannot report an error' in caplog.text
+    assert not worker.stopping()
+    worker.stop()
+    assert worker.stopping()
+
+
 def test_statistics(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, 'monotonic', lambda: now[0])
