@@ -80,7 +80,7 @@ class Process:
         return code
 
 
-def wait_for(condition, timeout=30.0, what='', process=None):
+def wait_for(condition, timeout=60.0, what='', process=None):
     """Wait until the condition holds; fail with what the process printed."""
     deadline = time.monotonic() + timeout
     while not condition():
@@ -90,7 +90,7 @@ def wait_for(condition, timeout=30.0, what='', process=None):
         time.sleep(0.01)
 
 
-def call(client, request, timeout=20):
+def call(client, request, timeout=60):
     """The answer of a service."""
     assert client.wait_for_service(timeout), 'no such service'
     answered = threading.Event()

@@ -257,7 +257,7 @@ def test_a_damaged_image_is_counted_and_the_next_one_is_segmented(running):
 def test_the_newest_image_comes_out_when_the_model_is_slow(robot, start):
     process = node(start, 'input_size:=480', 'diagnostics_period_s:=0.2')
     robot.stream(rate_hz=30.0)
-    wait_for(lambda: len(robot.masks) > 5, what='masks', timeout=60, process=process)
+    wait_for(lambda: len(robot.masks) > 5, what='masks', process=process)
     robot.stop()
     last = robot.sent
     wait_for(
@@ -345,7 +345,7 @@ def test_lifecycle_transitions(robot, start):
 def test_it_ends_cleanly_in_the_middle_of_an_image(robot, start, how):
     process = node(start, 'input_size:=672')
     robot.stream(rate_hz=30.0)
-    wait_for(lambda: robot.masks, what='a mask', timeout=60, process=process)
+    wait_for(lambda: robot.masks, what='a mask', process=process)
     assert process.end(how) == 0, process.output
     assert 'Traceback' not in process.output
 
