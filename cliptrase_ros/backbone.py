@@ -124,10 +124,9 @@ class Backbone:
         text = TextEncoder(model, tokenizer)
         return cls(model.visual, logit_scale=float(model.logit_scale.exp()), text=text)
 
-    def tower(self, precision: str | None = None, position_offset: float = 0.1) -> Tower:
-        """The image tower in a precision; None: as the weights are."""
-        own = next(self._visual.parameters()).dtype
-        dtype = own if precision is None else self._dtype(precision)
+    def tower(self, precision: str, position_offset: float = 0.1) -> Tower:
+        """The image tower in a precision (see Settings), checked when it is made."""
+        dtype = self._dtype(precision)
         key = (dtype, position_offset)
         if key not in self._towers:
             tower = Tower(self._visual, dtype, position_offset)

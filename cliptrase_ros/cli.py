@@ -107,8 +107,7 @@ def _segment(options: argparse.Namespace) -> None:
         result = segmenter(image, words)
         stem = options.out / path.stem
         Image.fromarray(result.labels).save(f'{stem}_labels.png')
-        scaled = np.rint(result.confidence * 255).astype(np.uint8)
-        Image.fromarray(scaled).save(f'{stem}_confidence.png')
+        Image.fromarray(result.confidence_bytes).save(f'{stem}_confidence.png')
         mixed = draw.overlay(segmenter.view(image), result.labels, words)
         Image.fromarray(mixed).save(f'{stem}_overlay.png')
         ids, pixels = np.unique(result.labels, return_counts=True)

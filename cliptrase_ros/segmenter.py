@@ -39,6 +39,8 @@ class Dense:
         affinity: [N, N] float32, the denoised semantic correlation of the N = rows * cols patches
             of the whole image, or None where regions are off.
         clusters: [rows, cols] int64, the DBSCAN label of each patch, -1 noise; or None.
+        regions: [H, W] int64, the region of each pixel; None where regions are off, or all
+            patches are noise.
         size: (H, W) of the labels to come, in pixels.
         offsets: (top, left) of each window on the working image, or None.
         working_size: (height, width) of the working image in pixels.
@@ -48,6 +50,7 @@ class Dense:
     cls: Tensor
     affinity: Tensor | None
     clusters: Tensor | None
+    regions: Tensor | None
     size: tuple[int, int]
     offsets: list[tuple[int, int]] | None
     working_size: tuple[int, int]
@@ -64,6 +67,11 @@ class Segmentation:
 
     labels: np.ndarray
     confidence: np.ndarray
+
+    @property
+    def confidence_bytes(self) -> np.ndarray:
+        """The confidence as [H, W] uint8, round(255 p)."""
+        return np.rint(self.confidence * 255).astype(np.uint8)
 
 
 class Segmenter:
@@ -190,8 +198,7 @@ class Segmenter:
         settings, tower = self.settings, self._tower
         image = self.view(image)
         pixels, size = self._to_device(image), image.shape[:2]
-        if settings.protocol == 'cliptrase':
-            return self._encode_whole(pixels, size)
+        # The crop of the cliptrase protocol has its working size already.
         whole_size = windows.working_size(*size, settings.input_size, tower.patch)
         if not settings.window_px:
             return self._encode_whole(_resize(pixels, whole_size), size)
@@ -200,12 +207,12 @@ class Segmenter:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         tiles = windows.crop(_resize(pixels, working), offsets, settings.window_px)
         features, cls, _ = self._features(tiles, correlation=False)
-        affinity = labels = None
+        affinity = labels = regions = None
         if settings.regions != 'none':
             # Regions come from one more pass over the whole image: none ends at a window's edge.
-            regions = self._encode_whole(_resize(pixels, whole_size), size)
-            affinity, labels = regions.affinity, regions.clusters
-        return Dense(features, cls, affinity, labels, size, offsets, working)
+            whole = self._encode_whole(_resize(pixels, whole_size), size)
+            affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
+        return Dense(features, cls, affinity, labels, regions, size, offsets, working)
 
     def label(self, dense: Dense, words: Vocabulary) -> Segmentation:
         """Labels of an encoded image for a vocabulary.
@@ -230,7 +237,7 @@ class Segmenter:
         settings = self.settings
         wants_regions = settings.regions != 'none'
         features, cls, correlation = self._features(pixels[None], wants_regions)
-        affinity = labels = None
+        affinity = labels = regions = None
         if wants_regions:
             affinity = clusters.denoised_affinity(correlation[0], settings.denoise_weight)
             eps, min_samples = clusters.dbscan_parameters(len(affinity))
@@ -239,8 +246,21 @@ class Segmenter:
                 settings.cluster_eps or eps,
                 settings.cluster_min_samples or min_samples,
             ).view(features.shape[1:3])
+            regions = self._regions(affinity, labels, size)
         working = tuple(pixels.shape[-2:])
-        return Dense(features[0], cls[0], affinity, labels, tuple(size), None, working)
+        return Dense(features[0], cls[0], affinity, labels, regions, tuple(size), None, working)
+
+    def _regions(self, affinity: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor | None:
+        """The region [H, W] of each pixel, or None where all patches are noise."""
+        settings = self.settings
+        maps = clusters.region_maps(
+            affinity,
+            labels.flatten(),
+            tuple(labels.shape),
+            settings.region_upsampling,
+            settings.region_median,
+        )
+        return clusters.regions(maps, size) if len(maps) else None
 
     def _features(self, pixels: Tensor, correlation: bool):
         """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
@@ -263,11 +283,9 @@ class Segmenter:
             )
         owner = words.owner.to(embeddings.device)
         logits = self._logits(dense, embeddings)
-        regions = self._regions(dense)
-        if regions is not None and self.settings.regions == 'mean':
-            labels, confidence = voting.label_regions(logits, owner, dense.size, regions)
-        else:
-            labels, confidence = voting.label_pixels(logits, owner, dense.size, regions)
+        mean = dense.regions is not None and self.settings.regions == 'mean'
+        rule = voting.label_regions if mean else voting.label_pixels
+        labels, confidence = rule(logits, owner, dense.size, dense.regions)
         ids = words.label_ids.to(labels.device)[labels]
         ids[confidence < self.settings.confidence_threshold] = UNLABELED
         confidence[ids == UNLABELED] = 0
@@ -283,20 +301,6 @@ class Segmenter:
         if dense.offsets is None:
             return scores
         return windows.merge(scores, dense.offsets, self.settings.window_px, dense.working_size)
-
-    def _regions(self, dense: Dense) -> Tensor | None:
-        """The region [H, W] of each pixel, or None where there is none."""
-        if dense.clusters is None:
-            return None
-        settings, grid = self.settings, tuple(dense.clusters.shape)
-        maps = clusters.region_maps(
-            dense.affinity,
-            dense.clusters.flatten(),
-            grid,
-            settings.region_upsampling,
-            settings.region_median,
-        )
-        return clusters.regions(maps, dense.size) if len(maps) else None
 
 
 def load(settings: Settings | None = None) -> Segmenter:

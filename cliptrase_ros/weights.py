@@ -50,7 +50,8 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
     if sha256 and not is_file:
         raise SettingError('weights_sha256: only a local file has one; set weights to its path')
     if is_file:
-        state = _read_state(file, name, sha256)
+        state = _read_state(file, sha256)
+        _refuse_file_of_another_model(file, name)
         model = _untrained(name)
         _put_state(model, state, file, name)
     elif weights == RANDOM:
@@ -181,7 +182,7 @@ def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
     )
 
 
-def _read_state(path: Path, name: str, sha256: str) -> dict[str, Tensor]:
+def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
     """The state dict in a .safetensors file or a checkpoint, read without running code from it."""
     if not path.is_file():
         raise WeightsError(f'weights: no file {path}')
@@ -195,10 +196,7 @@ def _read_state(path: Path, name: str, sha256: str) -> dict[str, Tensor]:
     try:
         if path.suffix == '.safetensors':
             state = load_file(path)
-            with safe_open(path, 'pt') as file:
-                made_for = (file.metadata() or {}).get(MADE_FOR, name)
         else:
-            made_for = name
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:
         raise WeightsError(
@@ -213,9 +211,16 @@ def _read_state(path: Path, name: str, sha256: str) -> dict[str, Tensor]:
         isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
     ):
         raise WeightsError(f'weights: {path} holds no state dict')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _refuse_file_of_another_model(path: Path, name: str) -> None:
+    if path.suffix != '.safetensors':
+        return
+    with safe_open(path, 'pt') as file:
+        made_for = (file.metadata() or {}).get(MADE_FOR, name)
     if made_for != name:
         raise WeightsError(f'weights: {path} was downloaded for {made_for}; set model to that')
-    return {key.removeprefix('module.'): value for key, value in state.items()}
 
 
 def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:

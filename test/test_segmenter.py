@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from towers import make_visual, picture
+from towers import make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros.errors import Cancelled
@@ -272,10 +272,7 @@ def test_two_threads_get_what_one_gets(backbone, words):
 
 
 def test_everything_turned_gives_the_turned_labels(device, words):
-    visual, turned = make_visual().to(device), make_visual().to(device)
-    turned.conv1.weight.data = turned.conv1.weight.data.transpose(2, 3).contiguous()
-    positions = turned.positional_embedding.data
-    positions[1:] = positions[1:].view(4, 4, -1).transpose(0, 1).reshape(16, -1)
+    visual, turned = make_visual().to(device), make_turned_visual().to(device)
     image = picture(48, 80, seed=5)
     options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
     a = segmenter(ct.Backbone(visual), **options)(image, words)

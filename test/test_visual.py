@@ -6,7 +6,7 @@ import pytest
 import torch
 from open_clip.model import CLIP
 from torch import nn
-from towers import TINY_HEADS, TINY_PATCH, make_visual
+from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual
 
 import cliptrase_ros as ct
 from cliptrase_ros import methods
@@ -76,10 +76,7 @@ def test_positions_without_offset_hit_the_corners_evenly(visual, device):
 
 def test_turning_image_and_weights_turns_the_result(device):
     """Rows and columns are never mixed up: everything transposed gives the transposed features."""
-    visual, turned = make_visual().to(device), make_visual().to(device)
-    turned.conv1.weight.data = turned.conv1.weight.data.transpose(2, 3).contiguous()
-    positions = turned.positional_embedding.data
-    positions[1:] = positions[1:].view(4, 4, -1).transpose(0, 1).reshape(16, -1)
+    visual, turned = make_visual().to(device), make_turned_visual().to(device)
     images = torch.randn(1, 3, 40, 24, generator=torch.Generator().manual_seed(2)).to(device)
     for method in methods.METHODS.values():
         a = methods.run(Tower(visual), images, method, True)

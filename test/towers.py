@@ -28,6 +28,15 @@ def make_visual(seed=0, **changes):
     return visual.eval().requires_grad_(False)
 
 
+def make_turned_visual():
+    """The tower of `make_visual` for transposed images: rows and columns change places."""
+    turned = make_visual()
+    turned.conv1.weight.data = turned.conv1.weight.data.transpose(2, 3).contiguous()
+    positions = turned.positional_embedding.data
+    positions[1:] = positions[1:].view(4, 4, -1).transpose(0, 1).reshape(16, -1)
+    return turned
+
+
 def picture(height, width, seed=0):
     """[H, W, 3] uint8 with smooth blobs, so that patches differ and resemble each other."""
     rng = np.random.default_rng(seed)

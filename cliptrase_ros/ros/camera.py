@@ -5,26 +5,48 @@ from __future__ import annotations
 import math
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
 import rclpy
-from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from . import images
+from ..errors import CliptraseError
+from ..settings import check, option
+from . import images, parameters
 from .shutdown import until_shutdown
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
 
 
-class SourceError(Exception):
+class SourceError(CliptraseError):
     """The source does not exist or holds no picture."""
+
+
+@dataclass(frozen=True)
+class CameraOptions:
+    """The parameters of camera_publisher."""
+
+    source: str = option('', 'Picture, folder of pictures, video, or webcam number.')
+    rate_hz: float = option(
+        0.0, "Pictures a second; 0: the video's own, else 10.", low=0.0, high=1000.0
+    )
+    loop: bool = option(True, 'Start again at the end; false: exit there.')
+    wait_for_subscriber: bool = option(False, 'Hold the first picture until heard.')
+    frame_id: str = option('camera_optical_frame', 'frame_id of the headers.')
+    width: int = option(0, 'Resize to this width in px; 0: as it is.', low=0, high=8192)
+    fov_deg: float = option(
+        60.0, 'Horizontal field of view in degrees, for camera_info.', low=1.0, high=179.0
+    )
+
+    def __post_init__(self):
+        check(self)
 
 
 class Source:
@@ -113,41 +135,21 @@ class CameraPublisher(Node):
     def __init__(self, **kwargs):
         super().__init__('camera', **kwargs)
 
-        def declare(name, default, doc, low=None, high=None):
-            about = ParameterDescriptor(description=doc, read_only=True)
-            if type(default) is float:
-                span = FloatingPointRange(from_value=low, to_value=high, step=0.0)
-                about.floating_point_range = [span]
-            elif type(default) is int:
-                about.integer_range = [IntegerRange(from_value=low, to_value=high, step=1)]
-            return self.declare_parameter(name, default, about).value
-
-        # `-p source:=0` is an integer to ROS.
-        about = ParameterDescriptor(
-            description='Picture, folder of pictures, video, or webcam number.',
-            read_only=True,
-            dynamic_typing=True,
-        )
-        source = str(self.declare_parameter('source', '', about).value)
-        rate = declare('rate_hz', 0.0, "Pictures a second; 0: the video's own, else 10.", 0.0, 1e3)
-        loop = declare('loop', True, 'Start again at the end; false: exit there.')
-        self._wait = declare('wait_for_subscriber', False, 'Hold the first picture until heard.')
-        self._frame_id = declare('frame_id', 'camera_optical_frame', 'frame_id of the headers.')
-        self._width = declare('width', 0, 'Resize to this width in px; 0: as it is.', 0, 8192)
-        self._fov = declare(
-            'fov_deg', 60.0, 'Horizontal field of view in degrees, for camera_info.', 1.0, 179.0
-        )
+        parameters.declare(self, CameraOptions, any_type=('source',))
+        source = str(self.get_parameter('source').value)
+        self._options = options = parameters.read(self, CameraOptions, {'source': source})
         if not source:
             raise SourceError('source: name a picture, a folder, a video or a webcam number')
         reader = Source(source)
-        self._frames = reader.frames(loop)
+        self._frames = reader.frames(options.loop)
+        self._wait = options.wait_for_subscriber
         self.done = False
         qos = QoSProfile(
             history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
         )
         self._image = self.create_publisher(Image, 'image', qos)
         self._info = self.create_publisher(CameraInfo, 'camera_info', qos)
-        rate = rate or reader.rate_hz or 10.0
+        rate = options.rate_hz or reader.rate_hz or 10.0
         self.create_timer(1 / rate, self._publish)
         self.get_logger().info(f'{source} at {rate:g} Hz on {self._image.topic_name}')
 
@@ -159,13 +161,14 @@ class CameraPublisher(Node):
         if pixels is None:
             self.done = True
             return
-        if self._width:
-            height = round(pixels.shape[0] * self._width / pixels.shape[1])
-            pixels = cv2.resize(pixels, (self._width, height), interpolation=cv2.INTER_AREA)
-        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=self._frame_id)
+        options = self._options
+        if options.width:
+            height = round(pixels.shape[0] * options.width / pixels.shape[1])
+            pixels = cv2.resize(pixels, (options.width, height), interpolation=cv2.INTER_AREA)
+        header = Header(stamp=self.get_clock().now().to_msg(), frame_id=options.frame_id)
         height, width = pixels.shape[:2]
         self._image.publish(images.fill(Image(), pixels, 'rgb8', header))
-        self._info.publish(camera_info(width, height, self._fov, header))
+        self._info.publish(camera_info(width, height, options.fov_deg, header))
 
 
 def main(args: list[str] | None = None) -> int:
@@ -177,7 +180,7 @@ def main(args: list[str] | None = None) -> int:
             node = CameraPublisher()
             while rclpy.ok() and not node.done:
                 rclpy.spin_once(node, timeout_sec=1.0)
-    except (ParameterException, SourceError) as error:
+    except (ParameterException, CliptraseError) as error:
         rclpy.logging.get_logger('camera').fatal(str(error))
         return 1
     finally:

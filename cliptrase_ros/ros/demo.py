@@ -191,24 +191,23 @@ def _watch(collector: Collector, processes, options: argparse.Namespace) -> None
         START_S,
         'no label image came',
     )
-    _wait(
-        lambda: len(collector.masks) >= options.frames,
-        processes,
-        STALL_S + 10 * options.frames,
-        'label images stopped coming',
-    )
+
+    def collect(count: int) -> None:
+        patience_s = STALL_S + 10 * options.frames
+        _wait(
+            lambda: len(collector.masks) >= count,
+            processes,
+            patience_s,
+            'label images stopped coming',
+        )
+
+    collect(options.frames)
     first = collector.vocabularies[-1].version
     collector.set_words([*options.words[1:], NEW_WORD])
     _wait(
         lambda: collector.vocabularies[-1].version > first, processes, 600, 'no new vocabulary came'
     )
-    wanted = len(collector.masks) + options.frames
-    _wait(
-        lambda: len(collector.masks) >= wanted,
-        processes,
-        STALL_S + 10 * options.frames,
-        'label images stopped coming',
-    )
+    collect(len(collector.masks) + options.frames)
 
 
 def _wait(condition, processes, timeout_s: float, failure: str) -> None:
@@ -229,7 +228,7 @@ def _report(collector: Collector, out: Path) -> None:
     described = {v.version: {c.id for c in v.classes} | {0} for v in collector.vocabularies}
     masks, versions = list(collector.masks), list(collector.versions)
     for mask, version in zip(masks, versions, strict=False):
-        ids = set(np.unique(np.frombuffer(mask.data, np.uint8)).tolist())
+        ids = _ids(mask)
         # Topics are not ordered among each other: a mask may overtake its vocabulary.
         if not any(ids <= described.get(v, set()) for v in (version, version + 1)):
             raise Failure(f'a label image holds ids {ids} of no published vocabulary')
@@ -247,6 +246,10 @@ def _report(collector: Collector, out: Path) -> None:
     print(f'pictures {", ".join(map(str, saved))}')
 
 
+def _ids(mask: Image) -> set[int]:
+    return set(np.unique(np.frombuffer(mask.data, np.uint8)).tolist())
+
+
 def _save(collector: Collector, masks, versions, out: Path) -> list[Path]:
     saved = []
     out.mkdir(parents=True, exist_ok=True)
@@ -255,7 +258,7 @@ def _save(collector: Collector, masks, versions, out: Path) -> list[Path]:
         picture = collector.overlay_of(masks[k])
         if picture is None:
             continue
-        present = set(np.unique(np.frombuffer(masks[k].data, np.uint8)).tolist())
+        present = _ids(masks[k])
         # The first masks may have overtaken the first vocabulary.
         words = names.get(versions[k], collector.vocabularies[0])
         classes = [c for c in words.classes if c.id in present]

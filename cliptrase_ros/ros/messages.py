@@ -20,8 +20,7 @@ def label_mask(result: Segmentation, header: Header) -> Image:
 
 def confidence(result: Segmentation, header: Header) -> Image:
     """mono8: round(255 p) of the label, 0 where unlabelled."""
-    scaled = np.rint(result.confidence * 255).astype(np.uint8)
-    return images.fill(Image(), scaled, 'mono8', header)
+    return images.fill(Image(), result.confidence_bytes, 'mono8', header)
 
 
 def picture(pixels: np.ndarray, header: Header) -> Image:

@@ -75,7 +75,8 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__('segmentation', **kwargs)
-        parameters.declare(self)
+        for options in parameters.OPTIONS:
+            parameters.declare(self, options)
         self._warn_of_unknown_parameters()
         self._known_ids: dict[str, int] = {}
         self._words_wanted: tuple | None = None

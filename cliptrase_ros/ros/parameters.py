@@ -55,16 +55,20 @@ class NodeOptions:
 OPTIONS = (Settings, NodeOptions)
 
 
-def declare(node: Node) -> None:
-    """Declare every field of Settings and NodeOptions as a parameter of the node.
+def declare(node: Node, options: type, any_type: tuple[str, ...] = ()) -> None:
+    """Declare every field of a dataclass of options as a parameter of the node.
+
+    Args:
+        any_type: names whose values may have another type (`-p source:=0` is an integer to ROS).
 
     Raises:
         rclpy's ParameterException family: a start value has the wrong type or is out of range.
     """
-    for options in OPTIONS:
-        for field in dataclasses.fields(options):
-            default = list(field.default) if type(field.default) is tuple else field.default
-            node.declare_parameter(field.name, default, descriptor(field))
+    for field in dataclasses.fields(options):
+        default = list(field.default) if type(field.default) is tuple else field.default
+        about = descriptor(field)
+        about.dynamic_typing = field.name in any_type
+        node.declare_parameter(field.name, default, about)
 
 
 def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
@@ -84,7 +88,7 @@ def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
 
 
 def read(node: Node, options: type, changes: dict[str, Any] | None = None) -> Any:
-    """Settings or NodeOptions from the node's parameters, with some values replaced.
+    """An options dataclass from the node's parameters, with some values replaced.
 
     Raises:
         SettingError: a value is bad.
@@ -95,5 +99,5 @@ def read(node: Node, options: type, changes: dict[str, Any] | None = None) -> An
 
 
 def names() -> list[str]:
-    """Every parameter that `declare` declares."""
+    """Every parameter of the segmentation node."""
     return [field.name for options in OPTIONS for field in dataclasses.fields(options)]
