@@ -26,11 +26,14 @@ from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mea
 log = logging.getLogger(__name__)
 
 RANDOM = 'random'
+# The model of the demo world and the weights that come with it; they know that world only.
+DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
+DEMO_SHA256 = ''
 # Metadata of files that `download` writes: weights do not tell which activation they need.
 MADE_FOR = 'open_clip model'
 # With this seed the untrained tiny model gives several words a share of the demo's pictures.
 RANDOM_SEED = 7
-TINY = Path(__file__).parent / 'models' / 'cliptrase-tiny.json'
+MODELS = Path(__file__).parent / 'models'
 
 
 def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Callable]:
@@ -45,6 +48,8 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
         UnsupportedBackbone: a kind of model that the methods cannot run on.
     """
     config = _model_config(name)
+    if weights == DEMO:
+        weights, sha256 = _demo_file(name, sha256)
     file = Path(weights).expanduser()
     is_file = '/' in weights or bool(file.suffix)
     if sha256 and not is_file:
@@ -60,6 +65,14 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
     else:
         model = _pretrained(name, weights, config)
     return model, _from_open_clip(name, lambda: open_clip.get_tokenizer(name))
+
+
+def _demo_file(name: str, sha256: str) -> tuple[str, str]:
+    if name != DEMO_MODEL:
+        raise SettingError(
+            f'weights: {DEMO!r} are of {DEMO_MODEL}, not of {name}; set model to that'
+        )
+    return str(MODELS / f'{DEMO_MODEL}.safetensors'), sha256 or DEMO_SHA256
 
 
 def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
@@ -102,8 +115,9 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
 
 
 def _model_config(name: str) -> dict:
-    if name == TINY.stem:
-        open_clip.add_model_config(TINY)
+    own = MODELS / f'{name}.json'
+    if own.is_file() and own.parent == MODELS:
+        open_clip.add_model_config(own)
     config = open_clip.get_model_config(name)
     if config is None:
         raise SettingError(
@@ -158,15 +172,20 @@ def _without_random_weights_warning() -> Iterator[None]:
 def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
     """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors, to be loaded by
     path on a machine without a network: (path, SHA-256). Errors as load_model."""
-    state = load_model(model, weights)[0].state_dict()
-    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f'{model}-{weights}.safetensors'
+    return path, save(load_model(model, weights)[0].state_dict(), path, model)
+
+
+def save(state: dict[str, Tensor], path: Path, model: str) -> str:
+    """Write a state dict as .safetensors that says of which model it is; returns its SHA-256."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.clone().contiguous() for key, value in state.items()}
     save_file(tensors, path, metadata={MADE_FOR: model})
-    return path, _sha256(path)
+    return sha256_of(path)
 
 
-def _sha256(path: Path) -> str:
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
@@ -187,7 +206,7 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
     if not path.is_file():
         raise WeightsError(f'weights: no file {path}')
     if sha256:
-        found = _sha256(path)
+        found = sha256_of(path)
         if found != sha256.strip().lower():
             raise WeightsError(
                 f'weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or '

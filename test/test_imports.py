@@ -41,7 +41,12 @@ ALLOWED = {
         'windows',
     },
     'cli': {'draw', 'errors', 'segmenter', 'settings', 'weights'},
-    'demo/pictures': set(),
+    'metrics': {'errors'},
+    'demo/world': {'errors'},
+    'demo/renders': {'world'},
+    'demo/captions': {'templates', 'world'},
+    'demo/train': {'backbone', 'captions', 'renders', 'visual', 'weights', 'world'},
+    'demo/score': {'SETTINGS', 'captions', 'metrics', 'segmenter', 'settings', 'world'},
 }
 
 

@@ -1,0 +1,131 @@
+"""Scores of the demo model on views that it was not trained on: python -m cliptrase_ros.demo.score
+
+Never the scores of a real CLIP: this model and its truth are of the demo world.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import itertools
+import time
+from collections.abc import Iterable, Iterator, Sequence
+
+import numpy as np
+
+from ..metrics import Confusion
+from ..segmenter import Segmenter, load
+from ..settings import Settings
+from . import SETTINGS
+from .captions import HELD_OUT
+from .world import ASSETS, CLASSES, View, World
+
+# Far from the seeds of training (renders.FIRST_SEED and those after it).
+HELD_OUT_SEED = 500_000
+PAIR_SEED = 600_000
+OWN_MASK_IOU = 0.5
+
+
+def held_out(
+    count: int, size: tuple[int, int] = (240, 320), seed: int = HELD_OUT_SEED
+) -> Iterator[View]:
+    """`count` views, each of a scene of its own."""
+    with World(seed, size) as world:
+        for _, view in zip(range(count), world.views(per_scene=1), strict=False):
+            yield view
+
+
+def score(
+    segmenter: Segmenter, views: Iterable[View], names: tuple[str, ...] = CLASSES
+) -> Confusion:
+    """Confusion of the names (class k + 1 is names[k]) over the views."""
+    words = segmenter.vocabulary(names)
+    confusion = Confusion(len(names))
+    for view in views:
+        confusion.add(view.labels(words.ids), segmenter(view.image, words).labels)
+    return confusion
+
+
+# Two things of one name in two colours: (name, colour, colour).
+PAIRS = tuple(
+    (name, *colors)
+    for name, asset in ASSETS.items()
+    for colors in itertools.combinations(asset.colors, 2)
+)
+# Those with a word that no caption ever held.
+UNREAD_PAIRS = tuple(
+    pair for pair in PAIRS if any((color, pair[0]) in HELD_OUT for color in pair[1:])
+)
+
+
+def pair_views(
+    pairs: Sequence[tuple[str, str, str]],
+    count: int,
+    size: tuple[int, int] = (240, 320),
+    seed: int = PAIR_SEED,
+) -> Iterator[tuple[View, str, str]]:
+    """Views of a table with a drawn pair on it, each of the two more than 1 % of the picture:
+    (view, word, word)."""
+    rng = np.random.default_rng(seed)
+    with World(seed, size) as world:
+        while count:
+            name, one, two = pairs[rng.integers(len(pairs))]
+            world.new_scene([(name, one), (name, two)])
+            words = f'{one} {name}', f'{two} {name}'
+            for _ in range(10):
+                view = world.render(world.draw_camera())
+                shares = [sum(s for t, s in view.share().items() if t.title == w) for w in words]
+                if min(shares) > 0.01:
+                    yield view, *words
+                    count -= 1
+                    break
+
+
+def own_masks(segmenter: Segmenter, views: Iterable[tuple[View, str, str]]) -> list[bool]:
+    """For each view, whether both words got a mask of their own, IoU >= OWN_MASK_IOU, among floor,
+    wall, table and the two."""
+    results = []
+    for view, one, two in views:
+        iou = score(segmenter, [view], ('floor', 'wall', 'table', one, two)).iou[-2:]
+        results.append(bool((iou >= OWN_MASK_IOU).all()))
+    return results
+
+
+def main(args: list[str] | None = None) -> None:
+    """Print the scores of the demo's settings, and of variants of them."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--views', type=int, default=200)
+    parser.add_argument('--pairs', type=int, default=50)
+    parser.add_argument('--weights', default=SETTINGS['weights'])
+    parser.add_argument(
+        'variants',
+        nargs='*',
+        default=['method=cliptrase', 'regions=none', 'method=clip', 'method=clip,regions=none'],
+        metavar='NAME=VALUE,...',
+        help='settings to change, for example method=clip,regions=none',
+    )
+    options = parser.parse_args(args)
+    segmenter = load(Settings(**{**SETTINGS, 'weights': options.weights}))
+    views = list(held_out(options.views))
+    pairs = {
+        'colour pairs': list(pair_views(PAIRS, options.pairs)),
+        'of unread words': list(pair_views(UNREAD_PAIRS, options.pairs)),
+    }
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    for variant in options.variants:
+        changes = dict(item.split('=') for item in variant.split(','))
+        changed = segmenter.replace(**{name: kinds[name](v) for name, v in changes.items()})
+        started = time.monotonic()
+        confusion = score(changed, views)
+        milliseconds = 1e3 * (time.monotonic() - started) / len(views)
+        print(
+            f'{variant}: mIoU {confusion.miou:.3f}, accuracy {confusion.accuracy:.3f}, '
+            + ', '.join(f'{n} {np.mean(own_masks(changed, p)):.2f}' for n, p in pairs.items())
+            + f', {milliseconds:.0f} ms a view'
+        )
+        classes = zip(CLASSES, confusion.iou, strict=True)
+        print('  ' + ', '.join(f'{name} {iou:.2f}' for name, iou in classes), flush=True)
+
+
+if __name__ == '__main__':
+    main()
