@@ -20,7 +20,7 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/installed ## run the demo
+demo: $(VENV)/installed ## run the demo world, the node and the scores
 	$(RUN) -m cliptrase_ros.ros.demo $(ARGS)
 
 test: $(VENV)/installed ## run the tests
@@ -48,6 +48,9 @@ $(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.t
 	@tools/check_machine.sh '$(PYTHON)'
 	test -f $@ || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,lint]'
+	@# Wheels for Python 3.10 and 3.11; elsewhere pip compiles it. All but the demo goes without.
+	$(RUN) -m pip install '.[demo]' || \
+	  echo 'warning: PyBullet could not be installed: the demo world will not run' >&2
 	rm -rf build/lib build/bdist.* *.egg-info
 	@$(RUN) -c 'import cv2' || { echo "error: OpenCV's wheel lacks system libraries:" \
 	  "sudo apt install libgl1 libglib2.0-0" >&2; exit 1; }

@@ -19,9 +19,10 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
-    package_data={'cliptrase_ros': ['py.typed', 'models/*.json']},
+    package_data={'cliptrase_ros': ['py.typed', 'models/*']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={
+        'demo': ['pybullet>=3.2.5'],
         'test': ['pytest', 'scikit-learn', 'scipy', 'PyYAML'],
         # Exact: a newer ruff has new rules.
         'lint': ['ruff==0.17.5'],

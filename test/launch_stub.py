@@ -1,12 +1,13 @@
-"""Stand-ins for the classes that our launch file takes from ROS's launch, which pip does not have.
+"""Stand-ins for the classes that our launch files take from ROS's launch, which pip does not have.
 
-`load` runs the launch file on them and tells which processes it would start.
+`load` runs a launch file on them and tells which processes it would start.
 """
 
 from __future__ import annotations
 
 import runpy
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -25,6 +26,12 @@ class DeclareLaunchArgument:
     default_value: str
     description: str
     choices: list | None = None
+
+
+@dataclass
+class IncludeLaunchDescription:
+    source: str
+    launch_arguments: Iterable[tuple[str, str]] = ()
 
 
 @dataclass
@@ -50,6 +57,8 @@ class Node:
     output: str
     emulate_tty: bool
     arguments: list = field(default_factory=list)
+    # What the launch files have set by the time that they come to this node.
+    environment: dict = field(default_factory=dict)
 
     def argv(self) -> list:
         """What the process is given, in launch_ros's order; a dict stands for a file of it."""
@@ -65,7 +74,12 @@ class Node:
 
 MODULES = {
     'launch': [LaunchDescription],
-    'launch.actions': [DeclareLaunchArgument, OpaqueFunction, SetEnvironmentVariable],
+    'launch.actions': [
+        DeclareLaunchArgument,
+        IncludeLaunchDescription,
+        OpaqueFunction,
+        SetEnvironmentVariable,
+    ],
     'launch_ros': [],
     'launch_ros.actions': [Node],
 }
@@ -82,30 +96,43 @@ class Launch:
 
 def load(path: Path, environment: dict[str, str] | None = None, **values: str) -> Launch:
     """Run the launch file as `ros2 launch PATH name:=value ...` would, up to the processes."""
+    context = SimpleNamespace(launch_configurations={}, environment=dict(environment or {}))
+    nodes = {}
+    declared = _run(path, values, context, nodes)
+    return Launch(declared, nodes, context.environment)
+
+
+def _run(path: Path, values: dict[str, str], context: SimpleNamespace, nodes: dict) -> dict:
+    """Do what the file says, in launch's order: depth first. Returns the declared arguments."""
+    declared = {}
+    context.launch_configurations.update(values)  # one for all files, as in launch
+    pending = list(_entities(path))
+    while pending:
+        entity = pending.pop(0)
+        if isinstance(entity, DeclareLaunchArgument):
+            declared[entity.name] = entity
+            value = context.launch_configurations.setdefault(entity.name, entity.default_value)
+            if entity.choices and value not in entity.choices:
+                raise RuntimeError(f'{entity.name}: {value!r} is not one of {entity.choices}')
+        elif isinstance(entity, IncludeLaunchDescription):
+            _run(Path(entity.source), dict(entity.launch_arguments), context, nodes)
+        elif isinstance(entity, OpaqueFunction):
+            pending[:0] = entity.function(context)
+        elif isinstance(entity, SetEnvironmentVariable):
+            context.environment[entity.name] = entity.value
+        else:
+            entity.environment = dict(context.environment)
+            nodes[entity.name] = entity
+    unknown = set(values) - set(declared)
+    if unknown:
+        raise RuntimeError(f'not an argument of {path.name}: {unknown}')
+    return declared
+
+
+def _entities(path: Path) -> list:
     modules = {name: ModuleType(name) for name in MODULES}
     for name, members in MODULES.items():
         for member in members:
             setattr(modules[name], member.__name__, member)
     with mock.patch.dict(sys.modules, modules):
-        entities = runpy.run_path(str(path))['generate_launch_description']().entities
-
-    launch = Launch({}, {}, dict(environment or {}))
-    context = SimpleNamespace(launch_configurations=dict(values), environment=launch.environment)
-    pending = list(entities)
-    while pending:
-        entity = pending.pop(0)
-        if isinstance(entity, DeclareLaunchArgument):
-            launch.declared[entity.name] = entity
-            value = context.launch_configurations.setdefault(entity.name, entity.default_value)
-            if entity.choices and value not in entity.choices:
-                raise RuntimeError(f'{entity.name}: {value!r} is not one of {entity.choices}')
-        elif isinstance(entity, OpaqueFunction):
-            pending[:0] = entity.function(context)
-        elif isinstance(entity, SetEnvironmentVariable):
-            launch.environment[entity.name] = entity.value
-        else:
-            launch.nodes[entity.name] = entity
-    unknown = set(values) - set(launch.declared)
-    if unknown:
-        raise RuntimeError(f'not an argument of {path.name}: {unknown}')
-    return launch
+        return runpy.run_path(str(path))['generate_launch_description']().entities

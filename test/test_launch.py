@@ -1,4 +1,4 @@
-"""The launch file: its arguments, and the processes that it starts with them."""
+"""The launch files: their arguments, and the processes that they start with them."""
 
 import json
 import os
@@ -10,9 +10,13 @@ import pytest
 import yaml
 from launch_stub import load
 
+from cliptrase_ros.demo.world import MOTIONS
+
 ROOT = Path(__file__).parents[1]
 FILE = ROOT / 'launch' / 'segmentation.launch.py'
+DEMO = ROOT / 'launch' / 'demo.launch.py'
 PARAMETERS = ROOT / 'config' / 'segmentation.yaml'
+DEMO_PARAMETERS = ROOT / 'config' / 'demo.yaml'
 PROFILE = ROOT / 'config' / 'fastdds_large_images.xml'
 VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
@@ -36,12 +40,30 @@ def every_argument(tmp_path):
     }
 
 
-def test_arguments(every_argument):
-    launch = load(FILE)
-    assert launch.declared.keys() == every_argument.keys()
+@pytest.fixture
+def every_demo_argument():
+    return {
+        'namespace': 'robot1',
+        'rviz': 'true',
+        'motion': 'pan',
+        'seed': '7',
+        'rate_hz': '2',
+        'log_level': 'debug',
+    }
+
+
+@pytest.fixture
+def values_of(every_argument, every_demo_argument):
+    return {FILE: every_argument, DEMO: every_demo_argument}
+
+
+@pytest.mark.parametrize('file', [FILE, DEMO])
+def test_arguments(file, values_of):
+    launch = load(file)
+    assert launch.declared.keys() == values_of[file].keys()
     for name, argument in launch.declared.items():
         assert argument.description.endswith('.'), name
-        assert argument.default_value != every_argument[name]
+        assert argument.default_value != values_of[file][name]
 
 
 def test_defaults_start_the_node_alone():
@@ -85,8 +107,60 @@ def test_every_argument_arrives(every_argument):
     assert launch.environment == dict.fromkeys(VARIABLES, every_argument['transport_profile'])
 
 
-def test_executables_exist(every_argument):
-    for node in load(FILE, **every_argument).nodes.values():
+CAMERA_TOPICS = [
+    *('-r', 'image:=camera/image_raw', '-r', 'camera_info:=camera/camera_info'),
+    *('-r', 'depth/image_rect:=camera/depth/image_rect'),
+    *('-r', 'depth/camera_info:=camera/depth/camera_info'),
+    *('-r', 'pose:=camera/pose'),
+]
+
+
+def test_demo_starts_the_world_and_the_node():
+    launch = load(DEMO)
+    assert DEMO_PARAMETERS.is_file()
+    common = ('--ros-args', '--log-level', 'info', '--ros-args')
+    assert {name: node.argv() for name, node in launch.nodes.items()} == {
+        'segmentation': [
+            *(*common, '-r', '__node:=segmentation', '-r', '__ns:=/'),
+            *('--params-file', str(DEMO_PARAMETERS)),
+            *('--params-file', {'use_sim_time': False, 'autostart': True}),
+            *('-r', 'image:=camera/image_raw'),
+        ],
+        'demo_world': [
+            *(*common, '-r', '__node:=demo_world', '-r', '__ns:=/'),
+            *('--params-file', {'motion': 'drive', 'seed': 500000, 'rate_hz': 5.0}),
+            *CAMERA_TOPICS,
+        ],
+    }
+    for node in launch.nodes.values():
+        assert node.environment == dict.fromkeys(VARIABLES, str(PROFILE))
+
+
+def test_every_demo_argument_arrives(every_demo_argument):
+    nodes = load(DEMO, **every_demo_argument).nodes
+    assert nodes.keys() == {'segmentation', 'demo_world', 'rviz2'}
+    for node in nodes.values():
+        assert node.namespace == 'robot1'
+        assert node.ros_arguments == ['--log-level', 'debug']
+    (parameters,) = nodes['demo_world'].parameters
+    # ROS takes neither 7.0 for the seed nor 2 for the rate.
+    assert str(parameters) == "{'motion': 'pan', 'seed': 7, 'rate_hz': 2.0}"
+    assert ('/camera/image_raw', 'camera/image_raw') in nodes['rviz2'].remappings
+
+
+def test_demo_defaults_are_those_of_the_world():
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    from cliptrase_ros.ros.world import WorldOptions
+
+    launch, options = load(DEMO), WorldOptions()
+    assert launch.declared['motion'].choices == list(MOTIONS)
+    for name, value in launch.nodes['demo_world'].parameters[0].items():
+        assert value == getattr(options, name), name
+
+
+@pytest.mark.parametrize('file', [FILE, DEMO])
+def test_executables_exist(file, values_of):
+    for node in load(file, **values_of[file]).nodes.values():
         if node.package == 'cliptrase_ros':
             script = ROOT / 'scripts' / node.executable
             assert script.stat().st_mode & stat.S_IXUSR
@@ -132,6 +206,7 @@ def recorders(tmp_path):
     for package, name in (
         ('cliptrase_ros', 'segmentation_node'),
         ('cliptrase_ros', 'camera_publisher'),
+        ('cliptrase_ros', 'demo_world'),
         ('rviz2', 'rviz2'),
     ):
         marker = prefix / 'share/ament_index/resource_index/packages' / package
@@ -150,17 +225,18 @@ def recorders(tmp_path):
 
 
 @pytest.mark.parametrize('changed', [False, True])
-def test_real_launch_agrees(recorders, every_argument, changed):
+@pytest.mark.parametrize('file', [FILE, DEMO])
+def test_real_launch_agrees(recorders, values_of, file, changed):
     """ROS's own launch starts the processes that the stand-ins announce."""
     pytest.importorskip('launch_ros')
     from launch import LaunchDescription, LaunchService
     from launch.actions import IncludeLaunchDescription
 
-    values = every_argument if changed else {}
-    expected = load(FILE, **values)
+    values = values_of[file] if changed else {}
+    expected = load(file, **values)
     service = LaunchService(noninteractive=True)
     service.include_launch_description(
-        LaunchDescription([IncludeLaunchDescription(str(FILE), launch_arguments=values.items())])
+        LaunchDescription([IncludeLaunchDescription(str(file), launch_arguments=values.items())])
     )
     assert service.run() == 0
 
@@ -169,7 +245,7 @@ def test_real_launch_agrees(recorders, every_argument, changed):
     for node in expected.nodes.values():
         argv, environment = started[node.executable]
         assert [contents_of_own_file(word) for word in argv] == node.argv()
-        assert environment.items() >= expected.environment.items()
+        assert environment.items() >= node.environment.items()
 
 
 def contents_of_own_file(word):

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write config/segmentation.yaml and doc/parameters.md from the declared settings.
+"""Write config/segmentation.yaml, config/demo.yaml and doc/parameters.md from what is declared.
 
 tools/parameters.py [--check]: with --check nothing is written, and the exit code is 1 if a file
 is not what it should be. Needs rclpy.
@@ -14,12 +14,21 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
+from cliptrase_ros.demo import SETTINGS  # noqa: E402
+from cliptrase_ros.demo.world import CLASSES  # noqa: E402
 from cliptrase_ros.ros.parameters import NodeOptions  # noqa: E402
 from cliptrase_ros.settings import Settings  # noqa: E402
 
 YAML_HEAD = """\
 # Every parameter of segmentation_node with its default. Written by tools/parameters.py.
 # Those marked live may be changed while the node runs: ros2 param set /segmentation NAME VALUE
+/**:
+  ros__parameters:
+"""
+
+DEMO_HEAD = """\
+# segmentation_node with the small model of the demo world, which knows the words of that world and
+# no others. Written by tools/parameters.py. Used by demo.launch.py.
 /**:
   ros__parameters:
 """
@@ -59,6 +68,11 @@ def yaml():
     return text
 
 
+def demo_yaml():
+    values = {**SETTINGS, 'vocabulary': list(CLASSES)}
+    return DEMO_HEAD + ''.join(f'    {n}: {json.dumps(v)}\n' for n, v in values.items())
+
+
 def page():
     text = PAGE_HEAD
     for title, options in (('The node', NodeOptions), ('The engine', Settings)):
@@ -78,7 +92,11 @@ def page():
 
 def main():
     stale = []
-    for name, text in (('config/segmentation.yaml', yaml()), ('doc/parameters.md', page())):
+    for name, text in (
+        ('config/segmentation.yaml', yaml()),
+        ('config/demo.yaml', demo_yaml()),
+        ('doc/parameters.md', page()),
+    ):
         path = ROOT / name
         if '--check' not in sys.argv:
             path.parent.mkdir(exist_ok=True)

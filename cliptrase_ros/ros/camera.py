@@ -19,7 +19,7 @@ from std_msgs.msg import Header
 
 from ..errors import CliptraseError
 from ..settings import check, option
-from . import images, parameters
+from . import images, messages, parameters
 from .shutdown import until_shutdown
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
@@ -113,20 +113,10 @@ class Source:
             yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
 
 
-def camera_info(width: int, height: int, fov_deg: float, header: Header) -> CameraInfo:
-    """Intrinsics of an ideal pinhole camera with the horizontal field of view."""
+def pinhole(width: int, height: int, fov_deg: float) -> np.ndarray:
+    """K [3, 3] of an ideal camera with the horizontal field of view, in pixels."""
     focal = width / 2 / math.tan(math.radians(fov_deg) / 2)
-    cx, cy = width / 2, height / 2
-    return CameraInfo(
-        header=header,
-        width=width,
-        height=height,
-        distortion_model='plumb_bob',
-        d=[0.0] * 5,
-        k=[focal, 0.0, cx, 0.0, focal, cy, 0.0, 0.0, 1.0],
-        r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
-        p=[focal, 0.0, cx, 0.0, 0.0, focal, cy, 0.0, 0.0, 0.0, 1.0, 0.0],
-    )
+    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
 
 
 class CameraPublisher(Node):
@@ -168,7 +158,8 @@ class CameraPublisher(Node):
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=options.frame_id)
         height, width = pixels.shape[:2]
         self._image.publish(images.fill(Image(), pixels, 'rgb8', header))
-        self._info.publish(camera_info(width, height, options.fov_deg, header))
+        matrix = pinhole(width, height, options.fov_deg)
+        self._info.publish(messages.camera_info((height, width), matrix, header))
 
 
 def main(args: list[str] | None = None) -> int:

@@ -78,7 +78,8 @@ def to_rgb(message: Any) -> np.ndarray:
 
 
 def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
-    """Put pixels [H, W] or [H, W, 3] (uint8 or uint16) into a sensor_msgs/Image, without padding.
+    """Put pixels [H, W] or [H, W, 3] into a sensor_msgs/Image, without padding; the dtype (uint8,
+    uint16, float32) is to fit the encoding.
 
     Returns:
         The message.

@@ -293,7 +293,9 @@ class SegmentationNode(LifecycleNode):
 
     def _publish_vocabulary(self, live: Live) -> None:
         header = Header(stamp=self.get_clock().now().to_msg())
-        self._vocabulary.publish(messages.vocabulary(live.words, live.version, header))
+        self._vocabulary.publish(
+            messages.vocabulary(live.words.classes, live.words.background, live.version, header)
+        )
 
     def _warn_of_unknown_parameters(self) -> None:
         """ROS takes no notice of a misspelt parameter in a file; people should."""

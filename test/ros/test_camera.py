@@ -5,7 +5,6 @@ from processes import wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from towers import picture
 
-from cliptrase_ros.demo import pictures
 from cliptrase_ros.ros import images
 from cliptrase_ros.ros.camera import Source, SourceError
 
@@ -113,12 +112,3 @@ def test_without_a_source_it_says_so_and_ends_with_1(start, parameters):
     assert (
         'source' in process.output or 'rate_hz' in process.output
     ) and 'Traceback' not in process.output
-
-
-def test_the_drawn_pictures_are_the_same_each_time_and_move(tmp_path):
-    assert (pictures.draw(3) == pictures.draw(3)).all()
-    assert (pictures.draw(3) != pictures.draw(4)).mean() > 0.01
-    assert pictures.draw(0).shape == (480, 640, 3)
-    folder = pictures.write_sequence(tmp_path / 'a' / 'b', count=2)
-    frames = list(Source(str(folder)).frames(loop=False))
-    assert len(frames) == 2 and (frames[1] == pictures.draw(1)).all()

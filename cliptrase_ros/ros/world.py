@@ -1,0 +1,171 @@
+"""demo_world: a simulated robot camera with depth, pose and ground truth (demo/world.py)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+import rclpy
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
+from rclpy.exceptions import ParameterException
+from rclpy.node import Node
+from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from ..demo.world import MOTIONS, THINGS, World
+from ..errors import CliptraseError
+from ..msg import Vocabulary as VocabularyMessage
+from ..settings import check, option
+from ..vocabulary import parse
+from . import images, messages, parameters
+from .shutdown import until_shutdown
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # not among the pip wheels
+    TFMessage = None
+
+
+@dataclass(frozen=True)
+class WorldOptions:
+    """The parameters of demo_world."""
+
+    seed: int = option(500000, 'Seed of the scenes.', low=0, high=2**31 - 1)
+    width: int = option(320, 'Width of the images in px.', low=64, high=1920)
+    height: int = option(240, 'Height of the images in px.', low=48, high=1080)
+    rate_hz: float = option(
+        5.0, 'Images a second; fewer where the CPU is slow.', low=0.1, high=100.0
+    )
+    scene_s: float = option(
+        6.0, 'Seconds until the next scene; 0: the first one stays.', low=0.0, high=86400.0
+    )
+    motion: str = option(
+        'drive', 'drive: past things on an arc; pan: turning on the spot.', choices=MOTIONS
+    )
+    frame_id: str = option('camera_optical_frame', 'frame_id of the images.')
+    world_frame: str = option('world', 'frame_id of the pose, and parent frame in TF.')
+    wait_for_subscriber: bool = option(False, 'Hold the first image until heard.')
+
+    def __post_init__(self):
+        check(self)
+
+
+class DemoWorld(Node):
+    """Publishes what the simulated camera sees, until it is ended."""
+
+    def __init__(self, **kwargs):
+        super().__init__('demo_world', **kwargs)
+        parameters.declare(self, WorldOptions)
+        self._options = options = parameters.read(self, WorldOptions)
+        self._world = World(options.seed, (options.height, options.width))
+        self._wait = options.wait_for_subscriber
+        self._truth_classes, _ = parse([thing.title for thing in THINGS])
+        self._truth_ids = {c.name: c.id for c in self._truth_classes}
+        qos = QoSProfile(
+            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
+        )
+        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+        self._image = self.create_publisher(Image, 'image', qos)
+        self._info = self.create_publisher(CameraInfo, 'camera_info', qos)
+        self._depth = self.create_publisher(Image, 'depth/image_rect', qos)
+        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', qos)
+        self._truth = self.create_publisher(Image, 'ground_truth/label_mask', qos)
+        self._pose = self.create_publisher(PoseStamped, 'pose', qos)
+        self._tf = self.create_publisher(TFMessage, '/tf', 10) if TFMessage else None
+        self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', latched)
+        self._words.publish(messages.vocabulary(self._truth_classes, (), 1, self._header()))
+        self._scene_ends_s = 0.0
+        self._cameras = iter(())
+        self.create_timer(1 / options.rate_hz, self._publish)
+        self.get_logger().info(
+            f'{options.width} x {options.height} px at {options.rate_hz:g} Hz on '
+            f'{self._image.topic_name}'
+        )
+
+    def destroy_node(self) -> None:
+        """Let the renderer go, too."""
+        self._world.close()
+        super().destroy_node()
+
+    def _header(self) -> Header:
+        return Header(stamp=self.get_clock().now().to_msg(), frame_id=self._options.frame_id)
+
+    def _publish(self) -> None:
+        if self._wait and not self._image.get_subscription_count():
+            return
+        self._wait = False
+        self._move()
+        header = self._header()
+        view = self._world.render(next(self._cameras))
+        size = view.depth.shape
+        self._image.publish(messages.picture(view.image, header))
+        self._depth.publish(images.fill(Image(), view.depth, '32FC1', header))
+        truth = view.labels(self._truth_ids)
+        self._truth.publish(images.fill(Image(), truth, 'mono8', header))
+        for publisher in (self._info, self._depth_info):
+            publisher.publish(messages.camera_info(size, view.camera_matrix, header))
+        self._publish_pose(view.pose, header)
+
+    def _move(self) -> None:
+        """On to the next scene when its time has come."""
+        options, now_s = self._options, self.get_clock().now().nanoseconds * 1e-9
+        first = not self._scene_ends_s
+        if first or (options.scene_s and now_s >= self._scene_ends_s):
+            if not first:
+                self._world.new_scene()
+            self._cameras = self._world.tour(options.motion, 1 / options.rate_hz)
+            self._scene_ends_s = now_s + (options.scene_s or 1.0)
+
+    def _publish_pose(self, pose: np.ndarray, header: Header) -> None:
+        x, y, z = (float(value) for value in pose[:3, 3])
+        rotation = Quaternion(**dict(zip('xyzw', quaternion(pose[:3, :3]), strict=True)))
+        world = Header(stamp=header.stamp, frame_id=self._options.world_frame)
+        place = Pose(position=Point(x=x, y=y, z=z), orientation=rotation)
+        self._pose.publish(PoseStamped(header=world, pose=place))
+        if self._tf is not None:
+            transform = TransformStamped(header=world, child_frame_id=header.frame_id)
+            transform.transform.translation = Vector3(x=x, y=y, z=z)
+            transform.transform.rotation = rotation
+            self._tf.publish(TFMessage(transforms=[transform]))
+
+
+def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
+    """(x, y, z, w) of a rotation matrix [3, 3], w >= 0."""
+    # The eigenvector of Bar-Itzhack's symmetric matrix to its largest eigenvalue: no case is
+    # singular (Journal of Guidance, Control, and Dynamics 23(6), 2000).
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[2, 1] - r[1, 2]],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1], r[0, 2] - r[2, 0]],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
+        ]
+    )
+    best = np.linalg.eigh(k)[1][:, -1]
+    best = best if best[3] >= 0 else -best
+    return tuple(float(value) for value in best)
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run until Ctrl-C or SIGTERM; 1 if PyBullet is missing or a parameter is bad."""
+    rclpy.init(args=args)
+    node = None
+    try:
+        with until_shutdown():
+            node = DemoWorld()
+            rclpy.spin(node)
+    except (ParameterException, CliptraseError) as error:
+        rclpy.logging.get_logger('demo_world').fatal(str(error))
+        return 1
+    finally:
+        if node is not None:
+            node.destroy_node()
+        rclpy.try_shutdown()
+    return 0
+
+
+if __name__ == '__main__':
+    sys.exit(main())

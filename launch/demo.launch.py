@@ -1,0 +1,78 @@
+"""A simulated camera (demo_world) and the segmentation node, with the small model that knows it.
+
+ros2 launch cliptrase_ros demo.launch.py --show-args
+"""
+
+from pathlib import Path
+
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch_ros.actions import Node
+
+SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
+PARAMETERS = Path(__file__).parents[1] / 'config' / 'demo.yaml'
+
+
+def argument(name, default, description, choices=None):
+    return DeclareLaunchArgument(
+        name, default_value=default, description=description, choices=choices
+    )
+
+
+ARGUMENTS = [
+    argument('namespace', '', 'Namespace of the nodes and of their topics, such as robot1.'),
+    argument('rviz', 'false', 'Also open RViz.', ['true', 'false', 'True', 'False']),
+    argument(
+        'motion',
+        'drive',
+        'Of the camera. drive: past things on an arc; pan: turning on the spot.',
+        ['drive', 'pan'],
+    ),
+    argument('seed', '500000', 'Seed of the scenes.'),
+    argument('rate_hz', '5.0', 'Images a second; fewer where the CPU is slow.'),
+    argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
+]
+
+
+def start(context):
+    # Plain strings from here on: the numbers below need their types.
+    arguments = context.launch_configurations
+    shared = {name: arguments[name] for name in ('namespace', 'rviz', 'log_level')}
+    segmentation = IncludeLaunchDescription(
+        str(SEGMENTATION),
+        launch_arguments={
+            **shared,
+            'params_file': str(PARAMETERS),
+            'image_topic': 'camera/image_raw',
+        }.items(),
+    )
+    world = Node(
+        package='cliptrase_ros',
+        executable='demo_world',
+        name='demo_world',
+        namespace=arguments['namespace'],
+        parameters=[
+            {
+                'motion': arguments['motion'],
+                'seed': int(arguments['seed']),
+                'rate_hz': float(arguments['rate_hz']),
+            }
+        ],
+        # Relative names follow the namespace. Those of ground_truth/ stay as they are.
+        remappings=[
+            ('image', 'camera/image_raw'),
+            ('camera_info', 'camera/camera_info'),
+            ('depth/image_rect', 'camera/depth/image_rect'),
+            ('depth/camera_info', 'camera/depth/camera_info'),
+            ('pose', 'camera/pose'),
+        ],
+        ros_arguments=['--log-level', arguments['log_level']],
+        output='screen',
+        emulate_tty=True,
+    )
+    # In this order: the first sets the Fast DDS profile, for both.
+    return [segmentation, world]
+
+
+def generate_launch_description():
+    return LaunchDescription([*ARGUMENTS, OpaqueFunction(function=start)])
