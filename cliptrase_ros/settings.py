@@ -73,8 +73,9 @@ class Settings:
     )
     weights: str = option(
         'openai',
-        "open_clip weights tag, path of a local .safetensors or checkpoint file, or 'random' "
-        '(seeded noise for trials: the labels then mean nothing).',
+        "open_clip weights tag, path of a local .safetensors or checkpoint file, 'demo' (those of "
+        "the model cliptrase-demo, which knows the demo world only), or 'random' (seeded noise for "
+        'trials: the labels then mean nothing).',
     )
     weights_sha256: str = option(
         '', 'Expected SHA-256 of the local weights file, in hexadecimal; empty: not checked.'

@@ -39,11 +39,17 @@ class WordClass:
         return color_of(self.name)
 
 
+# (saturation, value) of vivid, pale, dark and greyish colours: hues alone are soon too near.
+_SHADES = ((0.95, 0.95), (0.5, 1.0), (0.9, 0.55), (0.3, 0.75))
+# Chosen so that common indoor and street words, and those of the demo, look well apart.
+_COLOR_SEED = '3372 '
+
+
 def color_of(name: str) -> tuple[int, int, int]:
-    """A bright RGB colour (0..255 each) that depends on the name alone."""
-    digest = hashlib.sha256(name.encode()).digest()
+    """An RGB colour (0..255 each) that depends on the name alone."""
+    digest = hashlib.sha256((_COLOR_SEED + name).encode()).digest()
     hue = int.from_bytes(digest[:2], 'big') / 65536
-    red, green, blue = colorsys.hsv_to_rgb(hue, 0.55 + digest[2] / 640, 0.75 + digest[3] / 1024)
+    red, green, blue = colorsys.hsv_to_rgb(hue, *_SHADES[digest[2] % len(_SHADES)])
     return round(255 * red), round(255 * green), round(255 * blue)
 
 

@@ -1,8 +1,11 @@
+import cv2
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.distance import pdist
 
 import cliptrase_ros as ct
+from cliptrase_ros.demo.world import CLASSES
 from cliptrase_ros.vocabulary import color_of, parse, parse_entry
 
 
@@ -143,11 +146,18 @@ def test_labels_grow_to_16_bits_with_the_ids():
     assert (small.label_dtype, large.label_dtype) == (np.uint8, np.uint16)
 
 
-def test_a_name_keeps_its_colour_and_colours_are_bright():
+def test_a_name_keeps_its_colour_and_colours_differ():
     assert color_of('mug') == color_of('mug') != color_of('cup')
     colors = {color_of(f'word {n}') for n in range(200)}
     assert len(colors) > 190
-    assert all(max(c) >= 180 and min(c) >= 0 and max(c) <= 255 for c in colors)
+    assert all(max(c) >= 140 and min(c) >= 0 and max(c) <= 255 for c in colors)
+    for names in (
+        CLASSES,
+        ('floor', 'wall', 'ceiling', 'person', 'door', 'window', 'chair', 'car'),
+    ):
+        table = np.float32([[color_of(name) for name in names]]) / 255
+        lab = cv2.cvtColor(table, cv2.COLOR_RGB2LAB)[0]
+        assert pdist(lab).min() > 20  # CIE76; about 2 can just be seen
     words = ct.Vocabulary.from_embeddings(['a', 'mug'], np.eye(2))
     assert words.palette.shape == (3, 3)
     assert words.palette[0].tolist() == [0, 0, 0]

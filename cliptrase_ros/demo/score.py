@@ -20,7 +20,7 @@ from . import SETTINGS
 from .captions import HELD_OUT
 from .world import ASSETS, CLASSES, View, World
 
-# Far from the seeds of training (renders.FIRST_SEED and those after it).
+# Far from the seeds of training (train.FIRST_SEED and those after it).
 HELD_OUT_SEED = 500_000
 PAIR_SEED = 600_000
 OWN_MASK_IOU = 0.5

