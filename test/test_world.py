@@ -10,6 +10,7 @@ import pytest
 from cliptrase_ros.demo import captions, renders
 from cliptrase_ros.demo import world as demo_world
 from cliptrase_ros.demo.world import ASSETS, CLASSES, COLORS, THINGS, MissingExtra, Thing, World
+from cliptrase_ros.errors import SettingError
 
 pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
 
@@ -126,6 +127,19 @@ def test_a_full_table_leaves_out_what_has_no_place(world):
     world.new_scene([('tray', '')] * 12)
     view = world.render(world.draw_camera())
     assert 1 <= sum(thing.name == 'tray' for thing in view.things) < 12
+
+
+@pytest.mark.parametrize(
+    'thing, reason',
+    [
+        (('mog', 'red'), "no 'mog'. Did you mean 'mug'"),
+        (('mug', ''), "no colour ''; it comes in 'red'"),
+        (('tray', 'red'), "no colour 'red'; it comes in ''"),
+    ],
+)
+def test_what_does_not_exist_is_refused(world, thing, reason):
+    with pytest.raises(SettingError, match=reason):
+        world.new_scene([thing])
 
 
 def test_pybullet_is_silent(capfd):

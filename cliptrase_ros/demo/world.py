@@ -20,7 +20,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ..errors import CliptraseError
+from ..errors import CliptraseError, SettingError, did_you_mean
 
 COLORS = {
     'red': (0.80, 0.08, 0.08),
@@ -169,7 +169,8 @@ class View:
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's place: eye and target in metres, vertical field of view and roll in radians."""
+    """A camera's place: eye and target in metres, not one above the other; vertical field of view
+    and roll in radians."""
 
     eye: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -260,9 +261,14 @@ class World:
         """Furnish another room or yard.
 
         Args:
-            objects: (name in ASSETS, colour in COLORS or '') of what to put on a table; None:
+            objects: (name in ASSETS, one of its colours or '') of what to put on a table; None:
                 drawn, on the table and on the floor.
+
+        Raises:
+            SettingError: there is no such object, or not in that colour.
         """
+        for name, color in objects or ():
+            _refuse_unknown(name, color)
         rng, bullet = self._rng, self._bullet
         bullet.resetSimulation()
         self._bodies: dict[int, Thing] = {}
@@ -562,6 +568,16 @@ class World:
         fade = np.linspace(0, 1, len(image))[:, None, None]
         colors = np.broadcast_to(top * (1 - fade) + horizon * fade, image.shape)
         image[sky] = colors[sky].astype(np.uint8)
+
+
+def _refuse_unknown(name: str, color: str) -> None:
+    if name not in ASSETS:
+        raise SettingError(f'the demo world has no {name!r}.{did_you_mean(name, list(ASSETS))}')
+    colors = ASSETS[name].colors or ('',)
+    if color not in colors:
+        raise SettingError(
+            f'{name}: no colour {color!r}; it comes in {", ".join(map(repr, colors))}'
+        )
 
 
 def _write_floors(folder: Path, side: int = 256) -> list[Path]:
