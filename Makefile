@@ -7,6 +7,7 @@ RUN := $(VENV)/bin/python
 BUILD := $(VENV)/build
 OLDEST := $(VENV)/oldest
 OLDEST_OPEN_CLIP := $(shell sed -n 's/^open_clip_torch>=//p' requirements/runtime.txt)
+PYBULLET := $(shell sed -n "s/.*'\(pybullet[^']*\)'.*/\1/p" setup.py)
 INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts -type f ! -name '*.pyc')
 
 # A sourced ROS workspace or another virtual environment must not reach into this one. The last
@@ -20,10 +21,12 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/installed ## run the demo world, the node and the scores
+demo: $(VENV)/installed $(VENV)/pybullet ## run the demo world, the node and the scores
 	$(RUN) -m cliptrase_ros.ros.demo $(ARGS)
 
 test: $(VENV)/installed ## run the tests
+	@test -f $(VENV)/pybullet || $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
+	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
 	$(RUN) -m pytest $(ARGS)
 
 test-oldest: $(VENV)/installed $(OLDEST)/installed ## run the engine's tests on the oldest open_clip
@@ -48,9 +51,6 @@ $(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.t
 	@tools/check_machine.sh '$(PYTHON)'
 	test -f $@ || $(PYTHON) -m venv --clear $(VENV)
 	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,lint]'
-	@# Wheels for Python 3.10 and 3.11; elsewhere pip compiles it. All but the demo goes without.
-	$(RUN) -m pip install '.[demo]' || \
-	  echo 'warning: PyBullet could not be installed: the demo world will not run' >&2
 	rm -rf build/lib build/bdist.* *.egg-info
 	@$(RUN) -c 'import cv2' || { echo "error: OpenCV's wheel lacks system libraries:" \
 	  "sudo apt install libgl1 libglib2.0-0" >&2; exit 1; }
@@ -66,6 +66,11 @@ $(VENV)/installed: $(VENV)/dependencies CMakeLists.txt tools/ros_wheels.cmake $(
 	cmake --install $(BUILD) >$(BUILD)/install.log
 	@# The metadata is pip's: with a second copy pip would uninstall the wrong one.
 	rm -rf $(VENV)/lib/python*/site-packages/cliptrase_ros-*.egg-info
+	touch $@
+
+# There are wheels for Python 3.10 and 3.11; for others pip compiles it, which takes minutes.
+$(VENV)/pybullet: $(VENV)/dependencies
+	$(RUN) -m pip install '$(PYBULLET)'
 	touch $@
 
 $(OLDEST)/installed: $(VENV)/dependencies

@@ -31,10 +31,11 @@ class Confusion:
         if truth.shape != labels.shape:
             raise ShapeError(f'truth is {list(truth.shape)} px, labels {list(labels.shape)}')
         side = len(self.matrix)
-        worst = max(int(truth.max(initial=0)), int(labels.max(initial=0)))
-        if worst >= side:
-            raise ShapeError(f'id {worst} of {side - 1} classes')
-        pairs = truth.astype(np.int64).ravel() * side + labels.ravel()
+        truth, labels = truth.astype(np.int64), labels.astype(np.int64)
+        for ids in (truth, labels):
+            if ids.size and not (ids.min() >= 0 and ids.max() < side):
+                raise ShapeError(f'ids {ids.min()} .. {ids.max()} of {side - 1} classes')
+        pairs = truth.ravel() * side + labels.ravel()
         self.matrix += np.bincount(pairs, minlength=side * side).reshape(side, side)
 
     @property

@@ -2,6 +2,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -21,3 +23,13 @@ def test_the_benchmark_prints_a_table_with_the_machine():
     for _, _, p50, p95, ratio in rows:
         assert 0 < float(p50) <= float(p95) and float(ratio) >= 0
     assert [row[4] for row in rows if row[1] == 'forward (clip)'] == ['1.00', '1.00']
+
+
+def test_the_benchmark_of_the_world_prints_both_stages():
+    pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
+    size = ['--width', '80', '--height', '60', '--scenes', '2', '--views', '1']
+    done = subprocess.run(
+        [sys.executable, 'bench/world.py', *size], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ['new_scene', 'render']

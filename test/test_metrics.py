@@ -37,8 +37,9 @@ def test_nothing_counted():
     'truth, labels, reason',
     [
         (np.ones((2, 3), int), np.ones((3, 2), int), r'truth is \[2, 3\] px, labels \[3, 2\]'),
-        (np.full((2, 2), 3), np.ones((2, 2), int), 'id 3 of 2 classes'),
-        (np.ones((2, 2), int), np.full((2, 2), 3), 'id 3 of 2 classes'),
+        (np.full((2, 2), 3), np.ones((2, 2), int), r'ids \d \.\. 3 of 2 classes'),
+        (np.ones((2, 2), int), np.full((2, 2), -1), 'ids -1'),
+        (np.ones((2, 2), int), np.full((2, 2), 3), r'ids \d \.\. 3 of 2 classes'),
     ],
 )
 def test_what_does_not_fit_is_refused(truth, labels, reason):

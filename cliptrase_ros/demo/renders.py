@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from . import world
 from .world import Thing, World
 
 
@@ -36,8 +38,8 @@ def render(seed: int, count: int, size: tuple[int, int]) -> Renders:
     images = np.empty((count, *size, 3), np.uint8)
     instances = np.empty((count, *size), np.uint8)
     things = []
-    with World(seed, size) as world:
-        for number, view in zip(range(count), world.views(), strict=False):
+    with World(seed, size) as made:
+        for number, view in zip(range(count), made.views(), strict=False):
             images[number], instances[number] = view.image, view.instances
             things.append(view.things)
     return Renders(images, instances, things)
@@ -57,24 +59,28 @@ def cached(
     folder: Path, seed: int, count: int, size: tuple[int, int], per_file: int = 500, jobs: int = 1
 ) -> Renders:
     """The pictures of seeds seed, seed + 1, ... (`per_file` of each) from the folder; those that
-    are not there yet are rendered by `jobs` processes and kept."""
+    are not there yet, or are of another state of world.py, are rendered by `jobs` processes and
+    kept."""
     folder.mkdir(parents=True, exist_ok=True)
+    height, width = size
+    source = hashlib.sha256(Path(world.__file__).read_bytes()).hexdigest()[:12]
     tasks = [
-        (folder / f'{seed + k}_{per_file}_{size[1]}x{size[0]}.npz', seed + k, per_file, size)
+        (folder / f'{seed + k}_{per_file}_{width}x{height}_{source}.npz', seed + k, per_file, size)
         for k in range(-(-count // per_file))
     ]
     missing = [task for task in tasks if not task[0].is_file()]
-    with multiprocessing.get_context('spawn').Pool(jobs) as pool:
-        for path in pool.imap_unordered(_write, missing):
-            print(f'rendered {path}', flush=True)
-    files = [np.load(task[0]) for task in tasks]
-    things = [
-        tuple(Thing(*pair) for pair in things)
-        for file in files
-        for things in json.loads(str(file['things']))
-    ]
-    return Renders(
-        np.concatenate([file['images'] for file in files])[:count],
-        np.concatenate([file['instances'] for file in files])[:count],
-        things[:count],
-    )
+    if missing:
+        with multiprocessing.get_context('spawn').Pool(jobs) as pool:
+            for path in pool.imap_unordered(_write, missing):
+                print(f'rendered {path}', flush=True)
+    images = np.empty((count, *size, 3), np.uint8)
+    instances = np.empty((count, *size), np.uint8)
+    things: list[tuple[Thing, ...]] = []
+    for path, *_ in tasks:
+        with np.load(path) as file:
+            part = slice(len(things), min(count, len(things) + per_file))
+            wanted = part.stop - part.start
+            images[part], instances[part] = file['images'][:wanted], file['instances'][:wanted]
+            scenes = json.loads(str(file['things']))[:wanted]
+            things += [tuple(Thing(*pair) for pair in scene) for scene in scenes]
+    return Renders(images, instances, things)

@@ -10,6 +10,7 @@ import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -91,6 +92,17 @@ def own_masks(segmenter: Segmenter, views: Iterable[tuple[View, str, str]]) -> l
     return results
 
 
+def parse_changes(variant: str) -> dict[str, Any]:
+    """'method=clip,input_size=240' -> {'method': 'clip', 'input_size': 240}."""
+    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    changes: dict[str, Any] = {}
+    for item in variant.split(','):
+        name, _, value = item.partition('=')
+        kind = kinds.get(name, str)
+        changes[name] = value == 'true' if kind is bool else kind(value)
+    return changes
+
+
 def main(args: list[str] | None = None) -> None:
     """Print the scores of the demo's settings, and of variants of them."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
@@ -111,10 +123,8 @@ def main(args: list[str] | None = None) -> None:
         'colour pairs': list(pair_views(PAIRS, options.pairs)),
         'of unread words': list(pair_views(UNREAD_PAIRS, options.pairs)),
     }
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
     for variant in options.variants:
-        changes = dict(item.split('=') for item in variant.split(','))
-        changed = segmenter.replace(**{name: kinds[name](v) for name, v in changes.items()})
+        changed = segmenter.replace(**parse_changes(variant))
         started = time.monotonic()
         confusion = score(changed, views)
         milliseconds = 1e3 * (time.monotonic() - started) / len(views)

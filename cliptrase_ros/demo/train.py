@@ -1,8 +1,9 @@
 """Training of the demo world's small CLIP: python -m cliptrase_ros.demo.train --out FOLDER
 
-Crops of rendered pictures with captions that name what is visible in them; the loss compares whole
-crops with whole sentences. No pixel label enters it. The forward pass is the engine's own (Tower),
-so the model is trained in the very arithmetic in which it runs.
+The loss compares whole crops of rendered pictures with whole sentences: captions that name what is
+visible in the crop, and prompts for each name. No pixel label enters it; but the simulator's
+segmentation decides where a crop is cut and what is visible in it. The forward pass is the
+engine's own (Tower), so the model is trained in the very arithmetic in which it runs.
 """
 
 from __future__ import annotations
@@ -12,8 +13,6 @@ import copy
 import dataclasses
 import json
 import math
-import queue
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ from torch import Tensor, nn
 
 from .. import weights
 from ..backbone import Backbone
+from ..errors import SettingError
 from ..visual import Tower
 from . import captions, renders
 from .world import CLASSES, Thing
@@ -51,14 +51,15 @@ MAX_SCALE = 60.0
 
 @dataclass(frozen=True)
 class Recipe:
-    """How long and how to train. With the same recipe on the same machine and versions the same
-    weights come out."""
+    """How long and how to train. On a CPU, with the same machine and versions, the same weights
+    come out."""
 
+    pictures: int = 8000
     steps: int = 4600
     rate: float = 1.2e-3
     seed: int = 0
     jobs: int = 2
-    device: str = 'cpu'
+    device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +73,8 @@ class Batch:
             it to ask.
         colors: [B, C] int8, the same for captions.COLORED.
         same: [B, B] bool, whether two captions are equal.
-        true: [B, B] bool, whether the caption (column) says nothing false of the crop (row).
+        true: [B, B] bool, whether the crop (row) shows all names of the caption (column); colours
+            are not compared here, the prompts teach them.
     """
 
     pixels: Tensor
@@ -98,6 +100,9 @@ class Sampler:
             coarse = self._classes[number][pictures.instances[number, ::4, ::4]]
             for k in np.flatnonzero(np.bincount(coarse.ravel(), minlength=len(CLASSES)) >= 14):
                 self._holding[k].append(number)
+        empty = [name for name, count in self.counts().items() if not count]
+        if empty:
+            raise SettingError(f'no picture shows {", ".join(empty)}; render more pictures')
         self._order = [self._rng.permutation(numbers) for numbers in self._holding]
         self._next = [0] * len(CLASSES)
 
@@ -336,12 +341,12 @@ def train(pictures: renders.Renders, recipe: Recipe, out: Path) -> dict[str, flo
     rngs = [np.random.default_rng([recipe.seed, job]) for job in range(recipe.jobs)]
     shown: dict[str, float] = {}
     started = time.monotonic()
-    pool = ThreadPoolExecutor(recipe.jobs)
+    workers = ThreadPoolExecutor(recipe.jobs)
     for step, batches in enumerate(_ahead(sampler, recipe, patch), 1):
         decay = min(1.0, 2 * (1 - step / recipe.steps) + 0.01)
         for group in optimizer.param_groups:
             group['lr'] = recipe.rate * min(1.0, step / 200) * decay
-        parts, gradients = zip(*pool.map(work, batches, rngs), strict=True)
+        parts, gradients = zip(*workers.map(work, batches, rngs), strict=True)
         for parameter, *own in zip(parameters, *gradients, strict=True):
             parameter.grad = sum(own) / recipe.jobs
         nn.utils.clip_grad_norm_(parameters, 1.0)
@@ -355,6 +360,7 @@ def train(pictures: renders.Renders, recipe: Recipe, out: Path) -> dict[str, flo
             print(f'step {step}/{recipe.steps} {seconds:.0f} s {numbers}', flush=True)
         if step % 500 == 0 or last:
             save(average, out / f'{MODEL}.safetensors')
+    workers.shutdown()
     return shown
 
 
@@ -378,17 +384,19 @@ def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim
 
 
 def _ahead(sampler: Sampler, recipe: Recipe, patch: int) -> Iterator[list[Batch]]:
-    """The batches of all steps, made by a thread a few steps ahead."""
-    made: queue.Queue = queue.Queue(4)
+    """The batches of all steps, made by a thread one step ahead."""
 
-    def make() -> None:
+    def make(step: int) -> list[Batch]:
+        crops = CROPS if step < LATE * recipe.steps else LATE_CROPS
+        return sampler.batches(crops, patch, recipe.jobs)
+
+    with ThreadPoolExecutor(1) as maker:
+        following = maker.submit(make, 0)
         for step in range(recipe.steps):
-            crops = CROPS if step < LATE * recipe.steps else LATE_CROPS
-            made.put(sampler.batches(crops, patch, recipe.jobs))
-
-    threading.Thread(target=make, daemon=True).start()
-    for _ in range(recipe.steps):
-        yield made.get()
+            batches = following.result()
+            if step + 1 < recipe.steps:
+                following = maker.submit(make, step + 1)
+            yield batches
 
 
 def save(model: nn.Module, path: Path) -> None:
@@ -401,16 +409,15 @@ def main(args: list[str] | None = None) -> None:
     """Render and train."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, required=True, help='folder of weights and renders')
-    parser.add_argument('--pictures', type=int, default=8000, help='to render and train on')
     for field in dataclasses.fields(Recipe):
         parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
     options = vars(parser.parse_args(args))
-    out, count = options.pop('out'), options.pop('pictures')
+    out = options.pop('out')
     recipe = Recipe(**options)
     cv2.setNumThreads(1)
-    pictures = renders.cached(out / 'renders', FIRST_SEED, count, SIZE, jobs=recipe.jobs)
+    pictures = renders.cached(out / 'renders', FIRST_SEED, recipe.pictures, SIZE, jobs=recipe.jobs)
     shown = train(pictures, recipe, out)
-    about = {**dataclasses.asdict(recipe), 'pictures': count, **shown}
+    about = {**dataclasses.asdict(recipe), **shown}
     (out / 'training.json').write_text(json.dumps(about, indent=2) + '\n')
 
 

@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,9 +117,10 @@ class Thing:
         """'red mug', or 'table'."""
         return f'{self.color} {self.name}'.strip()
 
-    def matches(self, word: str) -> bool:
-        """Whether the word names it: 'mug', or with its colour 'red mug'."""
-        return word in (self.name, self.title)
+    def id_in(self, words: Mapping[str, int]) -> int:
+        """Its id in a vocabulary {word: id}, 0 where no word names it. 'red mug' goes before
+        'mug'."""
+        return words.get(self.title) or words.get(self.name, 0)
 
 
 SKY = Thing('sky')
@@ -151,11 +152,11 @@ class View:
     camera_matrix: np.ndarray
     pose: np.ndarray
 
-    def labels(self, words: dict[str, int]) -> np.ndarray:
-        """Ground truth [H, W] uint8 for a vocabulary {word: id}; 0 where no word fits. A word
-        with a colour goes before the name alone."""
-        ids = [words.get(thing.title) or words.get(thing.name, 0) for thing in self.things]
-        return np.array(ids, np.uint8)[self.instances]
+    def labels(self, words: Mapping[str, int]) -> np.ndarray:
+        """Ground truth [H, W] uint16 for a vocabulary {word: id}; 0 where no word fits
+        (Thing.id_in)."""
+        ids = [thing.id_in(words) for thing in self.things]
+        return np.array(ids, np.uint16)[self.instances]
 
     def share(self) -> dict[Thing, float]:
         """Part of the picture that each thing covers, 0..1; equal things count together."""
@@ -245,8 +246,9 @@ class World:
         self.new_scene()
 
     def close(self) -> None:
-        """Let the renderer and the temporary files go."""
-        self._bullet.disconnect()
+        """Let the renderer and the temporary files go; a second time does nothing."""
+        if self._bullet.isConnected():
+            self._bullet.disconnect()
         self._textures.cleanup()
 
     def __enter__(self) -> World:
@@ -273,10 +275,10 @@ class World:
         bullet.resetSimulation()
         self._bodies: dict[int, Thing] = {}
         self._placed: list[_Placed] = []
-        self.has_room = objects is not None or rng.random() < 0.75
-        self.half_m = rng.uniform(2.6, 4.2) if self.has_room else 8.0
+        self._has_room = objects is not None or rng.random() < 0.75
+        self.half_m = rng.uniform(2.6, 4.2) if self._has_room else 8.0
         self._lay_floor()
-        if self.has_room:
+        if self._has_room:
             self._raise_walls()
         self._table_scale = 0.0
         if objects is not None or rng.random() < 0.7:
@@ -486,7 +488,8 @@ class World:
             yield Camera(tuple(eye), target)
 
     def _free_arc(self) -> tuple[np.ndarray, np.ndarray]:
-        """What a tour looks at, and places for the eye [n, 3] that keep clear of everything."""
+        """What a tour looks at, and places for the eye [n, 3] that keep clear of everything, if
+        100 draws find such."""
         rng = self._rng
         for _ in range(100):
             if self._placed:
@@ -498,7 +501,11 @@ class World:
             angles = rng.uniform(-math.pi, math.pi) + np.linspace(0, 1.2 / radius, 200)
             eyes = np.stack([np.cos(angles) * radius, np.sin(angles) * radius], 1) + anchor[:2]
             inside = np.abs(eyes).max() < self.half_m - 0.2
-            if inside and all(self._clear(eyes, height, thing) for thing in self._placed):
+            above = height > _TABLE_HEIGHT * self._table_scale + 0.15
+            table = np.array(_TABLE_HALF) * self._table_scale + 0.15
+            beside = not (np.abs(eyes) < table).all(1).any()
+            free = all(self._clear(eyes, height, thing) for thing in self._placed)
+            if inside and (above or beside) and free:
                 break
         return anchor, np.column_stack([eyes, np.full(len(eyes), height)])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import OrderedDict
 from dataclasses import dataclass
 
 from rcl_interfaces.srv import SetParameters
@@ -16,13 +17,10 @@ from sensor_msgs.msg import Image
 from ..errors import CliptraseError
 from ..msg import Vocabulary
 
-# Name here -> topic. Images are found again by their stamp.
-TOPICS = {
-    'camera': '/camera/image_raw',
-    'truth': '/ground_truth/label_mask',
-    'confidence': '/segmentation/confidence',
-    'overlay': '/segmentation/overlay',
-}
+CAMERA = '/camera/image_raw'
+TRUTH = '/ground_truth/label_mask'
+# Pictures beside a label image that are kept for a moment: 20 s at 5 Hz.
+_RECENT = 100
 
 
 class Failure(CliptraseError):
@@ -35,57 +33,101 @@ class Labelled:
 
     Attributes:
         mask: as it came.
+        truth: the true labels of the same stamp, or None.
         version: of the newest vocabulary heard of when it came.
         arrival_s: on the monotonic clock.
         delay_s: from the camera's stamp to here.
     """
 
     mask: Image
+    truth: Image | None
     version: int
     arrival_s: float
     delay_s: float
 
 
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A label image with all that belongs to it."""
+
+    labelled: Labelled
+    camera: Image
+    confidence: Image
+    overlay: Image
+
+
+class Recent:
+    """The last images of a topic, by stamp."""
+
+    def __init__(self):
+        self._images: OrderedDict[tuple[int, int], Image] = OrderedDict()
+        self.stamps_s: list[float] = []
+
+    def keep(self, message: Image) -> None:
+        """Add one; the oldest goes."""
+        stamp = message.header.stamp
+        self._images[stamp.sec, stamp.nanosec] = message
+        self.stamps_s.append(stamp.sec + 1e-9 * stamp.nanosec)
+        while len(self._images) > _RECENT:
+            self._images.popitem(last=False)
+
+    def beside(self, mask: Image) -> Image | None:
+        """The image with the mask's stamp."""
+        return self._images.get((mask.header.stamp.sec, mask.header.stamp.nanosec))
+
+
 class Collector(Node):
-    """Subscribes as a consumer would and keeps what comes."""
+    """Subscribes as a consumer would and keeps what is needed for the report."""
 
     def __init__(self):
         super().__init__('collector')
         self.labelled: list[Labelled] = []
         self.vocabularies: list[Vocabulary] = []
         self.truth_vocabularies: list[Vocabulary] = []
-        self._images: dict[str, dict[tuple[int, int], Image]] = {name: {} for name in TOPICS}
+        self.camera, self._truth = Recent(), Recent()
+        self._confidence, self._overlay = Recent(), Recent()
+        self._listening = False
         latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        for topic, heard in (
-            ('/segmentation/vocabulary', self.vocabularies),
-            ('/ground_truth/vocabulary', self.truth_vocabularies),
+        self.create_subscription(
+            Vocabulary, '/segmentation/vocabulary', self._take_vocabulary, latched
+        )
+        self.create_subscription(
+            Vocabulary, '/ground_truth/vocabulary', self.truth_vocabularies.append, latched
+        )
+        for topic, recent in (
+            (TRUTH, self._truth),
+            ('/segmentation/confidence', self._confidence),
+            ('/segmentation/overlay', self._overlay),
         ):
-            self.create_subscription(Vocabulary, topic, heard.append, latched)
-        for name, topic in TOPICS.items():
-            self.create_subscription(Image, topic, self._keeper(self._images[name]), 10)
+            self.create_subscription(Image, topic, recent.keep, 10)
         self.create_subscription(Image, '/segmentation/label_mask', self._take_mask, 10)
         self._setter = self.create_client(SetParameters, '/segmentation/set_parameters')
 
-    @staticmethod
-    def _keeper(kept: dict[tuple[int, int], Image]):
-        def keep(message: Image) -> None:
-            kept[_stamp(message)] = message
-
-        return keep
+    def _take_vocabulary(self, words: Vocabulary) -> None:
+        self.vocabularies.append(words)
+        if not self._listening:
+            # Not before: the camera waits for its first subscriber, which is to be the node.
+            self._listening = True
+            self.create_subscription(Image, CAMERA, self.camera.keep, 10)
 
     def _take_mask(self, mask: Image) -> None:
         stamp = Time.from_msg(mask.header.stamp, clock_type=self.get_clock().clock_type)
         delay_s = (self.get_clock().now() - stamp).nanoseconds * 1e-9
         version = self.vocabularies[-1].version if self.vocabularies else 0
-        self.labelled.append(Labelled(mask, version, time.monotonic(), delay_s))
+        truth = self._truth.beside(mask)
+        self.labelled.append(Labelled(mask, truth, version, time.monotonic(), delay_s))
 
-    def beside(self, name: str, mask: Image) -> Image | None:
-        """The image of TOPICS with the mask's stamp."""
-        return self._images[name].get(_stamp(mask))
+    def snapshot(self) -> Snapshot | None:
+        """The newest label image with its picture, confidence and overlay; None before the first.
 
-    def stamps_s(self, name: str) -> list[float]:
-        """The stamps of all images of TOPICS that came, in seconds, sorted."""
-        return sorted(sec + 1e-9 * nanosec for sec, nanosec in self._images[name])
+        They come after the label image, so it is mostly the last but one.
+        """
+        for labelled in reversed(self.labelled[-_RECENT:]):
+            topics = self.camera, self._confidence, self._overlay
+            beside = [recent.beside(labelled.mask) for recent in topics]
+            if None not in beside:
+                return Snapshot(labelled, *beside)
+        return None
 
     def set_words(self, words: list[str]) -> None:
         """Change the vocabulary of the running node, as `ros2 param set` does.
@@ -102,7 +144,3 @@ class Collector(Node):
         result = future.result().results[0]
         if not result.successful:
             raise Failure(f'the node refused the new vocabulary: {result.reason}')
-
-
-def _stamp(message: Image) -> tuple[int, int]:
-    return message.header.stamp.sec, message.header.stamp.nanosec

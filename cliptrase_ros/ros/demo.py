@@ -16,6 +16,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import rclpy
 from rclpy.executors import ExternalShutdownException
@@ -26,13 +27,17 @@ from ..demo.world import CLASSES, THINGS, MissingExtra, require_pybullet
 from ..settings import Settings
 from ..weights import hub_reachable
 from . import domain
-from .collector import TOPICS, Collector, Failure
+from .collector import CAMERA, Collector, Failure, Snapshot
 from .parameters import NodeOptions
-from .report import lines, report
+from .report import RESULT, lines, report
 
 PROFILE = 'config/fastdds_large_images.xml'
 # Where the camera is not the demo world, one word more.
 NEW_WORD = 'lamp'
+# Of the demo world: many scenes in a short time.
+SCENE_S = 1.0
+# Of each vocabulary.
+PICTURES = 3
 START_S = 1800
 STALL_S = 60
 
@@ -46,6 +51,8 @@ def main(args: list[str] | None = None) -> int:
         except MissingExtra as missing:
             print(f'the demo failed: {missing}', file=sys.stderr)
             return 1
+    for path in (options.out / RESULT, *options.out.glob('frame_*.png')):
+        path.unlink(missing_ok=True)  # of another run
     settings = _choose_model(options)
     first, second = _choose_words(options)
     lock = domain.claim()
@@ -59,9 +66,10 @@ def main(args: list[str] | None = None) -> int:
         processes.append(_start_camera(options))
         values = {**settings, 'vocabulary': _yaml(first)}
         node = [f'{name}:={value}' for name, value in values.items()]
-        processes.append(_start('node', node, [f'image:={TOPICS["camera"]}']))
-        _watch(collector, processes, options.frames, second)
-        print('\n' + '\n'.join(lines(report(collector, settings, options.out))))
+        processes.append(_start('node', node, [f'image:={CAMERA}']))
+        snapshots = _watch(collector, processes, options.frames, second)
+        result = report(collector, snapshots, settings, options.out)
+        print('\n' + '\n'.join([*lines(result), f'pictures and {RESULT} are in {options.out}/']))
     except Failure as failure:
         print(f'\nthe demo failed: {failure}', file=sys.stderr)
         return 1
@@ -93,9 +101,13 @@ def _parse(args: list[str] | None) -> argparse.Namespace:
     return parser.parse_args(args)
 
 
-def _choose_model(options: argparse.Namespace) -> dict[str, str]:
+def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
     """The engine's settings: those asked for; for pictures from outside the real CLIP where it can
     be had; else the demo model."""
+    demo_model = SETTINGS['model'] == options.model or SETTINGS['weights'] == options.weights
+    if demo_model:
+        given = {'model': options.model, 'weights': options.weights}
+        return {**SETTINGS, **{name: value for name, value in given.items() if value}}
     if options.weights or options.model:
         return {
             'model': options.model or Settings.model,
@@ -109,26 +121,25 @@ def _choose_model(options: argparse.Namespace) -> dict[str, str]:
             'no weights given and the hub cannot be reached: using the demo model, which knows the '
             'demo world only'
         )
-    return SETTINGS
+    return dict(SETTINGS)
 
 
 def _choose_words(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The words at first, and those after the change."""
     if options.source or options.words:
         words = options.words or list(NodeOptions.vocabulary)
-        return words, [*words[1:], NEW_WORD]
+        return words, [*(word for word in words[1:] if word != NEW_WORD), NEW_WORD]
     # Every painted thing by its colour; 'yellow duck' and 'blue block' were in no caption.
     return list(CLASSES), [thing.title for thing in THINGS]
 
 
 def _start_camera(options: argparse.Namespace) -> subprocess.Popen:
-    folder = TOPICS['camera'].rsplit('/', 1)[0]
-    topics = [f'image:={TOPICS["camera"]}', f'camera_info:={folder}/camera_info']
+    topics = [f'image:={CAMERA}', f'camera_info:={CAMERA.rsplit("/", 1)[0]}/camera_info']
     common = [f'rate_hz:={options.rate}', 'wait_for_subscriber:=true']
     if options.source:
         return _start('camera', [f'source:={options.source}', *common], topics)
     seed = [] if options.seed is None else [f'seed:={options.seed}']
-    return _start('world', [*seed, *common], topics)
+    return _start('world', [*seed, f'scene_s:={SCENE_S}', *common], topics)
 
 
 def _use_transport_profile() -> None:
@@ -158,26 +169,36 @@ def _spin(node: Node) -> None:
         rclpy.spin(node)
 
 
-def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -> None:
-    """Collect label images, change the words from here, and collect again."""
+def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -> list[Snapshot]:
+    """Collect label images, change the words from here, and collect again; some are kept with
+    all that belongs to them."""
+    snapshots: dict[int, Snapshot] = {}
 
-    def collect(count: int, patience_s: float) -> None:
-        have = len(collector.labelled)
-        _wait(
-            lambda: len(collector.labelled) >= have + count and collector.vocabularies,
-            processes,
-            patience_s,
-            'label images stopped coming' if have else 'no label image came',
-        )
+    def wait(condition, patience_s: float, failure: str) -> None:
+        _wait(condition, processes, patience_s, failure)
 
-    collect(1, START_S)
-    collect(frames - 1, STALL_S + 10 * frames)
+    def collect() -> None:
+        start = len(collector.labelled)
+        for part in range(1, PICTURES + 1):
+            goal = start + part * frames // PICTURES
+            while (have := len(collector.labelled)) < goal:
+                wait(
+                    lambda have=have: len(collector.labelled) > have,
+                    STALL_S,
+                    'label images stopped coming',
+                )
+            snapshot = collector.snapshot()
+            if snapshot is not None:
+                snapshots[id(snapshot.labelled)] = snapshot
+
+    wait(lambda: collector.labelled and collector.vocabularies, START_S, 'no label image came')
+    collect()
     first = collector.vocabularies[-1].version
     collector.set_words(new_words)
-    _wait(
-        lambda: collector.vocabularies[-1].version > first, processes, 600, 'no new vocabulary came'
-    )
-    collect(frames, STALL_S + 10 * frames)
+    wait(lambda: collector.vocabularies[-1].version > first, 600, 'no new vocabulary came')
+    collect()
+    wait(lambda: snapshots or collector.snapshot(), STALL_S, 'no overlay or confidence came')
+    return list(snapshots.values()) or [collector.snapshot()]
 
 
 def _wait(condition, processes, timeout_s: float, failure: str) -> None:

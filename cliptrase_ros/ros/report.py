@@ -8,6 +8,7 @@ import os
 import platform
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -18,14 +19,16 @@ from ..demo.world import THINGS
 from ..metrics import Confusion
 from ..msg import Vocabulary
 from . import images
-from .collector import Collector, Failure, Labelled
+from .collector import Collector, Failure, Labelled, Snapshot
 
-PICTURES = 6
+RESULT = 'result.json'
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNLABELED_COLOR = (40, 40, 40)
 
 
-def report(collector: Collector, settings: dict[str, str], out: Path) -> dict:
+def report(
+    collector: Collector, snapshots: list[Snapshot], settings: dict[str, Any], out: Path
+) -> dict:
     """Check, score and save; returns what result.json holds.
 
     Raises:
@@ -34,29 +37,32 @@ def report(collector: Collector, settings: dict[str, str], out: Path) -> dict:
     labelled = list(collector.labelled)
     _check(labelled, collector.vocabularies)
     delays_ms = 1e3 * np.array([one.delay_s for one in labelled])
+    p50, p95 = (float(value) for value in np.percentile(delays_ms, (50, 95)))
     result = {
         'frames': len(labelled),
         'size': [labelled[-1].mask.width, labelled[-1].mask.height],
         'rate_hz': _rate_hz([one.arrival_s for one in labelled]),
-        'camera_rate_hz': _rate_hz(collector.stamps_s('camera')),
-        'latency_ms': dict(zip(('p50', 'p95'), np.percentile(delays_ms, (50, 95)), strict=True)),
+        'camera_rate_hz': _rate_hz(sorted(collector.camera.stamps_s)),
+        'latency_ms': {'p50': p50, 'p95': p95},
         'settings': settings,
         'versions': _versions(),
         'machine': {'cpus': os.cpu_count(), 'architecture': platform.machine()},
         'vocabularies': [_score(collector, words, labelled) for words in collector.vocabularies],
     }
-    scored = [words for words in result['vocabularies'] if 'miou' in words]
-    if scored:
-        result['miou'] = scored[0]['miou']
-        result['iou'] = scored[0]['iou']
-        if settings['weights'] == SETTINGS['weights']:
+    first = result['vocabularies'][0]
+    if 'miou' in first:
+        result.update(miou=first['miou'], iou=first['iou'])
+        if settings['model'] == SETTINGS['model']:
             result['note'] = (
                 'scores of the small demo model in the demo world, the only one that it knows; '
                 'they say nothing of CLIP'
             )
     out.mkdir(parents=True, exist_ok=True)
-    result['pictures'] = [str(path) for path in _save_pictures(collector, labelled, out)]
-    (out / 'result.json').write_text(json.dumps(result, indent=2, default=float) + '\n')
+    (out / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + '\n')
+    for number, snapshot in enumerate(snapshots, 1):
+        picture = _panel(collector, snapshot)
+        path = out / f'frame_{number}.png'
+        cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
     return result
 
 
@@ -82,16 +88,16 @@ def lines(result: dict) -> list[str]:
             )
     if 'note' in result:
         text.append(f'note     {result["note"]}')
-    text.append(f'pictures {", ".join(result["pictures"])}')
     return text
 
 
 def _check(labelled: list[Labelled], vocabularies: list[Vocabulary]) -> None:
     described = {v.version: {c.id for c in v.classes} | {0} for v in vocabularies}
     for one in labelled:
-        ids = set(np.unique(_pixels(one.mask)).tolist())
-        # Topics are not ordered among each other: a mask may overtake its vocabulary.
-        if not any(ids <= described.get(v, set()) for v in (one.version, one.version + 1)):
+        ids = _ids(one.mask)
+        # Topics are not ordered among each other: mask and vocabulary may overtake one another.
+        near = (one.version - 1, one.version, one.version + 1)
+        if not any(ids <= described.get(version, set()) for version in near):
             raise Failure(f'a label image holds ids {ids} of no published vocabulary')
         if one.mask.step != one.mask.width or not one.mask.header.frame_id:
             raise Failure('a label image is padded or lacks its camera frame')
@@ -103,16 +109,18 @@ def _rate_hz(times_s: list[float]) -> float:
 
 
 def _score(collector: Collector, words: Vocabulary, labelled: list[Labelled]) -> dict:
-    """Words with their ids and, where there is a truth, how well they were found."""
+    """Words with their ids and, where they name all things of a truth, how well they were found."""
     ids = {c.name: c.id for c in words.classes}
     result = {'version': words.version, 'ids': ids}
+    if not collector.truth_vocabularies or not all(thing.id_in(ids) for thing in THINGS):
+        return result
+    true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
     confusion = Confusion(max(ids.values()))
     frames = 0
     for one in labelled:
-        truth = _truth(collector, one.mask, ids)
-        # The first mask after a change may still be of the words before, or unknown.
-        if truth is not None and one.version == words.version and _fits(one.mask, ids):
-            confusion.add(truth, _pixels(one.mask))
+        # Beside a change, a mask may be of the words before or after.
+        if one.truth and one.version == words.version and _ids(one.mask) <= {0, *ids.values()}:
+            confusion.add(_in_words(one.truth, true_ids, ids), _pixels(one.mask))
             frames += 1
     if frames:
         iou = {name: float(confusion.iou[number - 1]) for name, number in ids.items()}
@@ -132,62 +140,39 @@ def _pixels(mask: Image) -> np.ndarray:
     return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
 
 
-def _fits(mask: Image, ids: dict[str, int]) -> bool:
-    return set(np.unique(_pixels(mask)).tolist()) <= {0, *ids.values()}
+def _ids(mask: Image) -> set[int]:
+    return set(np.unique(_pixels(mask)).tolist())
 
 
-def _truth(collector: Collector, mask: Image, ids: dict[str, int]) -> np.ndarray | None:
-    """The truth [H, W] of a label image in the ids of the words; None where there is none."""
-    message = collector.beside('truth', mask)
-    if message is None or not collector.truth_vocabularies:
-        return None
-    things = {thing.title: thing for thing in THINGS}
+def _in_words(truth: Image, true_ids: dict[str, int], ids: dict[str, int]) -> np.ndarray:
+    """The truth [H, W] in the ids of the words."""
     table = np.zeros(256, np.uint8)
-    for c in collector.truth_vocabularies[-1].classes:
-        thing = things[c.name]
-        table[c.id] = ids.get(thing.title) or ids.get(thing.name, 0)
-    return table[_pixels(message)]
+    for thing in THINGS:
+        table[true_ids[thing.title]] = thing.id_in(ids)
+    return table[_pixels(truth)]
 
 
-def _save_pictures(collector: Collector, labelled: list[Labelled], out: Path) -> list[Path]:
-    """Some label images, each beside what belongs to it, with a legend."""
-    saved = []
-    words_of = {words.version: words for words in collector.vocabularies}
-    for k in np.linspace(0, len(labelled) - 1, PICTURES).astype(int):
-        one = labelled[k]
-        words = words_of.get(one.version, collector.vocabularies[0])
-        picture = _panel(collector, one.mask, words)
-        if picture is not None:
-            saved.append(out / f'frame_{len(saved) + 1}.png')
-            cv2.imwrite(str(saved[-1]), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
-    if not saved:
-        raise Failure('no overlay came')
-    return saved
-
-
-def _panel(collector: Collector, mask: Image, words: Vocabulary) -> np.ndarray | None:
-    """Camera, truth, labels, confidence and overlay side by side; None where one is missing."""
-    beside = [collector.beside(name, mask) for name in ('camera', 'confidence', 'overlay')]
-    if None in beside:
-        return None
-    camera, confidence, overlay = (images.to_rgb(message) for message in beside)
+def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
+    """Camera, truth (where there is one), labels, confidence and overlay, with a legend."""
+    labelled = snapshot.labelled
+    labels = _pixels(labelled.mask)
+    versions = {words.version: words for words in collector.vocabularies}
+    words = versions.get(labelled.version, collector.vocabularies[0])
+    ids = {c.name: c.id for c in words.classes}
     palette = np.full((256, 3), _UNLABELED_COLOR, np.uint8)
     for c in words.classes:
         palette[c.id] = [round(255 * value) for value in (c.color.r, c.color.g, c.color.b)]
-    labels = _pixels(mask)
-    parts = {
-        'camera': cv2.resize(camera, labels.shape[::-1]),
-        'labels': palette[labels],
-        'confidence': confidence,
-        'overlay': overlay,
-    }
-    present = set(np.unique(labels).tolist())
-    truth = _truth(collector, mask, {c.name: c.id for c in words.classes})
-    if truth is not None:
-        parts = {'camera': parts.pop('camera'), 'truth': palette[truth], **parts}
+    present = _ids(labelled.mask)
+    parts = {'camera': cv2.resize(images.to_rgb(snapshot.camera), labels.shape[::-1])}
+    if labelled.truth:
+        true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
+        truth = _in_words(labelled.truth, true_ids, ids)
+        parts['truth'] = palette[truth]
         present |= set(np.unique(truth).tolist())
-    titled = [_titled(picture, title) for title, picture in parts.items()]
-    row = np.hstack(titled)
+    parts['labels'] = palette[labels]
+    parts['confidence'] = images.to_rgb(snapshot.confidence)
+    parts['overlay'] = images.to_rgb(snapshot.overlay)
+    row = np.hstack([_titled(picture, title) for title, picture in parts.items()])
     classes = [c for c in words.classes if c.id in present]
     return np.vstack([row, _legend(classes, palette, row.shape[1])])
 

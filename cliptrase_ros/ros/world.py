@@ -39,7 +39,11 @@ class WorldOptions:
         5.0, 'Images a second; fewer where the CPU is slow.', low=0.1, high=100.0
     )
     scene_s: float = option(
-        6.0, 'Seconds until the next scene; 0: the first one stays.', low=0.0, high=86400.0
+        6.0,
+        'Seconds until the next scene, counted in images at rate_hz, so that a seed always gives '
+        'the same images; 0: the first one stays.',
+        low=0.0,
+        high=86400.0,
     )
     motion: str = option(
         'drive', 'drive: past things on an arc; pan: turning on the spot.', choices=MOTIONS
@@ -76,7 +80,7 @@ class DemoWorld(Node):
         self._tf = self.create_publisher(TFMessage, '/tf', 10) if TFMessage else None
         self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', latched)
         self._words.publish(messages.vocabulary(self._truth_classes, (), 1, self._header()))
-        self._scene_ends_s = 0.0
+        self._count = 0
         self._cameras = iter(())
         self.create_timer(1 / options.rate_hz, self._publish)
         self.get_logger().info(
@@ -102,21 +106,22 @@ class DemoWorld(Node):
         size = view.depth.shape
         self._image.publish(messages.picture(view.image, header))
         self._depth.publish(images.fill(Image(), view.depth, '32FC1', header))
-        truth = view.labels(self._truth_ids)
+        truth = view.labels(self._truth_ids).astype(np.uint8)
         self._truth.publish(images.fill(Image(), truth, 'mono8', header))
         for publisher in (self._info, self._depth_info):
             publisher.publish(messages.camera_info(size, view.camera_matrix, header))
         self._publish_pose(view.pose, header)
 
     def _move(self) -> None:
-        """On to the next scene when its time has come."""
-        options, now_s = self._options, self.get_clock().now().nanoseconds * 1e-9
-        first = not self._scene_ends_s
-        if first or (options.scene_s and now_s >= self._scene_ends_s):
-            if not first:
-                self._world.new_scene()
+        """On to the next scene when all images of this one are out."""
+        options = self._options
+        per_scene = max(1, round(options.scene_s * options.rate_hz)) if options.scene_s else 0
+        starts = self._count % per_scene == 0 if per_scene else not self._count
+        if starts and self._count:
+            self._world.new_scene()
+        if starts:
             self._cameras = self._world.tour(options.motion, 1 / options.rate_hz)
-            self._scene_ends_s = now_s + (options.scene_s or 1.0)
+        self._count += 1
 
     def _publish_pose(self, pose: np.ndarray, header: Header) -> None:
         x, y, z = (float(value) for value in pose[:3, 3])

@@ -54,20 +54,23 @@ def test_the_demo_world_is_scored(tmp_path):
     assert {first['ids'][name] for name in ('floor', 'wall')} == {
         second['ids'][name] for name in ('floor', 'wall')
     }
-    assert len(result['pictures']) == report.PICTURES
-    for path in result['pictures']:
-        saved = cv2.imread(path)
+    saved_as = sorted(tmp_path.glob('frame_*.png'))
+    assert 2 <= len(saved_as) <= 2 * demo.PICTURES
+    for path in saved_as:
+        saved = cv2.imread(str(path))
         assert saved.shape[1] == 5 * 320 and saved.shape[0] > 240
         parts = np.split(saved[22:262], 5, axis=1)
         assert len({part.tobytes() for part in parts}) == 5
 
 
 def test_pictures_of_ones_own_have_no_scores(photo, tmp_path):
+    (tmp_path / 'frame_99.png').touch()
     done = run('--source', photo, *TINY, '--frames', '3', '--rate', '10', '--out', tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     result = json.loads((tmp_path / 'result.json').read_text())
+    assert not (tmp_path / 'frame_99.png').exists()
     assert 'miou' not in result and 'note' not in result and 'mIoU' not in done.stdout
-    assert cv2.imread(result['pictures'][0]).shape[1] == 4 * 160
+    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 4 * 160
     assert 'lamp' in result['vocabularies'][1]['ids']
 
 
@@ -117,6 +120,12 @@ REAL = {'model': 'ViT-B-16-quickgelu', 'weights': 'openai'}
         (['--source', 'a.png'], False, SETTINGS),
         (['--weights', 'a.pt'], False, {**REAL, 'weights': 'a.pt'}),
         (['--model', 'ViT-B-32'], False, {**REAL, 'model': 'ViT-B-32'}),
+        (['--weights', 'demo'], False, SETTINGS),
+        (
+            ['--model', 'cliptrase-demo', '--weights', 'new.safetensors'],
+            False,
+            {**SETTINGS, 'weights': 'new.safetensors'},
+        ),
     ],
 )
 def test_which_model_runs(arguments, reachable, expected, monkeypatch, capsys):
@@ -131,6 +140,7 @@ def test_which_words_are_asked_for():
     assert first == list(CLASSES) and 'yellow duck' in second and 'duck' not in second
     first, second = demo._choose_words(demo._parse(['--words', 'a', 'b']))
     assert (first, second) == (['a', 'b'], ['b', 'lamp'])
+    assert demo._choose_words(demo._parse(['--words', 'a', 'lamp']))[1] == ['lamp']
 
 
 def labelled(ids, version=1, **changes):
@@ -138,7 +148,7 @@ def labelled(ids, version=1, **changes):
     mask.header.frame_id = 'eye'
     for name, value in changes.items():
         setattr(mask, name, value)
-    return [Labelled(mask, version, 0.0, 0.0)]
+    return [Labelled(mask, None, version, 0.0, 0.0)]
 
 
 WORDS = [
@@ -147,7 +157,9 @@ WORDS = [
 ]
 
 
-@pytest.mark.parametrize('ids, version', [([0, 1, 2], 1), ([3, 0], 1), ([3, 2], 2), ([1, 1], 0)])
+@pytest.mark.parametrize(
+    'ids, version', [([0, 1, 2], 1), ([3, 0], 1), ([3, 2], 2), ([1, 1], 0), ([1, 1], 2)]
+)
 def test_masks_of_a_published_vocabulary_pass(ids, version):
     report._check(labelled(ids, version), WORDS)
 
@@ -156,7 +168,7 @@ def test_masks_of_a_published_vocabulary_pass(ids, version):
     'mask, reason',
     [
         (labelled([1, 3]), 'ids .* of no published vocabulary'),
-        (labelled([1, 1], version=2), 'ids .* of no published vocabulary'),
+        (labelled([1, 1], version=3), 'ids .* of no published vocabulary'),
         (labelled([1, 1], encoding='8UC1'), 'expected mono8, got 8UC1'),
         (labelled([1, 1], step=4), 'padded or lacks its camera frame'),
     ],
