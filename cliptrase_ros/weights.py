@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 RANDOM = 'random'
 # The model of the demo world and the weights that come with it; they know that world only.
 DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
-DEMO_SHA256 = ''
+DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
 # Metadata of files that `download` writes: weights do not tell which activation they need.
 MADE_FOR = 'open_clip model'
 # With this seed the untrained tiny model gives several words a share of the demo's pictures.

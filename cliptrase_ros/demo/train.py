@@ -39,7 +39,6 @@ FIRST_SEED = 1000
 # where things are, later also large ones, for passes over whole pictures.
 CROPS = {(48, 48): 0.2, (64, 64): 0.4, (80, 80): 0.2, (96, 96): 0.2}
 LATE_CROPS = {(64, 64): 0.25, (96, 96): 0.25, (96, 128): 0.25, (192, 256): 0.25}
-LATE = 0.5
 TOKENS_PER_STEP = 4096
 BACKGROUND = ('floor', 'wall', 'sky', 'table')
 BACKGROUND_SHARE = 0.3
@@ -52,11 +51,17 @@ MAX_SCALE = 60.0
 @dataclass(frozen=True)
 class Recipe:
     """How long and how to train. On a CPU, with the same machine and versions, the same weights
-    come out."""
+    come out.
 
+    `start` is a weights file to go on from, or 'random'; from the share `late` of the steps on
+    there are large crops as well, 1.0: never.
+    """
+
+    start: str = weights.RANDOM
     pictures: int = 8000
     steps: int = 4600
     rate: float = 1.2e-3
+    late: float = 0.5
     seed: int = 0
     jobs: int = 2
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
@@ -312,11 +317,11 @@ def train(pictures: renders.Renders, recipe: Recipe, out: Path) -> dict[str, flo
     Returns:
         The parts of the loss at the end, averaged over some fifty steps.
     """
-    model, tokenizer = weights.load_model(MODEL, weights.RANDOM)
+    model, tokenizer = weights.load_model(MODEL, recipe.start)
     device = torch.device(recipe.device)
     model.to(device).train().requires_grad_(True)
-    with torch.no_grad():
-        model.logit_scale.fill_(math.log(14.0))
+    if recipe.start == weights.RANDOM:
+        model.logit_scale.data.fill_(math.log(14.0))
     bias = nn.Parameter(torch.tensor([math.log(10.0), -6.0], device=device))
     parameters = [*model.parameters(), bias]
     average = copy.deepcopy(model).requires_grad_(False)
@@ -387,7 +392,7 @@ def _ahead(sampler: Sampler, recipe: Recipe, patch: int) -> Iterator[list[Batch]
     """The batches of all steps, made by a thread one step ahead."""
 
     def make(step: int) -> list[Batch]:
-        crops = CROPS if step < LATE * recipe.steps else LATE_CROPS
+        crops = CROPS if step < recipe.late * recipe.steps else LATE_CROPS
         return sampler.batches(crops, patch, recipe.jobs)
 
     with ThreadPoolExecutor(1) as maker:
