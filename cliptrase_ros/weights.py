@@ -70,7 +70,7 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
 def _demo_file(name: str, sha256: str) -> tuple[str, str]:
     if name != DEMO_MODEL:
         raise SettingError(
-            f'weights: {DEMO!r} are of {DEMO_MODEL}, not of {name}; set model to that'
+            f'weights: {DEMO!r} are not those of {name}; set model to {DEMO_MODEL!r}'
         )
     return str(MODELS / f'{DEMO_MODEL}.safetensors'), sha256 or DEMO_SHA256
 

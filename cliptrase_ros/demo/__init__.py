@@ -11,7 +11,7 @@ SETTINGS = {
     'weights': 'demo',
     'regions': 'none',
     'input_size': 240,
-    'window_px': 48,
-    'window_stride_px': 24,
+    'window_px': 64,
+    'window_stride_px': 32,
     'prompt_templates': 'photo',
 }
