@@ -119,7 +119,7 @@ class Sampler:
         """The crops of one step, all of one size drawn by the shares, in `parts` batches."""
         sizes = list(crops)
         size = sizes[self._rng.choice(len(sizes), p=list(crops.values()))]
-        count = TOKENS_PER_STEP * patch * patch // (size[0] * size[1] * parts)
+        count = max(1, TOKENS_PER_STEP * patch * patch // (size[0] * size[1] * parts))
         return [self._batch(count, *size) for _ in range(parts)]
 
     def _batch(self, count: int, height: int, width: int) -> Batch:
