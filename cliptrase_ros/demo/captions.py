@@ -36,6 +36,11 @@ def with_article(phrase: str) -> str:
     return f'the {phrase}' if phrase in ('floor', 'wall', 'sky') else f'a {phrase}'
 
 
+# The names, and those with a colour, as they stand in sentences.
+NAME_PHRASES = tuple(with_article(name) for name in CLASSES)
+COLORED_PHRASES = tuple(with_article(' '.join(pair)) for pair in COLORED)
+
+
 def without_article(template: str) -> str:
     """'a photo of a {}.' -> 'a photo of {}.'"""
     for article in ('a {}', 'the {}'):

@@ -19,7 +19,7 @@ from ..segmenter import Segmenter, load
 from ..settings import Settings
 from . import SETTINGS
 from .captions import HELD_OUT
-from .world import ASSETS, CLASSES, View, World
+from .world import ASSETS, CLASSES, Thing, View, World
 
 # Far from the seeds of training (train.FIRST_SEED and those after it).
 HELD_OUT_SEED = 500_000
@@ -74,12 +74,12 @@ def pair_views(
         while count:
             name, one, two = pairs[rng.integers(len(pairs))]
             world.new_scene([(name, one), (name, two)])
-            words = f'{one} {name}', f'{two} {name}'
+            pair = Thing(name, one), Thing(name, two)
             for _ in range(10):
                 view = world.render(world.draw_camera())
-                shares = [sum(s for t, s in view.share().items() if t.title == w) for w in words]
-                if min(shares) > 0.01:
-                    yield view, *words
+                shares = view.share()
+                if min(shares.get(thing, 0.0) for thing in pair) > 0.01:
+                    yield view, *(thing.title for thing in pair)
                     count -= 1
                     break
 

@@ -30,7 +30,7 @@ from ..backbone import Backbone
 from ..errors import SettingError
 from ..visual import Tower
 from . import captions, renders
-from .world import CLASSES, Thing
+from .world import CLASSES, Thing, shares_of
 
 MODEL = weights.DEMO_MODEL
 SIZE = (192, 256)
@@ -127,7 +127,8 @@ class Sampler:
         pixels = np.empty((count, height, width, 3), np.uint8)
         names = np.empty((count, len(CLASSES)), np.int8)
         colors = np.empty((count, len(captions.COLORED)), np.int8)
-        texts, sets = [], []
+        told = np.zeros((count, len(CLASSES)), bool)
+        texts = []
         for b in range(count):
             pixels[b], shares = self._crop(height, width)
             names[b], colors[b] = answers(shares)
@@ -136,10 +137,7 @@ class Sampler:
             if len(seen) > 1 and rng.random() < 0.3:
                 seen = [seen[k] for k in rng.permutation(len(seen))[: rng.integers(1, len(seen))]]
             texts.append(captions.caption(seen, rng))
-            sets.append({CLASSES.index(thing.name) for thing in seen})
-        told = np.zeros((count, len(CLASSES)), bool)
-        for b, told_classes in enumerate(sets):
-            told[b, list(told_classes)] = True
+            told[b, [CLASSES.index(thing.name) for thing in seen]] = True
         true = ~(told[None] & (names == 0)[:, None]).any(-1)
         same = np.array([[a == b for b in texts] for a in texts])
         images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
@@ -175,11 +173,7 @@ class Sampler:
             top = int(np.clip(4 * y - h / 2 + rng.uniform(-0.25, 0.25) * h, 0, SIZE[0] - h))
             left = int(np.clip(4 * x - w / 2 + rng.uniform(-0.25, 0.25) * w, 0, SIZE[1] - w))
             area = (number, slice(top, top + h), slice(left, left + w))
-            inside = np.bincount(pictures.instances[area].ravel(), minlength=256) / (h * w)
-            shares: dict = {}
-            for thing, share in zip(pictures.things[number], inside, strict=False):
-                if share:
-                    shares[thing] = shares.get(thing, 0.0) + share
+            shares = shares_of(pictures.instances[area], pictures.things[number])
             share = sum(s for thing, s in shares.items() if thing.name == CLASSES[wanted])
             if share > (0.35 if background and attempt < 4 else 0.06):
                 break
@@ -222,12 +216,10 @@ class Texts:
     def __init__(self, model: nn.Module, tokenizer):
         self._model, self._tokenizer = model, tokenizer
         self._tokens: dict[str, Tensor] = {}
-        self.known = model.token_embedding.weight.new_zeros(
-            len(model.token_embedding.weight), 1, requires_grad=False
-        )
+        table = model.token_embedding.weight
+        self.known = table.new_zeros(len(table), 1)
         phrases = ['a table, a mug and the floor', 'a mug on a table']
-        phrases += [captions.with_article(name) for name in CLASSES]
-        phrases += [captions.with_article(' '.join(pair)) for pair in captions.COLORED]
+        phrases += [*captions.NAME_PHRASES, *captions.COLORED_PHRASES]
         for sentence in captions.SENTENCES:
             for phrase in phrases:
                 self.known[self._tokenize(captions.without_article(sentence).format(phrase))] = 1
@@ -268,8 +260,7 @@ def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: T
     """The loss and its parts, from unit image embeddings [B, E]."""
     count, device = len(features), features.device
     template = captions.sentence(rng)
-    words = [captions.with_article(name) for name in CLASSES]
-    painted = [captions.with_article(f'{color} {name}') for color, name in captions.COLORED]
+    words, painted = captions.NAME_PHRASES, captions.COLORED_PHRASES
     prompts = [template.format(p) for p in (*words, *painted, *['a ?'] * UNKNOWN_WORDS)]
     embeddings = texts.embed(batch.captions + prompts, rng)
     told, asked = embeddings[:count], embeddings[count:]

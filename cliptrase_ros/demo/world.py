@@ -13,7 +13,7 @@ import itertools
 import math
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,12 +160,17 @@ class View:
 
     def share(self) -> dict[Thing, float]:
         """Part of the picture that each thing covers, 0..1; equal things count together."""
-        pixels = np.bincount(self.instances.ravel(), minlength=len(self.things))
-        shares: dict[Thing, float] = {}
-        for thing, count in zip(self.things, pixels / self.instances.size, strict=True):
-            if count:
-                shares[thing] = shares.get(thing, 0.0) + float(count)
-        return shares
+        return shares_of(self.instances, self.things)
+
+
+def shares_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, float]:
+    """Part of an array of indices into `things` that each thing covers; see View.share."""
+    pixels = np.bincount(instances.ravel(), minlength=len(things))
+    shares: dict[Thing, float] = {}
+    for thing, share in zip(things, pixels / instances.size, strict=True):
+        if share:
+            shares[thing] = shares.get(thing, 0.0) + float(share)
+    return shares
 
 
 @dataclass(frozen=True)
@@ -481,10 +486,7 @@ class World:
             eye = eyes[round(along * (len(eyes) - 1))]
             ahead = anchor[:2] - eye[:2]
             bearing = swing * math.sin(phase)
-            turn = np.array(
-                [[math.cos(bearing), -math.sin(bearing)], [math.sin(bearing), math.cos(bearing)]]
-            )
-            target = (*(eye[:2] + turn @ ahead), anchor[2])
+            target = (*(eye[:2] + _rotation(bearing) @ ahead), anchor[2])
             yield Camera(tuple(eye), target)
 
     def _free_arc(self) -> tuple[np.ndarray, np.ndarray]:
@@ -536,13 +538,7 @@ class World:
         right = np.cross(ahead, (0, 0, 1))
         right /= np.linalg.norm(right)
         down = np.cross(ahead, right)
-        turn = np.array(
-            [
-                [math.cos(camera.roll), -math.sin(camera.roll)],
-                [math.sin(camera.roll), math.cos(camera.roll)],
-            ]
-        )
-        right, down = turn @ np.stack([right, down])
+        right, down = _rotation(camera.roll) @ np.stack([right, down])
         view = bullet.computeViewMatrix(camera.eye, camera.target, -down)
         projection = bullet.computeProjectionMatrixFOV(
             math.degrees(camera.fov), width / height, NEAR_M, FAR_M
@@ -575,6 +571,11 @@ class World:
         fade = np.linspace(0, 1, len(image))[:, None, None]
         colors = np.broadcast_to(top * (1 - fade) + horizon * fade, image.shape)
         image[sky] = colors[sky].astype(np.uint8)
+
+
+def _rotation(angle: float) -> np.ndarray:
+    """[2, 2], counter-clockwise by the angle in radians."""
+    return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
 
 
 def _refuse_unknown(name: str, color: str) -> None:

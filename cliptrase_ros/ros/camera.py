@@ -11,16 +11,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import rclpy
-from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from ..errors import CliptraseError
 from ..settings import check, option
-from . import images, messages, parameters
-from .shutdown import until_shutdown
+from . import messages, parameters
+from .qos import OUTPUT
+from .shutdown import run
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
 
@@ -134,11 +133,8 @@ class CameraPublisher(Node):
         self._frames = reader.frames(options.loop)
         self._wait = options.wait_for_subscriber
         self.done = False
-        qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
-        )
-        self._image = self.create_publisher(Image, 'image', qos)
-        self._info = self.create_publisher(CameraInfo, 'camera_info', qos)
+        self._image = self.create_publisher(Image, 'image', OUTPUT)
+        self._info = self.create_publisher(CameraInfo, 'camera_info', OUTPUT)
         rate = options.rate_hz or reader.rate_hz or 10.0
         self.create_timer(1 / rate, self._publish)
         self.get_logger().info(f'{source} at {rate:g} Hz on {self._image.topic_name}')
@@ -157,28 +153,19 @@ class CameraPublisher(Node):
             pixels = cv2.resize(pixels, (options.width, height), interpolation=cv2.INTER_AREA)
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=options.frame_id)
         height, width = pixels.shape[:2]
-        self._image.publish(images.fill(Image(), pixels, 'rgb8', header))
+        self._image.publish(messages.picture(pixels, header))
         matrix = pinhole(width, height, options.fov_deg)
         self._info.publish(messages.camera_info((height, width), matrix, header))
 
 
 def main(args: list[str] | None = None) -> int:
     """Run until the source ends, Ctrl-C or SIGTERM; 1 if there is nothing to publish."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        with until_shutdown():
-            node = CameraPublisher()
-            while rclpy.ok() and not node.done:
-                rclpy.spin_once(node, timeout_sec=1.0)
-    except (ParameterException, CliptraseError) as error:
-        rclpy.logging.get_logger('camera').fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+
+    def spin(node: CameraPublisher) -> None:
+        while rclpy.ok() and not node.done:
+            rclpy.spin_once(node, timeout_sec=1.0)
+
+    return run('camera', CameraPublisher, args, spin)
 
 
 if __name__ == '__main__':

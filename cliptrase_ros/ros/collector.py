@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, QoSProfile
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 
 from ..errors import CliptraseError
 from ..msg import Vocabulary
+from .qos import LATCHED
 
 CAMERA = '/camera/image_raw'
 TRUTH = '/ground_truth/label_mask'
@@ -87,12 +87,11 @@ class Collector(Node):
         self.camera, self._truth = Recent(), Recent()
         self._confidence, self._overlay = Recent(), Recent()
         self._listening = False
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
         self.create_subscription(
-            Vocabulary, '/segmentation/vocabulary', self._take_vocabulary, latched
+            Vocabulary, '/segmentation/vocabulary', self._take_vocabulary, LATCHED
         )
         self.create_subscription(
-            Vocabulary, '/ground_truth/vocabulary', self.truth_vocabularies.append, latched
+            Vocabulary, '/ground_truth/vocabulary', self.truth_vocabularies.append, LATCHED
         )
         for topic, recent in (
             (TRUTH, self._truth),

@@ -104,18 +104,16 @@ def _parse(args: list[str] | None) -> argparse.Namespace:
 def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
     """The engine's settings: those asked for; for pictures from outside the real CLIP where it can
     be had; else the demo model."""
-    demo_model = SETTINGS['model'] == options.model or SETTINGS['weights'] == options.weights
-    if demo_model:
-        given = {'model': options.model, 'weights': options.weights}
-        return {**SETTINGS, **{name: value for name, value in given.items() if value}}
-    if options.weights or options.model:
-        return {
-            'model': options.model or Settings.model,
-            'weights': options.weights or Settings.weights,
-        }
+    given = {'model': options.model, 'weights': options.weights}
+    given = {name: value for name, value in given.items() if value}
+    if given.items() & SETTINGS.items():
+        return {**SETTINGS, **given}
+    real = {'model': Settings.model, 'weights': Settings.weights}
+    if given:
+        return {**real, **given}
     if options.source and hub_reachable():
         print(f'using {Settings.model} ({Settings.weights}); the first run downloads its weights')
-        return {'model': Settings.model, 'weights': Settings.weights}
+        return real
     if options.source:
         print(
             'no weights given and the hub cannot be reached: using the demo model, which knows the '

@@ -20,7 +20,7 @@ from rclpy.exceptions import ParameterException
 from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
+from rclpy.qos import HistoryPolicy, QoSProfile, ReliabilityPolicy
 from rclpy.time import Time
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -33,20 +33,12 @@ from ..settings import Settings
 from ..vocabulary import Vocabulary, parse
 from . import diagnostics, images, messages, parameters
 from .logs import library_logs_to
+from .qos import LATCHED, OUTPUT
 from .shutdown import until_shutdown
 from .worker import Statistics, Worker
 
 MONO8_MAX_ID = 254
 
-_OUTPUT = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
-)
-_LATCHED = QoSProfile(
-    history=HistoryPolicy.KEEP_LAST,
-    depth=1,
-    reliability=ReliabilityPolicy.RELIABLE,
-    durability=DurabilityPolicy.TRANSIENT_LOCAL,
-)
 _RELIABILITY = {
     'best_effort': ReliabilityPolicy.BEST_EFFORT,
     'reliable': ReliabilityPolicy.RELIABLE,
@@ -181,10 +173,10 @@ class SegmentationNode(LifecycleNode):
             self._publishers_made.append(made)
             return made
 
-        self._label_mask = publisher(Image, '~/label_mask', _OUTPUT)
-        self._confidence = publisher(Image, '~/confidence', _OUTPUT)
-        self._overlay = publisher(Image, '~/overlay', _OUTPUT)
-        self._vocabulary = publisher(VocabularyMessage, '~/vocabulary', _LATCHED)
+        self._label_mask = publisher(Image, '~/label_mask', OUTPUT)
+        self._confidence = publisher(Image, '~/confidence', OUTPUT)
+        self._overlay = publisher(Image, '~/overlay', OUTPUT)
+        self._vocabulary = publisher(VocabularyMessage, '~/vocabulary', LATCHED)
 
     # Images
 

@@ -114,16 +114,17 @@ def _score(collector: Collector, words: Vocabulary, labelled: list[Labelled]) ->
     result = {'version': words.version, 'ids': ids}
     if not collector.truth_vocabularies or not all(thing.id_in(ids) for thing in THINGS):
         return result
-    true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
+    in_words = _truth_table(collector, ids)
     confusion = Confusion(max(ids.values()))
     frames = 0
     for one in labelled:
         # Beside a change, a mask may be of the words before or after.
         if one.truth and one.version == words.version and _ids(one.mask) <= {0, *ids.values()}:
-            confusion.add(_in_words(one.truth, true_ids, ids), _pixels(one.mask))
+            confusion.add(in_words[_pixels(one.truth)], _pixels(one.mask))
             frames += 1
     if frames:
-        iou = {name: float(confusion.iou[number - 1]) for name, number in ids.items()}
+        all_iou = confusion.iou
+        iou = {name: float(all_iou[number - 1]) for name, number in ids.items()}
         result.update(
             frames=frames,
             miou=confusion.miou,
@@ -144,12 +145,13 @@ def _ids(mask: Image) -> set[int]:
     return set(np.unique(_pixels(mask)).tolist())
 
 
-def _in_words(truth: Image, true_ids: dict[str, int], ids: dict[str, int]) -> np.ndarray:
-    """The truth [H, W] in the ids of the words."""
+def _truth_table(collector: Collector, ids: dict[str, int]) -> np.ndarray:
+    """[256] uint8: ids of the truth -> ids of the words."""
+    true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
     table = np.zeros(256, np.uint8)
     for thing in THINGS:
         table[true_ids[thing.title]] = thing.id_in(ids)
-    return table[_pixels(truth)]
+    return table
 
 
 def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
@@ -165,8 +167,7 @@ def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
     present = _ids(labelled.mask)
     parts = {'camera': cv2.resize(images.to_rgb(snapshot.camera), labels.shape[::-1])}
     if labelled.truth:
-        true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
-        truth = _in_words(labelled.truth, true_ids, ids)
+        truth = _truth_table(collector, ids)[_pixels(labelled.truth)]
         parts['truth'] = palette[truth]
         present |= set(np.unique(truth).tolist())
     parts['labels'] = palette[labels]

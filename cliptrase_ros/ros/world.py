@@ -6,21 +6,18 @@ import sys
 from dataclasses import dataclass
 
 import numpy as np
-import rclpy
 from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
-from rclpy.exceptions import ParameterException
 from rclpy.node import Node
-from rclpy.qos import DurabilityPolicy, HistoryPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from ..demo.world import MOTIONS, THINGS, World
-from ..errors import CliptraseError
 from ..msg import Vocabulary as VocabularyMessage
 from ..settings import check, option
 from ..vocabulary import parse
 from . import images, messages, parameters
-from .shutdown import until_shutdown
+from .qos import LATCHED, OUTPUT
+from .shutdown import run
 
 try:
     from tf2_msgs.msg import TFMessage
@@ -67,18 +64,14 @@ class DemoWorld(Node):
         self._wait = options.wait_for_subscriber
         self._truth_classes, _ = parse([thing.title for thing in THINGS])
         self._truth_ids = {c.name: c.id for c in self._truth_classes}
-        qos = QoSProfile(
-            history=HistoryPolicy.KEEP_LAST, depth=1, reliability=ReliabilityPolicy.RELIABLE
-        )
-        latched = QoSProfile(depth=1, durability=DurabilityPolicy.TRANSIENT_LOCAL)
-        self._image = self.create_publisher(Image, 'image', qos)
-        self._info = self.create_publisher(CameraInfo, 'camera_info', qos)
-        self._depth = self.create_publisher(Image, 'depth/image_rect', qos)
-        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', qos)
-        self._truth = self.create_publisher(Image, 'ground_truth/label_mask', qos)
-        self._pose = self.create_publisher(PoseStamped, 'pose', qos)
+        self._image = self.create_publisher(Image, 'image', OUTPUT)
+        self._info = self.create_publisher(CameraInfo, 'camera_info', OUTPUT)
+        self._depth = self.create_publisher(Image, 'depth/image_rect', OUTPUT)
+        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', OUTPUT)
+        self._truth = self.create_publisher(Image, 'ground_truth/label_mask', OUTPUT)
+        self._pose = self.create_publisher(PoseStamped, 'pose', OUTPUT)
         self._tf = self.create_publisher(TFMessage, '/tf', 10) if TFMessage else None
-        self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', latched)
+        self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', LATCHED)
         self._words.publish(messages.vocabulary(self._truth_classes, (), 1, self._header()))
         self._count = 0
         self._cameras = iter(())
@@ -156,20 +149,7 @@ def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
 
 def main(args: list[str] | None = None) -> int:
     """Run until Ctrl-C or SIGTERM; 1 if PyBullet is missing or a parameter is bad."""
-    rclpy.init(args=args)
-    node = None
-    try:
-        with until_shutdown():
-            node = DemoWorld()
-            rclpy.spin(node)
-    except (ParameterException, CliptraseError) as error:
-        rclpy.logging.get_logger('demo_world').fatal(str(error))
-        return 1
-    finally:
-        if node is not None:
-            node.destroy_node()
-        rclpy.try_shutdown()
-    return 0
+    return run('demo_world', DemoWorld, args)
 
 
 if __name__ == '__main__':
