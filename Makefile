@@ -8,7 +8,7 @@ BUILD := $(VENV)/build
 OLDEST := $(VENV)/oldest
 OLDEST_OPEN_CLIP := $(shell sed -n 's/^open_clip_torch>=//p' requirements/runtime.txt)
 PYBULLET := $(shell sed -n "s/.*'\(pybullet[^']*\)'.*/\1/p" setup.py)
-INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts -type f ! -name '*.pyc')
+INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts srv -type f ! -name '*.pyc')
 
 # A sourced ROS workspace or another virtual environment must not reach into this one. The last
 # name is what the ROS wheels tell their child processes: set by another venv, it would stop this
