@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
 from .settings import Settings
 from .templates import TEMPLATES
-from .vocabulary import MAX_ID, UNLABELED, Vocabulary, WordClass, parse
+from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
 
 # Settings that the backbone was made with.
 LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
@@ -116,8 +116,7 @@ class Segmenter:
         self,
         entries: Sequence[str],
         background: Sequence[str] = (),
-        known_ids: Mapping[str, int] | None = None,
-        max_id: int = MAX_ID,
+        ids: Ids | None = None,
     ) -> Vocabulary:
         """Words made ready: parsed, checked and encoded (or read from the cache on disk).
 
@@ -126,14 +125,13 @@ class Segmenter:
         Raises:
             VocabularyError: an entry is bad or too long, or the backbone has no text encoder.
         """
-        return self.encode_words(*self.check_vocabulary(entries, background, known_ids, max_id))
+        return self.encode_words(*self.check_vocabulary(entries, background, ids))
 
     def check_vocabulary(
         self,
         entries: Sequence[str],
         background: Sequence[str] = (),
-        known_ids: Mapping[str, int] | None = None,
-        max_id: int = MAX_ID,
+        ids: Ids | None = None,
     ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
         """First half of `vocabulary`: (classes, background words), nothing encoded yet.
 
@@ -145,7 +143,7 @@ class Segmenter:
             raise VocabularyError(
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
-        classes, words = parse(entries, background, known_ids, max_id)
+        classes, words = parse(entries, background, ids)
         longest = max(self._templates, key=lambda template: text.length(template.format('a')))
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):
@@ -178,14 +176,31 @@ class Segmenter:
         return Vocabulary.build(classes, background, embed)
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """The picture that the labels of an image are for: the image itself, or its resized
-        crop in the cliptrase protocol. [H, W, 3] uint8; errors as `encode`."""
-        check_image(image)
-        if self.settings.protocol == 'cliptrase':
-            return centre_crop(image, self.settings.input_size)
-        return image
+        """The picture that the labels of an image are for, at their size: the image, or its
+        resized crop in the cliptrase protocol. [H, W, 3] uint8; errors as `encode`."""
+        crop = self._crop(image)
+        size = self.settings.label_size or crop.shape[:2]
+        if size == crop.shape[:2]:
+            return crop
+        return np.asarray(Image.fromarray(crop).resize(size[::-1], Image.Resampling.BILINEAR))
 
-    @torch.no_grad()
+    def view_geometry(self, size: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
+        """Where the pixels of an image of `size` (H, W) are on its labels.
+
+        Returns:
+            The size (H, W) of the labels, and a matrix [2, 3]: pixel centres (x, y, 1) of the
+            image -> (x, y) of the labels, integers being the centres of pixels.
+        """
+        top, left, inner = 0, 0, size
+        if self.settings.protocol == 'cliptrase':
+            inner, top, left = crop_geometry(*size, self.settings.input_size)
+            target = (self.settings.input_size, self.settings.input_size)
+        else:
+            target = inner = self.settings.label_size or size
+        sy, sx = (new / old for new, old in zip(inner, size, strict=True))
+        moved = [[sx, 0, (sx - 1) / 2 - left], [0, sy, (sy - 1) / 2 - top]]
+        return target, np.array(moved)
+
     def encode(self, image: np.ndarray) -> Dense:
         """Dense features and regions of an image; no word needed.
 
@@ -195,32 +210,55 @@ class Segmenter:
         Raises:
             ShapeError: another shape or dtype, or one side more than 8 times the other.
         """
-        settings, tower = self.settings, self._tower
-        image = self.view(image)
-        pixels, size = self._to_device(image), image.shape[:2]
-        # The crop of the cliptrase protocol has its working size already.
-        whole_size = windows.working_size(*size, settings.input_size, tower.patch)
-        if not settings.window_px:
-            return self._encode_whole(_resize(pixels, whole_size), size)
+        return self.encode_batch([image])[0]
 
-        working = windows.working_size(*size, settings.input_size)
-        offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
-        tiles = windows.crop(_resize(pixels, working), offsets, settings.window_px)
-        features, cls, _ = self._features(tiles, correlation=False)
-        affinity = labels = regions = None
-        if settings.regions != 'none':
-            # Regions come from one more pass over the whole image: none ends at a window's edge.
-            whole = self._encode_whole(_resize(pixels, whole_size), size)
-            affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
-        return Dense(features, cls, affinity, labels, regions, size, offsets, working)
+    @torch.no_grad()
+    def encode_batch(self, images: Sequence[np.ndarray]) -> list[Dense]:
+        """`encode` of several images; those that the tower sees at one size share a pass.
 
-    def label(self, dense: Dense, words: Vocabulary) -> Segmentation:
-        """Labels of an encoded image for a vocabulary.
+        Raises:
+            ShapeError: as `encode`; nothing is encoded then.
+        """
+        images = [self._crop(image) for image in images]
+        if self.settings.window_px:
+            return [self._encode_windows(image) for image in images]
+        shared: dict[tuple[int, int], list[int]] = {}
+        for number, image in enumerate(images):
+            shared.setdefault(self._whole_size(image), []).append(number)
+        result: list[Dense | None] = [None] * len(images)
+        for size, numbers in shared.items():
+            dense = self._encode_whole([images[n] for n in numbers], size)
+            for number, one in zip(numbers, dense, strict=True):
+                result[number] = one
+        return result
+
+    def scores(self, dense: Dense, words: Vocabulary) -> Tensor:
+        """Scores [Q, h, w] float32 of each query of a vocabulary: scaled cosines, on the patch
+        grid or, with sliding windows, on the working image.
 
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
         """
-        labels, confidence = self._label(dense, words)
+        embeddings = words.embeddings.to(dense.features.device)
+        if embeddings.shape[1] != dense.features.shape[-1]:
+            raise ShapeError(
+                f'word embeddings have {embeddings.shape[1]} channels, the image features '
+                f'{dense.features.shape[-1]}; they must come from the same model'
+            )
+        return self._logits(dense, embeddings)
+
+    def label(self, dense: Dense, words: Vocabulary, scores: Tensor | None = None) -> Segmentation:
+        """Labels of an encoded image for a vocabulary.
+
+        Args:
+            scores: instead of `scores(dense, words)`, such as their mean over several frames.
+
+        Raises:
+            ShapeError: the word embeddings are not of the backbone's joint space.
+        """
+        if scores is None:
+            scores = self.scores(dense, words)
+        labels, confidence = self._label(dense, words, scores)
         dtype = words.label_dtype
         return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
 
@@ -233,22 +271,58 @@ class Segmenter:
         pixels = torch.from_numpy(np.array(image, order='C')).to(self.backbone.device)
         return pixels.permute(2, 0, 1).float()
 
-    def _encode_whole(self, pixels: Tensor, size: tuple[int, int]) -> Dense:
+    def _crop(self, image: np.ndarray) -> np.ndarray:
+        check_image(image)
+        if self.settings.protocol == 'cliptrase':
+            return centre_crop(image, self.settings.input_size)
+        return image
+
+    def _whole_size(self, image: np.ndarray) -> tuple[int, int]:
+        # The crop of the cliptrase protocol has its working size already.
+        height, width = image.shape[:2]
+        return windows.working_size(height, width, self.settings.input_size, self._tower.patch)
+
+    def _encode_windows(self, image: np.ndarray) -> Dense:
         settings = self.settings
-        wants_regions = settings.regions != 'none'
-        features, cls, correlation = self._features(pixels[None], wants_regions)
+        working = windows.working_size(*image.shape[:2], settings.input_size)
+        offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
+        tiles = windows.crop(_resize(self._to_device(image), working), offsets, settings.window_px)
+        features, cls, _ = self._features(tiles, correlation=False)
         affinity = labels = regions = None
-        if wants_regions:
-            affinity = clusters.denoised_affinity(correlation[0], settings.denoise_weight)
-            eps, min_samples = clusters.dbscan_parameters(len(affinity))
-            labels = clusters.dbscan(
-                affinity,
-                settings.cluster_eps or eps,
-                settings.cluster_min_samples or min_samples,
-            ).view(features.shape[1:3])
-            regions = self._regions(affinity, labels, size)
-        working = tuple(pixels.shape[-2:])
-        return Dense(features[0], cls[0], affinity, labels, regions, tuple(size), None, working)
+        if settings.regions != 'none':
+            # Regions come from one more pass over the whole image: none ends at a window's edge.
+            [whole] = self._encode_whole([image], self._whole_size(image))
+            affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
+        size = settings.label_size or image.shape[:2]
+        return Dense(features, cls, affinity, labels, regions, size, offsets, working)
+
+    def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
+        """Images that the tower sees at the working size, in one pass."""
+        settings = self.settings
+        pixels = torch.stack([_resize(self._to_device(image), working) for image in images])
+        wants_regions = settings.regions != 'none'
+        features, cls, correlation = self._features(pixels, wants_regions)
+        result = []
+        for n, image in enumerate(images):
+            size = settings.label_size or image.shape[:2]
+            affinity = labels = regions = None
+            if wants_regions:
+                affinity = clusters.denoised_affinity(correlation[n], settings.denoise_weight)
+                labels = self._clusters(affinity, features.shape[1:3])
+                regions = self._regions(affinity, labels, size)
+            result.append(
+                Dense(features[n], cls[n], affinity, labels, regions, size, None, working)
+            )
+        return result
+
+    def _clusters(self, affinity: Tensor, grid: tuple[int, int]) -> Tensor:
+        """The cluster [rows, cols] of each patch."""
+        settings = self.settings
+        eps, min_samples = clusters.dbscan_parameters(len(affinity))
+        labels = clusters.dbscan(
+            affinity, settings.cluster_eps or eps, settings.cluster_min_samples or min_samples
+        )
+        return labels.view(grid)
 
     def _regions(self, affinity: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor | None:
         """The region [H, W] of each pixel, or None where all patches are noise."""
@@ -273,16 +347,9 @@ class Segmenter:
         return features, tokens[:, 0], encoded.correlation
 
     @torch.no_grad()
-    def _label(self, dense: Dense, words: Vocabulary) -> tuple[Tensor, Tensor]:
+    def _label(self, dense: Dense, words: Vocabulary, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [H, W] int64 and confidence [H, W] on the device."""
-        embeddings = words.embeddings.to(dense.features.device)
-        if embeddings.shape[1] != dense.features.shape[-1]:
-            raise ShapeError(
-                f'word embeddings have {embeddings.shape[1]} channels, the image features '
-                f'{dense.features.shape[-1]}; they must come from the same model'
-            )
-        owner = words.owner.to(embeddings.device)
-        logits = self._logits(dense, embeddings)
+        owner = words.owner.to(logits.device)
         mean = dense.regions is not None and self.settings.regions == 'mean'
         rule = voting.label_regions if mean else voting.label_pixels
         labels, confidence = rule(logits, owner, dense.size, dense.regions)
@@ -325,16 +392,21 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
-    """[side, side, 3]: short side resized with PIL bicubic, then the centre, as torchvision's
-    Resize and CenterCrop do it in the published evaluation."""
-    height, width = image.shape[:2]
+def crop_geometry(height: int, width: int, side: int) -> tuple[tuple[int, int], int, int]:
+    """(height, width) of an image resized so that its short side is `side`, and (top, left) of
+    the square in its centre, as torchvision's Resize and CenterCrop have them."""
     if height <= width:
         height, width = side, int(side * width / height)
     else:
         height, width = int(side * height / width), side
+    return (height, width), round((height - side) / 2), round((width - side) / 2)
+
+
+def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
+    """[side, side, 3]: short side resized with PIL bicubic, then the centre, as in the published
+    evaluation."""
+    (height, width), top, left = crop_geometry(*image.shape[:2], side)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
-    top, left = round((height - side) / 2), round((width - side) / 2)
     return resized[top : top + side, left : left + side]
 
 

@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from .errors import SettingError, did_you_mean
+
+# Sides of 1 .. 9999 px.
+_SIZE = re.compile('([1-9][0-9]{0,3})x([1-9][0-9]{0,3})')
 
 
 def option(
@@ -108,6 +112,11 @@ class Settings:
         'labels for the crop only.',
         choices=('native', 'cliptrase'),
     )
+    output_size: str = option(
+        'input',
+        'Size of the labels: input, that of the image; or WIDTHxHEIGHT in pixels, such as '
+        '320x240. Scores are enlarged to it, so that no label is ever resized.',
+    )
     input_size: int = option(
         336, 'Short side of the image that the tower sees, in pixels.', low=32, high=2048
     )
@@ -186,6 +195,7 @@ class Settings:
         'Sentences that a word is put into before it is encoded; the mean of their embeddings '
         'counts.',
         choices=('imagenet80', 'vild14', 'imagenet7', 'photo', 'none'),
+        live=True,
     )
     cache_dir: str = option(
         '', 'Folder of the word-embedding cache; empty: cliptrase_ros in the user cache folder.'
@@ -195,6 +205,16 @@ class Settings:
         check(self)
         if self.region_median % 2 == 0:
             raise SettingError(f'region_median: expected an odd number, got {self.region_median}')
+        if self.output_size != 'input' and not _SIZE.fullmatch(self.output_size):
+            raise SettingError(
+                f"output_size: {self.output_size!r} is neither 'input' nor WIDTHxHEIGHT in pixels, "
+                'such as 320x240'
+            )
+        if self.output_size != 'input' and self.protocol != 'native':
+            raise SettingError(
+                "output_size: another size needs protocol 'native'; the cliptrase protocol has "
+                'labels of the size of its crop'
+            )
         if self.window_px > self.input_size:
             raise SettingError(
                 f'window_px: {self.window_px} is larger than input_size {self.input_size}; '
@@ -210,6 +230,12 @@ class Settings:
                 "window_px: sliding windows need protocol 'native'; the cliptrase protocol is one "
                 'pass over the crop'
             )
+
+    @property
+    def label_size(self) -> tuple[int, int] | None:
+        """(H, W) of the labels, or None: that of the image."""
+        size = _SIZE.fullmatch(self.output_size)
+        return (int(size[2]), int(size[1])) if size else None
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:

@@ -10,33 +10,53 @@ import colorsys
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from .errors import ShapeError, VocabularyError
+from .errors import SettingError, ShapeError, VocabularyError
 
 UNLABELED = 0
 MAX_ID = 65534
 
 _ID = re.compile(r'\s*(\d+)\s*:(.*)', re.DOTALL)
+_COLOR = re.compile(r'(.+)=\s*#([0-9a-fA-F]{6})\s*')
+
+RGB = tuple[int, int, int]
 
 
 @dataclass(frozen=True)
 class WordClass:
-    """One class: its id in label images, its name, the prompts that stand for it, its colour."""
+    """One class: its id in label images, its name, the prompts that stand for it, and its colour,
+    RGB 0..255, which depends on the name unless it is given."""
 
     id: int
     name: str
     prompts: tuple[str, ...]
+    color: RGB = None
 
-    @property
-    def color(self) -> tuple[int, int, int]:
-        """RGB 0..255; the same for a name in every vocabulary."""
-        return color_of(self.name)
+    def __post_init__(self):
+        if self.color is None:
+            object.__setattr__(self, 'color', color_of(self.name))
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Which ids words may have.
+
+    Attributes:
+        known: name -> id of every name used before. A name keeps its id, and no id is ever given
+            to another name.
+        largest: the largest id that the label image can hold.
+        unlabeled: the id of pixels without a label; no word has it.
+    """
+
+    known: Mapping[str, int] = field(default_factory=dict)
+    largest: int = MAX_ID
+    unlabeled: int = UNLABELED
 
 
 # (saturation, value) of vivid, pale, dark and greyish colours: hues alone are soon too near.
@@ -45,12 +65,27 @@ _SHADES = ((0.95, 0.95), (0.5, 1.0), (0.9, 0.55), (0.3, 0.75))
 _COLOR_SEED = '3372 '
 
 
-def color_of(name: str) -> tuple[int, int, int]:
+def color_of(name: str) -> RGB:
     """An RGB colour (0..255 each) that depends on the name alone."""
     digest = hashlib.sha256((_COLOR_SEED + name).encode()).digest()
     hue = int.from_bytes(digest[:2], 'big') / 65536
     red, green, blue = colorsys.hsv_to_rgb(hue, *_SHADES[digest[2] % len(_SHADES)])
     return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def parse_colors(entries: Sequence[str]) -> dict[str, RGB]:
+    """Colours by name, from entries such as 'floor=#8000ff'.
+
+    Raises:
+        SettingError: an entry is not of this form.
+    """
+    colors = {}
+    for entry in entries:
+        match = _COLOR.fullmatch(entry)
+        if not match:
+            raise SettingError(f"colour {entry!r}: write name=#rrggbb, such as 'floor=#8000ff'")
+        colors[match[1].strip()] = tuple(bytes.fromhex(match[2]))
+    return colors
 
 
 def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
@@ -90,17 +125,14 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
 def parse(
     entries: Sequence[str],
     background: Sequence[str] = (),
-    known_ids: Mapping[str, int] | None = None,
-    max_id: int = MAX_ID,
+    ids: Ids | None = None,
 ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
     """Classes and background words of a vocabulary, checked as a whole.
 
     Args:
         entries: see the module's text; never empty.
         background: distractor words; what they win becomes unlabelled.
-        known_ids: name -> id of every name used before. A name keeps its id, and no id is ever
-            given to another name.
-        max_id: largest id that the label image can hold.
+        ids: which ids the words may have; any above 0 if None.
 
     Raises:
         VocabularyError: with the entry and the reason; nothing is taken over.
@@ -110,7 +142,8 @@ def parse(
     if not entries:
         raise VocabularyError('the vocabulary is empty; give at least one word')
     parsed = [parse_entry(entry) for entry in entries]
-    taken = dict(known_ids or {})
+    ids = ids or Ids()
+    taken = dict(ids.known)
     _refuse_twice('name', [name for _, name, _ in parsed])
     _refuse_twice('prompt', [p for _, _, prompts in parsed for p in prompts] + list(background))
     for word in background:
@@ -121,6 +154,10 @@ def parse(
     for number, name, _ in parsed:
         if number is None:
             continue
+        if number == ids.unlabeled:
+            raise VocabularyError(
+                f'{name!r} cannot have id {number}, which is that of unlabelled pixels'
+            )
         if taken.get(name, number) != number:
             raise VocabularyError(
                 f'{name!r} has had id {taken[name]} before and ids never move; asked for {number}'
@@ -132,15 +169,16 @@ def parse(
             )
         taken[name], holders[number] = number, name
 
-    fresh = (number for number in range(1, MAX_ID + 1) if number not in holders)
+    used = {*holders, ids.unlabeled}
+    fresh = (number for number in range(1, MAX_ID + 1) if number not in used)
     classes = []
     for _, name, prompts in parsed:
         if name not in taken:
             taken[name] = next(fresh, MAX_ID + 1)
-        if taken[name] > max_id:
+        if taken[name] > ids.largest:
             raise VocabularyError(
-                f'{name!r} would need id {taken[name]}, above the largest id {max_id} of this '
-                'label image'
+                f'{name!r} would need id {taken[name]}, above the largest id {ids.largest} of '
+                "this label image; label_encoding '16UC1' holds more"
             )
         classes.append(WordClass(taken[name], name, prompts))
     return tuple(classes), tuple(' '.join(word.split()) for word in background)
@@ -226,6 +264,11 @@ class Vocabulary:
         owner = [*range(len(names)), *[len(names)] * len(extra)]
         words = tuple(f'background {m}' for m in range(1, len(extra) + 1))
         return cls(classes, words, rows / length, torch.tensor(owner))
+
+    def recolored(self, colors: Mapping[str, RGB]) -> Vocabulary:
+        """The same words with these colours (by name); all others have their own again."""
+        classes = tuple(replace(c, color=colors.get(c.name)) for c in self.classes)
+        return replace(self, classes=classes)
 
     @cached_property
     def ids(self) -> dict[str, int]:

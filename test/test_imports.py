@@ -22,6 +22,7 @@ ALLOWED = {
     'embeddings': {'errors'},
     'clusters': {'resample'},
     'voting': {'resample'},
+    'temporal': set(),
     'windows': set(),
     'visual': {'attention', 'errors'},
     'methods': {'attention', 'visual'},

@@ -7,6 +7,7 @@ from towers import make_turned_visual, make_visual, picture
 import cliptrase_ros as ct
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.segmenter import centre_crop
+from cliptrase_ros.temporal import Smoother
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
 
@@ -279,3 +280,88 @@ def test_everything_turned_gives_the_turned_labels(device, words):
     b = segmenter(ct.Backbone(turned), **options)(image.transpose(1, 0, 2), words)
     assert len(np.unique(a.labels)) > 1
     assert (a.labels == b.labels.T).mean() > 0.99
+
+
+@pytest.mark.parametrize(
+    'changes', [{}, {'regions': 'none'}, {'window_px': 32, 'window_stride_px': 16}]
+)
+def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
+    run = segmenter(backbone, **changes)
+    images = [picture(96, 128), picture(64, 48), picture(96, 128)[::-1], picture(48, 64)]
+    for image, dense in zip(images, run.encode_batch(images), strict=True):
+        alone = run.encode(image)
+        assert dense.size == alone.size and dense.working_size == alone.working_size
+        assert torch.allclose(dense.features, alone.features, atol=1e-5)
+        labels = run.label(dense, words).labels
+        assert (labels == run.label(alone, words).labels).mean() > 0.99
+
+
+def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
+    run, sizes = segmenter(backbone), []
+    features = run._features
+    monkeypatch.setattr(
+        run, '_features', lambda pixels, c: (sizes.append(len(pixels)), features(pixels, c))[1]
+    )
+    run.encode_batch([picture(96, 128), picture(64, 48), picture(48, 64)])
+    assert sorted(sizes) == [1, 2]
+    with pytest.raises(ct.ShapeError):
+        run.encode_batch([picture(48, 48), picture(1, 9)])
+
+
+@pytest.mark.parametrize('size', [(20, 31), (200, 100)])
+@pytest.mark.parametrize(
+    'changes', [{}, {'regions': 'mean'}, {'window_px': 32, 'window_stride_px': 16}]
+)
+def test_labels_of_another_size(backbone, words, size, changes):
+    run = segmenter(backbone, output_size=f'{size[1]}x{size[0]}', **changes)
+    image = picture(64, 80)
+    result = run(image, words)
+    assert result.labels.shape == result.confidence.shape == size
+    assert run.view(image).shape == (*size, 3)
+
+
+def test_an_output_size_samples_the_same_scores(backbone, words):
+    image = picture(64, 96)
+    whole = segmenter(backbone, regions='none')(image, words).labels
+    # A third of the size: its pixel centres are those of every third pixel.
+    third = segmenter(backbone, regions='none', output_size='32x22')(picture(66, 96), words)
+    same = segmenter(backbone, regions='none')(picture(66, 96), words)
+    assert (third.labels == same.labels[1::3, 1::3]).all()
+    assert (
+        segmenter(backbone, regions='none', output_size='96x64')(image, words).labels == whole
+    ).all()
+
+
+@pytest.mark.parametrize(
+    'changes', [{'output_size': '37x20'}, {'protocol': 'cliptrase'}, {'output_size': 'input'}]
+)
+@pytest.mark.parametrize('size', [(60, 100), (100, 60)])
+def test_view_geometry_says_where_pixels_are(backbone, changes, size):
+    run = segmenter(backbone, **changes)
+    # A picture whose pixels hold their own coordinates.
+    rows, cols = np.indices(size)
+    image = np.stack([cols, rows, rows], -1).astype(np.uint8)
+    seen = run.view(image)
+    labels_size, matrix = run.view_geometry(size)
+    assert seen.shape[:2] == labels_size
+    y, x = np.indices(labels_size)[:, 5:-5, 5:-5]
+    at = image[..., 0][0, seen[y, x, 0]], image[..., 1][seen[y, x, 1], 0]
+    moved = np.einsum('ij,jhw->ihw', matrix, np.stack([*at, np.ones_like(x)]))
+    # Pixels hold whole coordinates: half of one of them, in pixels of the labels.
+    assert abs(moved - np.stack([x, y])).max() <= 0.51 * max(matrix[0, 0], matrix[1, 1])
+
+
+def test_scores_may_come_from_several_frames(backbone, words):
+    run, smooth = segmenter(backbone, regions='none'), Smoother()
+    one, two = (run.encode(image) for image in (picture(48, 64), picture(48, 64)[::-1].copy()))
+    first, second = run.scores(one, words), run.scores(two, words)
+    assert torch.equal(smooth(first, 0.75, 'a'), first)
+    mean = smooth(second, 0.75, 'a')
+    assert torch.allclose(mean, 0.75 * first + 0.25 * second, atol=1e-4)
+    assert (run.label(two, words, first).labels == run.label(one, words).labels).all()
+    # Other words, another shape, no weight, a new start: only the newest frame counts.
+    assert torch.equal(smooth(second, 0.75, 'b'), second)
+    assert torch.equal(smooth(second[:, 1:], 0.75, 'b'), second[:, 1:])
+    assert torch.equal(smooth(first[:, 1:], 0.0, 'b'), first[:, 1:])
+    smooth.forget()
+    assert torch.equal(smooth(second[:, 1:], 0.75, 'b'), second[:, 1:])

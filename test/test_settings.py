@@ -31,6 +31,9 @@ def test_defaults_hold_and_every_setting_is_described():
         ({'window_px': 448}, 'larger than input_size'),
         ({'window_px': 64}, 'window_stride_px: 112 is larger than window_px 64'),
         ({'window_px': 224, 'protocol': 'cliptrase'}, "protocol 'native'"),
+        ({'output_size': '320 x 240'}, 'WIDTHxHEIGHT'),
+        ({'output_size': '0x240'}, 'WIDTHxHEIGHT'),
+        ({'output_size': '320x240', 'protocol': 'cliptrase'}, "protocol 'native'"),
         ({'inputsize': 336}, "unknown setting 'inputsize'. Did you mean 'input_size'"),
         ({'xyz': 1}, "unknown setting 'xyz'."),
     ],
@@ -43,6 +46,11 @@ def test_bad_values_are_refused_with_the_reason(values, reason):
 def test_an_int_is_taken_for_a_float():
     value = ct.Settings(confidence_threshold=1).confidence_threshold
     assert value == 1.0 and type(value) is float
+
+
+def test_label_size_is_rows_before_columns():
+    assert ct.Settings(output_size='320x240').label_size == (240, 320)
+    assert ct.Settings().label_size is None
 
 
 def test_replace_checks_as_well():

@@ -6,7 +6,7 @@ from scipy.spatial.distance import pdist
 
 import cliptrase_ros as ct
 from cliptrase_ros.demo.world import CLASSES
-from cliptrase_ros.vocabulary import color_of, parse, parse_entry
+from cliptrase_ros.vocabulary import Ids, color_of, parse, parse_colors, parse_entry
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_bad_background_is_refused(background, reason):
 
 
 def ids(entries, known=None, **options):
-    return {c.name: c.id for c in parse(entries, known_ids=known, **options)[0]}
+    return {c.name: c.id for c in parse(entries, ids=Ids(known or {}, **options))[0]}
 
 
 def test_ids_are_dealt_out_around_the_given_ones():
@@ -88,9 +88,32 @@ def test_ids_never_move_and_are_never_reused():
 
 
 def test_ids_above_the_images_range_are_refused():
-    assert len(ids([f'w{n}' for n in range(254)], max_id=254)) == 254
+    assert len(ids([f'w{n}' for n in range(254)], largest=254)) == 254
     with pytest.raises(ct.VocabularyError, match='id 255, above the largest id 254'):
-        ids([f'w{n}' for n in range(255)], max_id=254)
+        ids([f'w{n}' for n in range(255)], largest=254)
+
+
+def test_the_id_of_unlabelled_pixels_is_given_to_no_word():
+    assert ids(['a', 'b', 'c'], unlabeled=2) == {'a': 1, 'b': 3, 'c': 4}
+    with pytest.raises(ct.VocabularyError, match="'a' cannot have id 255, which is that of unl"):
+        ids(['255:a'], unlabeled=255)
+
+
+def test_colors_can_be_chosen():
+    words = ct.Vocabulary.from_embeddings(['a', 'b=c'], np.eye(2))
+    chosen = words.recolored(parse_colors(['b=c = #0102ff', 'not there=#000000']))
+    assert [c.color for c in chosen.classes] == [color_of('a'), (1, 2, 255)]
+    assert chosen.palette.tolist() == [[0, 0, 0], list(color_of('a')), [1, 2, 255]]
+    assert chosen.recolored({}).classes == words.classes
+    assert chosen.embeddings is words.embeddings
+
+
+@pytest.mark.parametrize(
+    'entry', ['', 'floor', 'floor=red', '=#000000', 'floor=#12345', 'a=#1234567']
+)
+def test_bad_colors_are_refused(entry):
+    with pytest.raises(ct.SettingError, match='write name=#rrggbb'):
+        parse_colors([entry])
 
 
 def test_from_embeddings():
@@ -136,7 +159,7 @@ def test_from_embeddings_takes_views_and_tensors():
 def test_when_all_ids_are_taken_the_word_is_refused():
     known = {f'w{n}': n for n in range(1, 65535)}
     with pytest.raises(ct.VocabularyError, match='above the largest id'):
-        parse(['one more'], known_ids=known)
+        parse(['one more'], ids=Ids(known))
 
 
 def test_labels_grow_to_16_bits_with_the_ids():

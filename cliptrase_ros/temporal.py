@@ -1,0 +1,32 @@
+"""Scores of a camera's frames, smoothed over time."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable
+
+from torch import Tensor
+
+
+class Smoother:
+    """Exponential mean of the scores [Q, h, w] of one camera's frames; not for several threads."""
+
+    def __init__(self):
+        self._mean: Tensor | None = None
+        self._subject: Hashable = None
+
+    def __call__(self, scores: Tensor, weight: float, subject: Hashable) -> Tensor:
+        """The mean, in which the scores before count `weight`, 0 .. 1, and these the rest.
+
+        Args:
+            subject: what the scores are of, such as a version of the words; where it or the shape
+                is another one than before, the mean begins anew.
+        """
+        same = self._mean is not None and self._mean.shape == scores.shape
+        if weight and same and subject == self._subject:
+            scores = self._mean.lerp(scores, 1 - weight)
+        self._mean, self._subject = scores, subject
+        return scores
+
+    def forget(self) -> None:
+        """Begin anew with the next scores."""
+        self._mean = None
