@@ -237,6 +237,11 @@ class Settings:
         size = _SIZE.fullmatch(self.output_size)
         return (int(size[2]), int(size[1])) if size else None
 
+    def live(self) -> dict[str, Any]:
+        """The settings that may change while a node runs."""
+        names = [field.name for field in dataclasses.fields(self) if field.metadata['live']]
+        return {name: getattr(self, name) for name in names}
+
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Settings:
         """Settings from a mapping such as a parsed YAML file.

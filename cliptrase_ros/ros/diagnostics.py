@@ -1,17 +1,28 @@
-"""What /diagnostics says of the node: counters, rates, times, and one sentence on its health."""
+"""What /diagnostics says: counters, rates, times, and one sentence on the health of each camera
+and of the model."""
 
 from __future__ import annotations
 
+import resource
+from collections.abc import Mapping
+
+import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
+from rclpy.node import Node
+from rclpy.qos import QoSCompatibility, qos_check_compatible
+from rclpy.subscription import Subscription
 
 from .worker import Statistics
 
-ACTIVATED = 'activated'
+LISTENING = 'times subscribed'
 RECEIVED = 'received'
 PUBLISHED = 'published'
 DROPPED_FOR_NEWER = 'dropped: a newer image came'
+DROPPED_RATE = 'dropped: above max_rate_hz'
+DROPPED_OLD = 'dropped: older than max_age_s'
 DROPPED_BAD_IMAGE = 'dropped: bad image'
 DROPPED_ERROR = 'dropped: error'
+STAMP_WENT_BACK = 'stamps that went back'
 VOCABULARY_ERRORS = 'vocabulary errors'
 INFERENCE = 'inference'
 FROM_RECEIPT = 'receipt to publish'
@@ -19,38 +30,110 @@ FROM_STAMP = 'stamp to publish'
 
 SILENCE_S = 5.0
 ERROR_SHOWN_S = 10.0
+OLD_S = 1.0
+
+Health = tuple[bytes, str]
 
 
-def health(
-    statistics: Statistics, topic: str | None, publishers: int, last_error: str
-) -> tuple[bytes, str]:
+def of_camera(
+    statistics: Statistics, listening: bool, silence: str, reasons: Mapping[str, str]
+) -> Health:
     """(level, sentence).
 
     Args:
-        topic: the image topic listened to, or None while the node is not active.
-        publishers: how many publishers it has.
-        last_error: text of the last error.
+        listening: whether the camera is subscribed to.
+        silence: what to say of it if nothing has come for a while, else ''.
+        reasons: the newest sentence on each event that has one.
     """
-    if min(map(statistics.age, (DROPPED_ERROR, VOCABULARY_ERRORS))) < ERROR_SHOWN_S:
-        return DiagnosticStatus.ERROR, last_error
-    if topic is None:
+    if statistics.age(DROPPED_ERROR) < ERROR_SHOWN_S:
+        return DiagnosticStatus.ERROR, reasons[DROPPED_ERROR]
+    if not listening:
         return DiagnosticStatus.OK, 'not active'
-    if min(map(statistics.age, (RECEIVED, ACTIVATED))) > SILENCE_S:
-        return DiagnosticStatus.STALE, (
-            f'no image on {topic} for {SILENCE_S:.0f} s; it has {publishers} publisher(s)'
+    if silence:
+        return DiagnosticStatus.STALE, silence
+    for event in (DROPPED_BAD_IMAGE, DROPPED_OLD, STAMP_WENT_BACK):
+        if statistics.age(event) < SILENCE_S:
+            return DiagnosticStatus.WARN, reasons[event]
+    dropped, published = statistics.rate(DROPPED_FOR_NEWER), statistics.rate(PUBLISHED)
+    if dropped > published:
+        return DiagnosticStatus.WARN, (
+            f'slower than the camera: {published:.1f} of {published + dropped:.1f} images a second '
+            'are segmented; lower input_size, or max_rate_hz to say that this is enough'
         )
-    if statistics.age(DROPPED_BAD_IMAGE) < SILENCE_S:
-        return DiagnosticStatus.WARN, 'images arrive that cannot be read; see the log'
+    age_ms = (statistics.quantiles_ms(FROM_STAMP) or (0.0,))[0]
+    if age_ms > 1e3 * OLD_S:
+        return DiagnosticStatus.WARN, (
+            f'results are {age_ms / 1e3:.1f} s old by the stamps of their images: a slow model, or '
+            'a clock that is not that of this node'
+        )
     return DiagnosticStatus.OK, 'segmenting'
 
 
+def silent(statistics: Statistics) -> bool:
+    """Whether no image has come for a while."""
+    return min(map(statistics.age, (RECEIVED, LISTENING))) > SILENCE_S
+
+
+def silence(node: Node, subscription: Subscription) -> str:
+    """One sentence on why nothing comes: who publishes on the topic, and whether it fits."""
+    topic, kind = subscription.topic_name, subscription.msg_type
+    wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+    start = f'no image on {topic} for {SILENCE_S:.0f} s: '
+    publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers:
+        own = f'{node.get_fully_qualified_name()}/'
+        others = [
+            name
+            for name, types in node.get_topic_names_and_types()
+            if wanted in types and not name.startswith(own) and node.count_publishers(name)
+        ]
+        return (
+            f'{start}nobody publishes it; {wanted} is on {", ".join(others) or "no topic"}. Remap '
+            'the topic, or start the camera'
+        )
+    said = []
+    for info in publishers:
+        name = f'{info.node_namespace.rstrip("/")}/{info.node_name}'
+        if info.topic_type != wanted:
+            said.append(f'{name} publishes {info.topic_type} there, not {wanted}')
+            continue
+        fit, reason = qos_check_compatible(info.qos_profile, subscription.qos_profile)
+        reliability = info.qos_profile.reliability.name.lower()
+        if fit == QoSCompatibility.ERROR:
+            ours = subscription.qos_profile.reliability.name.lower()
+            said.append(
+                f'{name} is {reliability}, which does not fit input_reliability {ours} '
+                f'({reason.strip(" ;")})'
+            )
+        else:
+            said.append(f'{name} is {reliability}, which fits; does it publish?')
+    return start + '; '.join(said)
+
+
+def of_model(statistics: Statistics, ready: bool, last_error: str) -> Health:
+    """(level, sentence)."""
+    if statistics.age(VOCABULARY_ERRORS) < ERROR_SHOWN_S:
+        return DiagnosticStatus.ERROR, last_error
+    return DiagnosticStatus.OK, 'ready' if ready else 'not loaded'
+
+
+def memory() -> dict[str, str]:
+    """Peak memory of this process, in MB."""
+    peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return {
+        'peak memory MB': f'{peak_kb / 1024:.0f}',
+        'peak GPU memory MB': f'{torch.cuda.max_memory_allocated() / 2**20:.0f}',
+    }
+
+
 def status(
-    name: str, statistics: Statistics, health: tuple[bytes, str], facts: dict[str, object]
+    name: str, statistics: Statistics, health: Health, facts: Mapping[str, object]
 ) -> DiagnosticStatus:
     """The status message: counters, rates over 5 s, times over the last 100 frames, the facts."""
     values: dict[str, object] = dict(statistics.counts())
     for event in (RECEIVED, PUBLISHED):
-        values[f'{event} Hz'] = f'{statistics.rate(event):.1f}'
+        if event in values:
+            values[f'{event} Hz'] = f'{statistics.rate(event):.1f}'
     for times in (INFERENCE, FROM_RECEIPT, FROM_STAMP):
         quantiles = statistics.quantiles_ms(times)
         for quantile, value in zip(('p50', 'p95', 'max'), quantiles or (), strict=False):

@@ -4,20 +4,38 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import cv2
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
-from ..msg import VocabularyClass
 from ..segmenter import Segmentation
 from ..vocabulary import UNLABELED, WordClass
 from . import images
 
+try:
+    from vision_msgs.msg import LabelInfo, VisionClass
+except ImportError:  # not among the ROS wheels of pip; the topic is left out
+    LabelInfo = None
 
-def label_mask(result: Segmentation, header: Header) -> Image:
-    """mono8: the class id of each pixel, 0 unlabelled."""
-    return images.fill(Image(), result.labels.astype(np.uint8, copy=False), 'mono8', header)
+LABEL_TYPES = {'mono8': np.uint8, '16UC1': np.uint16}
+
+
+def label_mask(
+    result: Segmentation, header: Header, encoding: str = 'mono8', unlabeled: int = UNLABELED
+) -> Image:
+    """The class id of each pixel.
+
+    Args:
+        encoding: mono8 or 16UC1.
+        unlabeled: what pixels without a label get.
+    """
+    labels = result.labels.astype(LABEL_TYPES[encoding], copy=False)
+    if unlabeled != UNLABELED:
+        labels = np.where(labels == UNLABELED, labels.dtype.type(unlabeled), labels)
+    return images.fill(Image(), labels, encoding, header)
 
 
 def confidence(result: Segmentation, header: Header) -> Image:
@@ -30,8 +48,60 @@ def picture(pixels: np.ndarray, header: Header) -> Image:
     return images.fill(Image(), pixels, 'rgb8', header)
 
 
+def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
+    """A JPEG as image_transport has it, from [H, W, 3] uint8 RGB."""
+    message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
+    message.data.frombytes(images.to_jpeg(pixels, quality))
+    return message
+
+
+def class_mask(result: Segmentation, number: int, header: Header) -> Image:
+    """mono8: 255 where the class with this id is, else 0."""
+    return images.fill(Image(), _mask(result.labels, number), 'mono8', header)
+
+
+def _mask(labels: np.ndarray, number: int) -> np.ndarray:
+    return np.where(labels == number, np.uint8(255), np.uint8(0))
+
+
+def class_masks(
+    result: Segmentation, words: Sequence[WordClass], version: int, header: Header
+) -> ClassMaskArray:
+    """Box, area, mean confidence and mask of each class that is there."""
+    height, width = result.labels.shape
+    flat = result.labels.ravel()
+    areas = np.bincount(flat)
+    sums = np.bincount(flat, result.confidence.ravel())
+    masks = []
+    for c in words:
+        if c.id < len(areas) and areas[c.id]:
+            mask = _mask(result.labels, c.id)
+            x, y, w, h = cv2.boundingRect(mask)
+            masks.append(
+                ClassMask(
+                    id=c.id,
+                    name=c.name,
+                    confidence=float(sums[c.id] / areas[c.id]),
+                    area=int(areas[c.id]),
+                    box=RegionOfInterest(x_offset=x, y_offset=y, height=h, width=w),
+                    mask=images.fill(Image(), mask[y : y + h, x : x + w], 'mono8', header),
+                )
+            )
+    return ClassMaskArray(header=header, version=version, height=height, width=width, masks=masks)
+
+
+def label_info(words: Sequence[WordClass], threshold: float, header: Header) -> LabelInfo:
+    """Id and name of each class, for Nav2's semantic layer; needs vision_msgs."""
+    classes = [VisionClass(class_id=c.id, class_name=c.name) for c in words]
+    return LabelInfo(header=header, class_map=classes, threshold=threshold)
+
+
 def vocabulary(
-    words: Sequence[WordClass], background: Sequence[str], version: int, header: Header
+    words: Sequence[WordClass],
+    background: Sequence[str],
+    version: int,
+    header: Header,
+    unlabeled: int = UNLABELED,
 ) -> VocabularyMessage:
     """The words, for whoever reads label images."""
     classes = [
@@ -46,7 +116,7 @@ def vocabulary(
     return VocabularyMessage(
         header=header,
         version=version,
-        unlabeled_id=UNLABELED,
+        unlabeled_id=unlabeled,
         classes=classes,
         background=list(background),
     )
@@ -64,4 +134,43 @@ def camera_info(size: tuple[int, int], matrix: np.ndarray, header: Header) -> Ca
         k=k,
         r=[1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0],
         p=[*k[:3], 0.0, *k[3:6], 0.0, *k[6:], 0.0],
+    )
+
+
+def moved_camera_info(
+    info: CameraInfo,
+    image_size: tuple[int, int],
+    size: tuple[int, int],
+    matrix: np.ndarray,
+    header: Header,
+) -> CameraInfo:
+    """The calibration of a picture made from a camera's image; crop and binning are worked in.
+
+    Args:
+        info: of the camera.
+        image_size: (H, W) of its images.
+        size: (H, W) of the picture.
+        matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
+        header: of the picture.
+    """
+    roi = info.roi
+    sx = image_size[1] / (roi.width or info.width)
+    sy = image_size[0] / (roi.height or info.height)
+    to_image = np.array(
+        [
+            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
+            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
+            [0, 0, 1],
+        ]
+    )
+    move = np.vstack([matrix, (0, 0, 1)]) @ to_image
+    return CameraInfo(
+        header=header,
+        height=size[0],
+        width=size[1],
+        distortion_model=info.distortion_model,
+        d=info.d,
+        k=(move @ np.reshape(info.k, (3, 3))).ravel(),
+        r=info.r,
+        p=(move @ np.reshape(info.p, (3, 4))).ravel(),
     )

@@ -9,7 +9,9 @@ from typing import Any
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
 from rclpy.node import Node
 
+from ..errors import SettingError
 from ..settings import Settings, check, option
+from ..vocabulary import MAX_ID, parse_colors
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,72 @@ class NodeOptions:
         'Distractor words: pixels that they win become unlabelled. Empty ones are ignored.',
         live=True,
     )
+    colors: tuple = option(
+        ('',),
+        'Colours of classes, each name=#rrggbb, such as floor=#8000ff. A class that is not named '
+        'here has a colour that depends on its name. Empty ones are ignored.',
+        live=True,
+    )
     overlay_alpha: float = option(
         0.5, 'Share of the class colour in the overlay.', low=0.0, high=1.0, live=True
+    )
+    smoothing: float = option(
+        0.0,
+        'How much the scores of the frames before count in those of a frame (exponential mean); 0: '
+        'each frame on its own. Steadies labels of a slow camera and blurs those of a fast one.',
+        low=0.0,
+        high=0.99,
+        live=True,
+    )
+    max_rate_hz: float = option(
+        0.0,
+        'Images a second, of each camera, that are worked on at most; 0: as many as can be.',
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    max_age_s: float = option(
+        0.0,
+        'Images that are older by their stamp, in seconds, are dropped; 0: none is.',
+        low=0.0,
+        high=3600.0,
+        live=True,
+    )
+    cameras: tuple = option(
+        ('',),
+        'Names of cameras; all topics of a camera are below its name: front/image, '
+        '~/front/label_mask. One empty name: one camera, and no prefix.',
+    )
+    image_transport: str = option(
+        'raw',
+        'raw: sensor_msgs/Image on the topic image; compressed: sensor_msgs/CompressedImage (JPEG '
+        'or PNG) on that topic with /compressed at its end.',
+        choices=('raw', 'compressed'),
+    )
+    label_encoding: str = option(
+        'mono8',
+        'Encoding of the label mask: mono8 holds ids up to 254, 16UC1 up to 65534.',
+        choices=('mono8', '16UC1'),
+    )
+    unlabeled_id: int = option(
+        0, 'What pixels without a label have in the label mask.', low=0, high=65535
     )
     input_reliability: str = option(
         'best_effort',
         'QoS of the image subscription; best_effort works with every camera driver, reliable '
         'loses no large image on default Fast DDS transport.',
         choices=('best_effort', 'reliable'),
+    )
+    output_reliability: str = option(
+        'reliable',
+        'QoS of what is published for each image; reliable serves both kinds of subscriber.',
+        choices=('best_effort', 'reliable'),
+    )
+    output_depth: int = option(
+        1, 'How many messages an output keeps for a subscriber that is slow.', low=1, high=100
+    )
+    start_enabled: bool = option(
+        True, 'Take images once active; false: wait for the service ~/enable.'
     )
     autostart: bool = option(
         True, 'Configure and activate by itself; false: wait for lifecycle transitions.'
@@ -45,11 +105,35 @@ class NodeOptions:
 
     def __post_init__(self):
         check(self)
+        names = list(self.cameras)
+        twice = {name for name in names if names.count(name) > 1}
+        if not names or twice or (len(names) > 1 and '' in names):
+            raise SettingError(f"cameras: {names} need different names, or one may be ''")
+        if self.label_encoding == 'mono8' and self.unlabeled_id > 255:
+            raise SettingError(
+                f"unlabeled_id: {self.unlabeled_id} does not fit into label_encoding 'mono8'; use "
+                "'16UC1'"
+            )
+        parse_colors(self.color_entries)
 
     @property
     def background_words(self) -> tuple[str, ...]:
         """The background words without the empty ones (ROS has no typed empty array)."""
-        return tuple(word for word in self.background if word.strip())
+        return _not_empty(self.background)
+
+    @property
+    def color_entries(self) -> tuple[str, ...]:
+        """The colours without the empty ones."""
+        return _not_empty(self.colors)
+
+    @property
+    def largest_id(self) -> int:
+        """The largest class id that the label mask can hold."""
+        return 254 if self.label_encoding == 'mono8' else MAX_ID
+
+
+def _not_empty(entries: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(entry for entry in entries if entry.strip())
 
 
 OPTIONS = (Settings, NodeOptions)

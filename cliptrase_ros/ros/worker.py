@@ -1,4 +1,4 @@
-"""Work off the executor: a slot for the newest item, a thread that survives, numbers about it."""
+"""Work off the executor: slots for the newest items, a thread that survives, numbers about it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import numpy as np
@@ -14,28 +14,29 @@ import numpy as np
 log = logging.getLogger(__name__)
 
 
-class LatestSlot:
-    """Holds at most one item, the newest; safe between threads."""
+class LatestSlots:
+    """Holds at most one item a key, the newest; safe between threads."""
 
     def __init__(self):
         self._changed = threading.Condition()
-        self._item: Any = None
+        self._items: dict[Hashable, Any] = {}
         self.closed = False
 
-    def put(self, item: Any) -> bool:
+    def put(self, key: Hashable, item: Any) -> bool:
         """Store the item; True if it replaced one that nobody had taken."""
         with self._changed:
-            replaced = self._item is not None
-            self._item = item
+            replaced = key in self._items
+            self._items[key] = item
             self._changed.notify()
             return replaced
 
-    def get(self) -> Any:
-        """Wait for an item and take it; None once the slot is closed."""
+    def get(self) -> list[Any]:
+        """Wait for an item and take all that are there, the key that has waited longest first;
+        [] once the slots are closed."""
         with self._changed:
-            self._changed.wait_for(lambda: self._item is not None or self.closed)
-            item, self._item = self._item, None
-            return None if self.closed else item
+            self._changed.wait_for(lambda: self._items or self.closed)
+            items, self._items = list(self._items.values()), {}
+            return [] if self.closed else items
 
     def close(self) -> None:
         """End every get, now and later."""
@@ -45,44 +46,34 @@ class LatestSlot:
 
 
 class Worker:
-    """A thread that works on the newest item given to it.
+    """A thread that works on the newest items given to it.
 
     Args:
-        work: called with each item; an exception goes to `failed` and the thread goes on.
-        failed: called with (item, exception).
+        work: called with a list of items, the newest of each key that has one; it is to deal with
+            errors itself, but even one that gets out does not end the thread.
     """
 
-    def __init__(
-        self, name: str, work: Callable[[Any], None], failed: Callable[[Any, Exception], None]
-    ):
-        self._slot = LatestSlot()
+    def __init__(self, name: str, work: Callable[[list[Any]], None]):
+        self._slots = LatestSlots()
         self._work = work
-        self._failed = failed
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
-    def put(self, item: Any) -> bool:
-        """Hand over an item; True if it replaced one that was still waiting."""
-        return self._slot.put(item)
-
-    def stopping(self) -> bool:
-        """Whether `stop` was called; for long work to give up early."""
-        return self._slot.closed
+    def put(self, key: Hashable, item: Any) -> bool:
+        """Hand over an item; True if it replaced one of its key that was still waiting."""
+        return self._slots.put(key, item)
 
     def stop(self) -> None:
-        """Finish the item in hand, drop the one that waits, end the thread."""
-        self._slot.close()
+        """Finish the items in hand, drop those that wait, end the thread."""
+        self._slots.close()
         self._thread.join()
 
     def _run(self) -> None:
-        while (item := self._slot.get()) is not None:
+        while items := self._slots.get():
             try:
-                self._work(item)
-            except Exception as error:
-                try:
-                    self._failed(item, error)
-                except Exception:
-                    log.exception('%s: cannot report an error', self._thread.name)
+                self._work(items)
+            except Exception:
+                log.exception('%s: an error that was not dealt with', self._thread.name)
 
 
 class Statistics:

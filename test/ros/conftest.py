@@ -6,9 +6,11 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from processes import Process, spun  # noqa: E402
+from processes import TINY, Process, spun, wait_for  # noqa: E402
+from robot import CAMERA, WORDS, Robot, node  # noqa: E402
 
 from cliptrase_ros.ros import domain  # noqa: E402
+from cliptrase_ros.ros.node import SegmentationNode  # noqa: E402
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -43,3 +45,32 @@ def start():
     left = [process for process in started if process.running]
     codes = [process.end() for process in left]
     assert not any(codes), [p.output for p in left]
+
+
+@pytest.fixture
+def robot(tester):
+    return Robot(tester)
+
+
+@pytest.fixture
+def running(robot, start):
+    """(robot, process) with images streaming and masks coming."""
+    process = node(start, WORDS)
+    robot.stream()
+    wait_for(lambda: robot.masks, what='a first mask', process=process)
+    return robot, process
+
+
+@pytest.fixture
+def inside():
+    """A node in this process, so that its engine can be made to fail."""
+    context = rclpy.Context()
+    arguments = [x for p in (*TINY, 'diagnostics_period_s:=0.2') for x in ('-p', p)]
+    rclpy.init(context=context, args=['--ros-args', *arguments, '-r', f'image:={CAMERA}'])
+    made = SegmentationNode(context=context)
+    made.trigger_configure()
+    made.trigger_activate()
+    with spun(made, context):
+        yield made
+        made.stop()
+    rclpy.try_shutdown(context=context)

@@ -3,71 +3,49 @@ import time
 
 import pytest
 
-from cliptrase_ros.ros.worker import LatestSlot, Statistics, Worker
+from cliptrase_ros.ros.worker import LatestSlots, Statistics, Worker
 
 
-def test_the_newest_item_replaces_the_one_that_waits():
-    slot = LatestSlot()
-    assert [slot.put(n) for n in range(3)] == [False, True, True]
-    assert slot.get() == 2
-    assert slot.put(3) is False and slot.get() == 3
+def test_the_newest_item_of_each_key_is_kept():
+    slots = LatestSlots()
+    assert [slots.put(*pair) for pair in (('a', 1), ('b', 2), ('a', 3))] == [False, False, True]
+    # a was there first, so it comes first, whatever replaced it.
+    assert slots.get() == [3, 2]
+    assert slots.put('a', 4) is False and slots.get() == [4]
 
 
 def test_closing_ends_those_who_wait_and_those_who_come():
-    slot, got = LatestSlot(), []
-    thread = threading.Thread(target=lambda: got.append(slot.get()))
+    slots, got = LatestSlots(), []
+    thread = threading.Thread(target=lambda: got.append(slots.get()))
     thread.start()
-    slot.close()
+    slots.close()
     thread.join(5)
-    slot.put(1)
-    assert got == [None] and slot.get() is None
+    slots.put('a', 1)
+    assert got == [[]] and slots.get() == []
 
 
-def test_a_worker_survives_errors_and_finishes_what_it_has():
-    done, failed = [], []
+def test_a_worker_survives_errors_and_finishes_what_it_has(caplog):
+    done = []
     begun, go = threading.Event(), threading.Event()
 
-    def work(item):
-        if item == 'bad':
+    def work(items):
+        if 'bad' in items:
             raise RuntimeError('no')
         begun.set()
         go.wait(5)
-        done.append(item)
+        done.append(items)
 
-    worker = Worker('test', work, lambda item, error: failed.append((item, str(error))))
-    worker.put('bad')
+    worker = Worker('test', work)
+    worker.put('a', 'bad')
     deadline = time.monotonic() + 5
-    while not failed and time.monotonic() < deadline:
+    while 'not dealt with' not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.001)
-    worker.put('good')
+    worker.put('a', 'good')
     assert begun.wait(5)
-    assert worker.put('waiting') is False and worker.put('newer') is True
+    assert worker.put('a', 'waiting') is False and worker.put('a', 'newer') is True
     threading.Timer(0.05, go.set).start()
     worker.stop()
-    assert failed == [('bad', 'no')] and done == ['good']
-
-
-def test_a_worker_survives_a_report_that_fails(caplog):
-    done = threading.Event()
-
-    def work(item):
-        if item == 'bad':
-            raise RuntimeError('no')
-        done.set()
-
-    def failed(item, error):
-        raise ValueError('cannot even say so')
-
-    worker = Worker('test', work, failed)
-    worker.put('bad')
-    deadline = time.monotonic() + 5
-    while 'cannot even say so' not in caplog.text and time.monotonic() < deadline:
-        time.sleep(0.001)
-    worker.put('good')
-    assert done.wait(5) and 'cannot report an error' in caplog.text
-    assert not worker.stopping()
-    worker.stop()
-    assert worker.stopping()
+    assert done == [['good']] and 'RuntimeError: no' in caplog.text
 
 
 def test_statistics(monkeypatch):

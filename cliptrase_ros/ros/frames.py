@@ -1,0 +1,143 @@
+"""From images to labels, on a thread of its own: the newest image of each camera, as a batch."""
+
+from __future__ import annotations
+
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from rclpy.node import Node
+
+from ..errors import ShapeError
+from ..segmenter import Dense, Segmenter
+from . import diagnostics, images
+from .outputs import Labelled
+from .parameters import NodeOptions
+from .stream import Frame, Stream
+from .words import Words
+from .worker import Worker
+
+
+class Frames:
+    """Works on what is given to it until it is stopped.
+
+    Args:
+        options: called for the options of the moment.
+        to_rgb: message -> [H, W, 3] uint8 RGB.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        words: Words,
+        options: Callable[[], NodeOptions],
+        to_rgb: Callable[[Any], np.ndarray],
+    ):
+        self._node = node
+        self._words = words
+        self._options = options
+        self._to_rgb = to_rgb
+        self._worker = Worker('segmentation', self._segment)
+
+    def stop(self) -> None:
+        """Finish the images in hand, drop those that wait."""
+        self._worker.stop()
+
+    def take(self, stream: Stream, message: Any) -> None:
+        """A camera's new image; it replaces the one that waits."""
+        stream.statistics.count(diagnostics.RECEIVED)
+        if not stream.due(self._options().max_rate_hz):
+            stream.statistics.count(diagnostics.DROPPED_RATE)
+        elif self._worker.put(stream, Frame(stream, message, time.monotonic())):
+            stream.statistics.count(diagnostics.DROPPED_FOR_NEWER)
+
+    def _segment(self, frames: list[Frame]) -> None:
+        taken = []
+        for frame in frames:
+            with self._reported(frame):
+                image = frame.stream.read(frame, self._options(), self._to_rgb)
+                if image is not None:
+                    taken.append((frame, image))
+        if not taken:
+            return
+        started = time.monotonic()
+        segmenter = self._words.live.segmenter
+        encoded = self._encode(segmenter, taken)
+        encode_s = time.monotonic() - started
+        for (frame, image), dense in zip(taken, encoded, strict=True):
+            if dense is not None:
+                with self._reported(frame):
+                    self._finish(frame, image, dense, segmenter, encode_s)
+
+    def _encode(self, segmenter: Segmenter, taken: list[tuple]) -> list[Dense | None]:
+        """Each (frame, image) encoded, in one batch if that goes; None where it fails."""
+        try:
+            return segmenter.encode_batch([image for _, image in taken])
+        except Exception as error:
+            if len(taken) == 1:
+                self._failed(taken[0][0], error)
+                return [None]
+            # One of them is at fault, or there is memory for one at a time.
+            _free(error)
+        return [dense for one in taken for dense in self._encode(segmenter, [one])]
+
+    def _finish(
+        self, frame: Frame, image: np.ndarray, dense: Dense, encoder: Segmenter, encode_s: float
+    ) -> None:
+        """Label one image and publish."""
+        stream, header, options = frame.stream, frame.message.header, self._options()
+        with self._words.switch:
+            started = time.monotonic()
+            live = self._words.live
+            if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
+                dense = live.segmenter.encode(image)
+            scores = live.segmenter.scores(dense, live.words)
+            scores = stream.smooth(scores, options.smoothing, live.version)
+            result = live.segmenter.label(dense, live.words, scores)
+            inference_s = encode_s + time.monotonic() - started
+            stream.outputs.publish(
+                Labelled(image, header, result, live, options, stream.camera_info)
+            )
+        statistics = stream.statistics
+        statistics.count(diagnostics.PUBLISHED)
+        statistics.record(diagnostics.INFERENCE, inference_s)
+        statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
+        statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+
+    @contextmanager
+    def _reported(self, frame: Frame) -> Iterator[None]:
+        """An error in the block drops the frame, and the node goes on."""
+        try:
+            yield
+        except Exception as error:
+            self._failed(frame, error)
+
+    def _failed(self, frame: Frame, error: Exception) -> None:
+        if not self._node.context.ok():
+            return  # shutting down: nothing can be published any more
+        stream = frame.stream
+        if isinstance(error, (images.ImageError, ShapeError)):
+            stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
+            return
+        if _is_out_of_memory(error):
+            _free(error)
+            text = 'out of memory: lower input_size, or set precision to fp16 or bf16'
+        else:
+            text = f'{type(error).__name__}: {error}'
+        stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether memory ran out; torch has no type for it on the CPU."""
+    types = (MemoryError, torch.cuda.OutOfMemoryError)
+    return isinstance(error, types) or "can't allocate memory" in str(error)
+
+
+def _free(error: Exception) -> None:
+    """Let go of the tensors that the frames of the traceback still hold."""
+    traceback.clear_frames(error.__traceback__)
+    torch.cuda.empty_cache()

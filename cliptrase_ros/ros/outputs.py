@@ -1,0 +1,165 @@
+"""What comes out for one camera; all but the label mask only while somebody listens."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.publisher import Publisher
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+from std_msgs.msg import Header
+
+from .. import draw
+from ..msg import ClassMaskArray
+from ..segmenter import Segmentation, Segmenter
+from ..vocabulary import Vocabulary, WordClass
+from . import messages, qos
+from .parameters import NodeOptions
+
+
+@dataclass(frozen=True)
+class Live:
+    """What images are labelled with; replaced as a whole."""
+
+    segmenter: Segmenter
+    words: Vocabulary
+    version: int
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """An image, its labels, and what they were made with."""
+
+    image: np.ndarray
+    header: Header
+    result: Segmentation
+    live: Live
+    options: NodeOptions
+    camera_info: CameraInfo | None
+
+    @cached_property
+    def overlay(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        seen = self.live.segmenter.view(self.image)
+        return draw.overlay(seen, self.result.labels, self.live.words, self.options.overlay_alpha)
+
+
+class Outputs:
+    """The publishers of one camera."""
+
+    def __init__(self, node: Node, prefix: str, options: NodeOptions):
+        self._node = node
+        self._prefix = f'~/{prefix}'
+        self._options = options
+        self._label_mask = self._publisher(Image, 'label_mask')
+        makers = {
+            'confidence': (Image, self._confidence),
+            'color_mask': (Image, self._color_mask),
+            'overlay': (Image, lambda it: messages.picture(it.overlay, it.header)),
+            'overlay/compressed': (
+                CompressedImage,
+                lambda it: messages.jpeg(it.overlay, it.header),
+            ),
+            'masks': (ClassMaskArray, self._class_masks),
+            'camera_info': (CameraInfo, self._camera_info),
+        }
+        self._optional = [
+            (self._publisher(kind, topic), make) for topic, (kind, make) in makers.items()
+        ]
+        self._of_class: dict[str, tuple[int, Publisher]] = {}
+
+    def follow(self, classes: Iterable[WordClass], topics: dict[str, str]) -> list[Publisher]:
+        """Have a mask topic for each class, and for no other.
+
+        Args:
+            topics: name of a class -> the last part of its topic.
+
+        Returns:
+            Publishers to destroy as soon as no image that was begun before uses them.
+        """
+        old, new = self._of_class, {}
+        for c in classes:
+            topic = f'{self._prefix}mask/{topics[c.name]}'
+            new[c.name] = old.get(c.name) or (
+                c.id,
+                self._node.create_publisher(Image, topic, self._qos()),
+            )
+        self._of_class = new
+        return [publisher for name, (_, publisher) in old.items() if name not in new]
+
+    def publish(self, it: Labelled) -> None:
+        """Publish the label mask, and what else is subscribed to."""
+        options = self._options
+        self._label_mask.publish(
+            messages.label_mask(it.result, it.header, options.label_encoding, options.unlabeled_id)
+        )
+        for publisher, make in self._optional:
+            if publisher.get_subscription_count() and (message := make(it)):
+                publisher.publish(message)
+        for number, publisher in self._of_class.values():
+            if publisher.get_subscription_count():
+                publisher.publish(messages.class_mask(it.result, number, it.header))
+
+    def destroy(self) -> None:
+        """Destroy the publishers."""
+        publishers = [self._label_mask, *(publisher for publisher, _ in self._optional)]
+        publishers += [publisher for _, publisher in self._of_class.values()]
+        for publisher in publishers:
+            self._node.destroy_publisher(publisher)
+
+    def _qos(self):
+        return qos.newest(self._options.output_reliability, self._options.output_depth)
+
+    def _publisher(self, kind: type, topic: str) -> Publisher:
+        overridable = QoSOverridingOptions.with_default_policies()
+        return self._node.create_publisher(
+            kind, self._prefix + topic, self._qos(), qos_overriding_options=overridable
+        )
+
+    @staticmethod
+    def _confidence(it: Labelled) -> Image:
+        return messages.confidence(it.result, it.header)
+
+    @staticmethod
+    def _color_mask(it: Labelled) -> Image:
+        return messages.picture(draw.colorize(it.result.labels, it.live.words), it.header)
+
+    @staticmethod
+    def _class_masks(it: Labelled) -> ClassMaskArray:
+        return messages.class_masks(it.result, it.live.words.classes, it.live.version, it.header)
+
+    def _camera_info(self, it: Labelled) -> CameraInfo | None:
+        if it.camera_info is None:
+            self._node.get_logger().warning(
+                'camera_info is asked for, but none has come from the camera',
+                throttle_duration_sec=5.0,
+            )
+            return None
+        image_size = it.image.shape[:2]
+        size, matrix = it.live.segmenter.view_geometry(image_size)
+        return messages.moved_camera_info(it.camera_info, image_size, size, matrix, it.header)
+
+
+def topic_name(name: str) -> str:
+    """A class's name as part of a topic, [a-z][a-z0-9_]*; '' if nothing of it can stay."""
+    plain = unicodedata.normalize('NFKD', name).encode('ascii', 'ignore').decode().lower()
+    plain = re.sub('[^a-z0-9]+', '_', plain).strip('_')[:60].rstrip('_')
+    return f'class_{plain}' if plain[:1].isdigit() else plain
+
+
+def topic_names(classes: Iterable[WordClass], known: dict[str, str]) -> dict[str, str]:
+    """Name -> topic, as `known` with those of new classes; no two alike, and none ever moves."""
+    topics = dict(known)
+    for c in classes:
+        if c.name not in topics:
+            topic = topic_name(c.name) or f'class_{c.id}'
+            while topic in topics.values():
+                topic += f'_{c.id}'
+            topics[c.name] = topic
+    return topics

@@ -1,0 +1,131 @@
+"""The services of the node. Slow ones are coroutines: they wait while the executor goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from std_srvs.srv import SetBool, Trigger
+
+from ..errors import CliptraseError
+from ..segmenter import check_image
+from ..srv import Segment, SetVocabulary
+from . import messages, parameters
+from .jobs import Jobs
+from .outputs import Live
+from .parameters import NodeOptions
+from .words import Words
+
+
+class Services:
+    """~/enable, ~/reload, ~/set_vocabulary and ~/segment.
+
+    Args:
+        group: a reentrant one, so that other callbacks run while a service waits.
+        enable: takes images (True) or not.
+        jobs: called for where slow work goes, or None while the node is not configured.
+        to_rgb: image message -> [H, W, 3] uint8 RGB.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        group: ReentrantCallbackGroup,
+        words: Words,
+        enable: Callable[[bool], None],
+        jobs: Callable[[], Jobs | None],
+        to_rgb: Callable[[Any], np.ndarray],
+    ):
+        self._node = node
+        self._words = words
+        self._enable_images = enable
+        self._jobs = jobs
+        self._to_rgb = to_rgb
+        for kind, name, handle in (
+            (SetBool, 'enable', self._enable),
+            (Trigger, 'reload', self._reload),
+            (SetVocabulary, 'set_vocabulary', self._set_vocabulary),
+            (Segment, 'segment', self._segment),
+        ):
+            node.create_service(kind, f'~/{name}', handle, callback_group=group)
+
+    def _enable(self, request: SetBool.Request, response: SetBool.Response):
+        self._enable_images(request.data)
+        response.success, response.message = True, 'enabled' if request.data else 'disabled'
+        return response
+
+    async def _reload(self, request: Trigger.Request, response: Trigger.Response):
+        try:
+            reason = await self._words.reload()
+        except Exception as error:
+            reason = f'not loaded: {error}'
+            self._node.get_logger().error(reason)
+        response.success, response.message = not reason, reason or 'loaded'
+        return response
+
+    async def _set_vocabulary(
+        self, request: SetVocabulary.Request, response: SetVocabulary.Response
+    ):
+        try:
+            entries = with_ids(request.prompts, request.class_ids)
+            [result] = self._node.set_parameters([Parameter('vocabulary', value=entries)])
+            reason = await self._words.follow() if result.successful else result.reason
+        except Exception as error:
+            reason = str(error)
+        live = self._words.live
+        response.success = not reason
+        response.message = reason or (
+            f'vocabulary {live.version}: {live.words.ids}'
+            if live
+            else 'taken over; live once the node is configured'
+        )
+        return response
+
+    async def _segment(self, request: Segment.Request, response: Segment.Response):
+        try:
+            live, jobs = self._words.live, self._jobs()
+            if not live:
+                raise CliptraseError('the node is not configured')
+            return await jobs.run(self._answer, request, response, live)
+        except Exception as error:
+            response.success, response.message = False, str(error)
+            return response
+
+    def _answer(self, request: Segment.Request, response: Segment.Response, live: Live):
+        """The labels of one image, on the thread of the jobs."""
+        options = parameters.read(self._node, NodeOptions)
+        unlabeled, header = options.unlabeled_id, request.image.header
+        image = self._to_rgb(request.image)
+        check_image(image)
+        words, version = live.words, live.version
+        if request.vocabulary:
+            words = live.segmenter.vocabulary(
+                request.vocabulary, request.background, self._words.ids(options)
+            )
+            version = 0
+        result = live.segmenter(image, words)
+        response.label_mask = messages.label_mask(result, header, options.label_encoding, unlabeled)
+        response.confidence = messages.confidence(result, header)
+        response.vocabulary = messages.vocabulary(
+            words.classes, words.background, version, header, unlabeled
+        )
+        response.success = True
+        return response
+
+
+def with_ids(prompts: Sequence[str], class_ids: Sequence[int]) -> list[str]:
+    """Entries of a vocabulary with ids; those of an id 0 are left to be given one.
+
+    Raises:
+        CliptraseError: there are ids, but not one for each prompt.
+    """
+    if not class_ids:
+        return list(prompts)
+    if len(prompts) != len(class_ids):
+        raise CliptraseError(f'{len(prompts)} prompts, but {len(class_ids)} class_ids')
+    pairs = zip(prompts, class_ids, strict=True)
+    return [f'{number}:{text}' if number else text for text, number in pairs]

@@ -1,0 +1,176 @@
+"""One camera of the node: what comes in, what of it is worked on, and its numbers."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from rclpy.qos_overriding_options import QoSOverridingOptions
+from rclpy.time import Time
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
+
+from ..errors import SettingError
+from ..segmenter import check_image
+from ..temporal import Smoother
+from . import diagnostics, qos
+from .outputs import Outputs
+from .parameters import NodeOptions
+from .worker import Statistics
+
+_NAME = re.compile('[A-Za-z][A-Za-z0-9_]*')
+
+
+@dataclass(frozen=True, eq=False)
+class Frame:
+    """A received image and when it came."""
+
+    stream: Stream
+    message: Image | CompressedImage
+    received_s: float
+
+
+class Stream:
+    """The subscriptions, publishers and statistics of one camera; '' is one without a name.
+
+    Raises:
+        SettingError: the name cannot be part of a topic.
+    """
+
+    def __init__(self, node: Node, name: str):
+        if name and not _NAME.fullmatch(name):
+            raise SettingError(
+                f'cameras: {name!r} cannot be part of a topic; use letters, digits and _'
+            )
+        self.name = name
+        self.statistics = Statistics()
+        self.smooth = Smoother()
+        self.camera_info: CameraInfo | None = None
+        self.outputs: Outputs | None = None
+        self.topic: str | None = None
+        self.seen = ''
+        # The newest sentence of each kind, for diagnostics.
+        self.reasons: dict[str, str] = {}
+        self._node = node
+        self._prefix = f'{name}/' if name else ''
+        self._subscriptions: list = []
+        self._due_s = 0.0
+        self._stamp_ns = 0
+
+    def open(self, options: NodeOptions) -> None:
+        """Make the publishers."""
+        self.outputs = Outputs(self._node, self._prefix, options)
+
+    def close(self) -> None:
+        """Destroy subscriptions and publishers."""
+        self.deafen()
+        if self.outputs:
+            self.outputs.destroy()
+            self.outputs = None
+
+    def listen(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
+        """Subscribe; each image goes to take(stream, message)."""
+        node = self._node
+        kind, topic = Image, node.resolve_topic_name(f'{self._prefix}image')
+        if options.image_transport == 'compressed':
+            kind, topic = CompressedImage, f'{topic}/compressed'
+        image = node.create_subscription(
+            kind,
+            topic,
+            lambda message: take(self, message),
+            qos.newest(options.input_reliability),
+            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
+        )
+        info = node.create_subscription(
+            CameraInfo,
+            f'{self._prefix}camera_info',
+            self._take_info,
+            qos.newest(options.input_reliability),
+        )
+        self._subscriptions = [image, info]
+        self.topic = image.topic_name
+        self.statistics.count(diagnostics.LISTENING)
+        node.get_logger().info(f'listening to {self.topic}')
+
+    def deafen(self) -> None:
+        """Drop the subscriptions."""
+        for subscription in self._subscriptions:
+            self._node.destroy_subscription(subscription)
+        self._subscriptions, self.topic = [], None
+        self.smooth.forget()
+
+    def health(self) -> diagnostics.Health:
+        """(level, sentence) for diagnostics."""
+        silence = ''
+        if self.topic and diagnostics.silent(self.statistics):
+            silence = diagnostics.silence(self._node, self._subscriptions[0])
+        return diagnostics.of_camera(self.statistics, bool(self.topic), silence, self.reasons)
+
+    def due(self, max_rate_hz: float) -> bool:
+        """Whether an image that comes now is worked on, so that the mean rate is not above this;
+        0: every image is."""
+        if not max_rate_hz:
+            return True
+        now, period = time.monotonic(), 1 / max_rate_hz
+        if now < self._due_s:
+            return False
+        self._due_s = max(self._due_s, now - period) + period
+        return True
+
+    def read(
+        self, frame: Frame, options: NodeOptions, to_rgb: Callable[[Any], np.ndarray]
+    ) -> np.ndarray | None:
+        """The image [H, W, 3] uint8 RGB, or None if it is too old.
+
+        Raises:
+            ImageError, ShapeError: the message does not hold an image that can be segmented.
+        """
+        message = frame.message
+        stamp = Time.from_msg(message.header.stamp)
+        if stamp.nanoseconds < self._stamp_ns:
+            self.smooth.forget()
+            back_s = (self._stamp_ns - stamp.nanoseconds) * 1e-9
+            self.warn(
+                diagnostics.STAMP_WENT_BACK,
+                f'a stamp on {self.topic} went back by {back_s:.3f} s: a bag that begins again, or '
+                'two publishers?',
+            )
+        self._stamp_ns = stamp.nanoseconds
+        age_s = self.age_s(frame)
+        if options.max_age_s and age_s > options.max_age_s:
+            self.warn(
+                diagnostics.DROPPED_OLD,
+                f'an image on {self.topic} is {age_s:.3f} s old by its stamp, more than max_age_s '
+                f'{options.max_age_s:g}: is its clock that of this node, and use_sim_time right?',
+            )
+            return None
+        image = to_rgb(message)
+        check_image(image)
+        encoding = getattr(message, 'encoding', None) or message.format
+        self.seen = f'{image.shape[1]} x {image.shape[0]} {encoding}'
+        return image
+
+    def age_s(self, frame: Frame) -> float:
+        """Time since the stamp, by the node's clock."""
+        now = self._node.get_clock().now()
+        stamp = Time.from_msg(frame.message.header.stamp, clock_type=now.clock_type)
+        return (now - stamp).nanoseconds * 1e-9
+
+    def warn(self, event: str, reason: str) -> None:
+        """Count an event, keep its reason for diagnostics, and log it from time to time."""
+        self.statistics.count(event)
+        self.reasons[event] = reason
+        self._node.get_logger().warning(reason, throttle_duration_sec=5.0)
+
+    def fail(self, event: str, reason: str) -> None:
+        """As `warn`, for errors."""
+        self.statistics.count(event)
+        self.reasons[event] = reason
+        self._node.get_logger().error(reason, throttle_duration_sec=5.0)
+
+    def _take_info(self, message: CameraInfo) -> None:
+        self.camera_info = message

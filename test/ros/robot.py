@@ -1,0 +1,121 @@
+"""A robot of the tests: cameras, and the consumers of what the node publishes."""
+
+from collections import defaultdict
+
+import numpy as np
+from cliptrase_ros.msg import Vocabulary
+from diagnostic_msgs.msg import DiagnosticArray
+from processes import TINY, call
+from rcl_interfaces.srv import SetParameters
+from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
+from sensor_msgs.msg import Image
+from towers import picture
+
+from cliptrase_ros.ros import images
+
+CAMERA = '/camera/image_raw'
+WORDS = 'vocabulary:=["floor", "9:mug=mug;cup", "door"]'
+# One fragment of 64 kB a message: nothing is lost on default transport.
+PIXELS = picture(120, 160)
+LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
+
+
+class Robot:
+    """What it hears is in `heard`, by topic; masks, vocabularies and statuses have names."""
+
+    def __init__(self, tester, reliability='best_effort', camera=CAMERA, kind=Image):
+        self.node = tester
+        self.heard = defaultdict(list)
+        self.masks = self.hear('label_mask', Image)
+        self.vocabularies = self.hear('vocabulary', Vocabulary, LATCHED)
+        self.statuses = {}
+        tester.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, 10)
+        qos = QoSProfile(depth=1, reliability=ReliabilityPolicy[reliability.upper()])
+        self.camera = tester.create_publisher(kind, camera, qos)
+        self.sent = 0
+        self._subscriptions = {}
+        self._timer = None
+
+    def _diagnosed(self, message):
+        self.statuses.update({s.name.removeprefix('/segmentation: '): s for s in message.status})
+
+    def hear(self, topic, kind, qos=10):
+        """Subscribe; the list that its messages go to."""
+        heard = self.heard[topic]
+        made = self.node.create_subscription(kind, f'/segmentation/{topic}', heard.append, qos)
+        self.__dict__.setdefault('_subscriptions', {})[topic] = made
+        return heard
+
+    def unhear(self, topic):
+        self.node.destroy_subscription(self._subscriptions.pop(topic))
+
+    def send(self, message=None, **changes):
+        """Publish PIXELS, or a message, with a stamp of its own."""
+        message = message or image()
+        self.sent += 1
+        message.header.frame_id = 'eye'
+        message.header.stamp.sec, message.header.stamp.nanosec = 1000 + self.sent, 123456789
+        for name, value in changes.items():
+            setattr(message, name, value)
+        self.camera.publish(message)
+        return message
+
+    def stream(self, rate_hz=10.0, make=None):
+        self._timer = self.node.create_timer(1 / rate_hz, lambda: self.send(make and make()))
+
+    def stop(self):
+        self.node.destroy_timer(self._timer)
+
+    def set(self, **values):
+        """Set parameters as `ros2 param set` does; the result of each."""
+        client = self.node.create_client(SetParameters, '/segmentation/set_parameters')
+        messages = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
+        return call(client, SetParameters.Request(parameters=messages)).results
+
+    def call(self, kind, service, **fields):
+        """The answer of one of the node's services."""
+        client = self.node.create_client(kind, f'/segmentation/{service}')
+        return call(client, kind.Request(**fields))
+
+    def diagnosed(self, level, text, name='camera'):
+        """Whether the newest status has this level and text."""
+        status = self.statuses.get(name)
+        return status and status.level == level and text in status.message
+
+    def value(self, key, name='camera'):
+        status = self.statuses.get(name)
+        return {v.key: v.value for v in status.values}.get(key) if status else None
+
+
+def image(pixels=PIXELS, encoding='rgb8'):
+    return images.fill(Image(), pixels, encoding, Image().header)
+
+
+def array(message):
+    """[H, W] or [H, W, 3] uint8, or [H, W] uint16, of an image without padding."""
+    dtype = np.uint16 if message.encoding == '16UC1' else np.uint8
+    pixels = np.frombuffer(message.data, dtype)
+    shape = (message.height, message.width)
+    return pixels.reshape(*shape, 3) if message.encoding == 'rgb8' else pixels.reshape(shape)
+
+
+def node(start, *parameters, remaps=(f'image:={CAMERA}',), **options):
+    """Start the node with the tiny model and fast diagnostics."""
+    return start('node', [*TINY, 'diagnostics_period_s:=0.2', *parameters], remaps, **options)
+
+
+class Failing:
+    """A segmenter that fails on the next image or word, once."""
+
+    def __init__(self, segmenter, error):
+        self._segmenter, self._error = segmenter, error
+
+    def __getattr__(self, name):
+        if name in ('encode_batch', 'encode_words') and self._error:
+            error, self._error = self._error, None
+            raise error
+        return getattr(self._segmenter, name)
+
+    def replace(self, **changes):
+        return self
