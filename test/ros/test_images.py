@@ -9,6 +9,9 @@ from cliptrase_ros.ros import images
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GRAY = np.repeat(RGB[..., :1], 3, 2)
+RGB16 = np.random.default_rng(1).integers(0, 65536, (6, 8, 3)).astype(np.uint16)
+RGB_OF_16 = np.rint(RGB16 / 257).astype(np.uint8)
+GRAY_OF_16 = np.repeat(RGB_OF_16[..., :1], 3, 2)
 
 
 def message(rows, encoding, width, big=False, padding=0):
@@ -24,10 +27,9 @@ def message(rows, encoding, width, big=False, padding=0):
     )
 
 
-def wide(pixels, big):
-    """8-bit pixels as 16-bit ones with a low byte that must not matter."""
-    dtype = '>u2' if big else '<u2'
-    return (pixels.astype(np.uint16) * 256 + 13).astype(dtype).view(np.uint8)
+def wide(pixels, big=False):
+    """16-bit pixels as the bytes of a message."""
+    return pixels.astype('>u2' if big else '<u2').view(np.uint8)
 
 
 def flat(pixels):
@@ -55,19 +57,27 @@ def test_8_bit_images(encoding, padding):
 
 
 @pytest.mark.parametrize('big', [True, False])
-@pytest.mark.parametrize('padding', [0, 6])
+@pytest.mark.parametrize('padding', [0, 5, 6])
 @pytest.mark.parametrize(
     'encoding, pixels, expected',
     [
-        ('mono16', RGB[..., 0], GRAY),
-        ('rgb16', RGB, RGB),
-        ('bgr16', RGB[..., ::-1], RGB),
+        ('mono16', RGB16[..., 0], GRAY_OF_16),
+        ('rgb16', RGB16, RGB_OF_16),
+        ('bgr16', RGB16[..., ::-1], RGB_OF_16),
+        ('rgba16', np.dstack([RGB16, RGB16[..., :1]]), RGB_OF_16),
+        ('bgra16', np.dstack([RGB16[..., ::-1], RGB16[..., :1]]), RGB_OF_16),
     ],
 )
 def test_16_bit_images(encoding, pixels, expected, padding, big):
     rows = flat(wide(np.ascontiguousarray(pixels), big))
     got = images.to_rgb(message(rows, encoding, 8, big, padding))
-    assert (got == expected).all()
+    assert got.dtype == np.uint8 and (got == expected).all()
+
+
+def test_every_16_bit_value_is_rounded():
+    values = np.arange(65536).reshape(256, 256)
+    got = images.to_rgb(message(wide(values), 'mono16', 256))
+    assert (got[..., 0] == np.rint(values / 257)).all()
 
 
 @pytest.mark.parametrize('size', [8, 16])
@@ -77,9 +87,17 @@ def test_bayer_patterns(pattern, size):
     color = np.array([200, 100, 30], np.uint8)
     cell = color[['rgb'.index(c) for c in pattern]].reshape(2, 2)
     mosaic = np.tile(cell, (3, 4))
-    rows = mosaic if size == 8 else flat(wide(mosaic, False))
+    rows = mosaic if size == 8 else flat(wide(mosaic * 257.0))
     got = images.to_rgb(message(rows, f'bayer_{pattern}{size}', 8))
     assert (got == color).all()
+
+
+def test_the_mosaic_of_16_bits_is_rounded_once():
+    """Interpolated in 16 bits: the mean of 0 and 200 is 100, and 100 / 257 rounds to 0."""
+    mosaic = np.zeros((8, 8))
+    mosaic[::4, ::2] = 200
+    got = images.to_rgb(message(flat(wide(mosaic)), 'bayer_rggb16', 8))
+    assert set(got[2:-2, 2:-2, 0].ravel()) == {0, 1} and not got[3, 2:-2].any()
 
 
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
@@ -98,9 +116,15 @@ def test_yuv(encoding):
 
 
 def test_every_known_encoding_is_tested_here():
-    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
+    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'rgba16', 'bgra16'}
+    tested |= {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
     tested |= {f'bayer_{p}{s}' for p in ('rggb', 'bggr', 'gbrg', 'grbg') for s in (8, 16)}
-    assert set(images._COLOR) == tested
+    assert set(images.ENCODINGS) == tested
+
+
+def test_an_rgb8_image_is_not_copied():
+    given = message(flat(RGB), 'rgb8', 8)
+    assert np.shares_memory(images.to_rgb(given), np.frombuffer(given.data, np.uint8))
 
 
 @pytest.mark.parametrize(
