@@ -1,5 +1,5 @@
-"""sensor_msgs/Image <-> numpy, for every encoding that cameras send. Duck-typed: no ROS here.
-Arrays equal those of cv_bridge where that converts.
+"""sensor_msgs/Image and CompressedImage <-> numpy, for all that cameras send. Duck-typed: no ROS
+here. Arrays equal those of cv_bridge where that converts.
 """
 
 from __future__ import annotations
@@ -107,6 +107,47 @@ def to_rgb(message: Any) -> np.ndarray:
     return _rgb8(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('=')), conversion)
 
 
+def compressed_to_rgb(message: Any) -> np.ndarray:
+    """The pixels of a sensor_msgs/CompressedImage, JPEG or PNG, as [H, W, 3] uint8 RGB.
+
+    `format` is read as compressed_image_transport's subscriber reads it: 'jpeg', 'png', or
+    '<encoding>; jpeg compressed <what was compressed>'. Alpha is dropped. An EXIF orientation is
+    ignored, since camera_info and depth know nothing of it.
+
+    Raises:
+        ImageError: another format, or data that cannot be decoded.
+    """
+    encoding, _, packing = message.format.rpartition(';')
+    kind, _, compressed = (*packing.lower().split(), '', '', '')[:3]
+    if kind not in ('jpeg', 'jpg', 'png'):
+        raise ImageError(
+            f'compressed image format {message.format!r} is not known; send jpeg or png, as '
+            'compressed_image_transport does'
+        )
+    pixels = _decoded(bytes(message.data))
+    if pixels is None:
+        raise ImageError(f'{len(message.data)} bytes of {kind} data are cut off or corrupt')
+    if pixels.ndim == 2:
+        # What says mono8 was a Bayer mosaic before it was compressed, and is none any more.
+        mosaic = encoding in _BAYER and compressed != 'mono8'
+        return _rgb8(pixels, _BAYER[encoding].conversion if mosaic else cv2.COLOR_GRAY2RGB)
+    rgb = encoding in _COLOR and not compressed.startswith('bgr')
+    if pixels.shape[2] == 4:
+        return _rgb8(pixels, cv2.COLOR_RGBA2RGB if rgb else cv2.COLOR_BGRA2RGB)
+    return _rgb8(pixels, None if rgb else cv2.COLOR_BGR2RGB)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    """[H, W] or [H, W, C] uint8 or uint16, or None of data that are cut off or corrupt."""
+    # OpenCV 4.6 leaves grey what is missing of a JPEG: no end comes after the start of a last scan.
+    if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
 def _rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
     """[H, W, C] uint8 or uint16 as [H, W, 3] uint8; bits are dropped last, as cv_bridge does."""
     if conversion is not None:
@@ -130,3 +171,12 @@ def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
     # One copy; assigning bytes checks each of them on some distributions.
     message.data.frombytes(pixels.reshape(-1).view(np.uint8))
     return message
+
+
+def to_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """[H, W, 3] uint8 RGB as the bytes of a JPEG, uint8 [n]; quality 0..100.
+
+    For `data.frombytes` of a CompressedImage of format 'rgb8; jpeg compressed bgr8'.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

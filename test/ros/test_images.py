@@ -171,3 +171,138 @@ def test_filling_a_message(pixels, encoding, step):
 
 def test_opencv_colours_are_what_the_table_says():
     assert cv2.cvtColor(RGB, cv2.COLOR_BGR2RGB)[0, 0].tolist() == RGB[0, 0, ::-1].tolist()
+
+
+SMOOTH = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
+MOSAIC = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (8, 8))
+
+
+def compressed(pixels, kind, text=None, options=()):
+    """A CompressedImage of pixels in OpenCV's order of channels."""
+    data = cv2.imencode(f'.{kind}', pixels, options)[1].tobytes()
+    return SimpleNamespace(format=text or kind, data=data)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'jpeg',
+        'jpg',
+        'JPEG',
+        'jpeg compressed bgr8',
+        'bgr8; jpeg compressed bgr8',
+        'rgb8; jpeg compressed bgr8',
+        'rgba16; jpeg compressed bgr8',
+        '8UC3; jpeg compressed ',
+        'yuv422_yuy2; jpeg compressed bgr8',
+    ],
+)
+def test_jpeg(text):
+    given = compressed(SMOOTH[..., ::-1], 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    got = images.compressed_to_rgb(given)
+    assert got.shape == SMOOTH.shape and got.dtype == np.uint8
+    assert np.abs(got.astype(int) - SMOOTH).mean() < 3
+
+
+ALPHA = RGB[..., :1] // 2
+
+
+@pytest.mark.parametrize(
+    'pixels, text, expected',
+    [
+        (RGB[..., ::-1], 'png', RGB),
+        (RGB[..., ::-1], 'rgb8; png compressed bgr8', RGB),
+        (np.dstack([RGB[..., ::-1], ALPHA]), 'png', RGB),
+        (np.dstack([RGB[..., ::-1], ALPHA]), 'bgra8; png compressed bgra8', RGB),
+        (RGB16[..., ::-1], 'bgr16; png compressed bgr16', RGB_OF_16),
+        (RGB16[..., 0], 'mono16; png compressed ', GRAY_OF_16),
+        (RGB[..., 0], 'mono8; png compressed ', GRAY),
+        (RGB[..., 0], 'rgb8; png compressed bgr8', GRAY),
+        # Without "bgr" the channels were compressed in the order red, green, blue.
+        (RGB, 'rgb8; png compressed ', RGB),
+        (RGB, 'bgr8; png compressed rgb8', RGB),
+        (np.dstack([RGB, ALPHA]), 'rgba8; png compressed ', RGB),
+    ],
+)
+def test_png(pixels, text, expected):
+    got = images.compressed_to_rgb(compressed(pixels, 'png', text))
+    assert got.dtype == np.uint8 and (got == expected).all()
+
+
+@pytest.mark.parametrize(
+    'text', ['jpeg', 'mono8; jpeg compressed mono8', 'bayer_rggb8; jpeg compressed mono8']
+)
+def test_a_gray_jpeg(text):
+    """Also the one that image_transport makes of a Bayer mosaic: it is gray for good."""
+    gray = SMOOTH[..., 0]
+    got = images.compressed_to_rgb(
+        compressed(gray, 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    ).astype(int)
+    assert got.shape == (48, 64, 3) and (got == got[..., :1]).all()
+    assert np.abs(got[..., 0] - gray).mean() < 2
+
+
+@pytest.mark.parametrize(
+    'kind, text, mosaic',
+    [
+        ('png', 'bayer_rggb8; png compressed ', MOSAIC),
+        ('png', 'bayer_rggb16; png compressed ', MOSAIC.astype(np.uint16) * 257),
+        ('jpeg', 'bayer_rggb8; jpeg compressed ', MOSAIC),
+        ('jpeg', 'bayer_rggb8; jpeg compressed bayer_rggb8', MOSAIC),
+    ],
+)
+def test_a_compressed_mosaic(kind, text, mosaic):
+    got = images.compressed_to_rgb(compressed(mosaic, kind, text)).astype(int)
+    assert got.shape == (16, 16, 3)
+    assert np.abs(got.mean((0, 1)) - [200, 100, 30]).max() < (4 if kind == 'jpeg' else 0.1)
+
+
+def test_an_orientation_in_exif_is_ignored():
+    plain = compressed(SMOOTH[..., ::-1], 'jpeg')
+    exif = b'Exif\0\0II*\0\x08\0\0\0\x01\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'
+    segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
+    turned = SimpleNamespace(format='jpeg', data=plain.data[:2] + segment + plain.data[2:])
+    seen = cv2.imdecode(np.frombuffer(turned.data, np.uint8), cv2.IMREAD_COLOR)
+    assert seen.shape == (64, 48, 3), 'OpenCV knows this orientation'
+    assert (images.compressed_to_rgb(turned) == images.compressed_to_rgb(plain)).all()
+
+
+@pytest.mark.parametrize(
+    'text', ['', ';', 'h264', '16UC1; compressedDepth png', 'rgb8; tiff compressed ', 'bgr8; ']
+)
+def test_other_compressed_formats_are_refused(text):
+    given = compressed(RGB, 'png')
+    given.format = text
+    with pytest.raises(images.ImageError, match=f"format '{text}' is not known; send jpeg or png"):
+        images.compressed_to_rgb(given)
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+@pytest.mark.parametrize('kept', [0, 0.01, 0.5, 0.99])
+def test_compressed_data_that_are_cut_off(kind, kept):
+    given = compressed(SMOOTH, kind)
+    given.data = given.data[: int(kept * len(given.data))]
+    with pytest.raises(images.ImageError, match=f'bytes of {kind} data are cut off or corrupt'):
+        images.compressed_to_rgb(given)
+
+
+def test_what_follows_a_jpeg_does_not_matter():
+    given = compressed(SMOOTH, 'jpeg')
+    padded = SimpleNamespace(format='jpeg', data=given.data + b'\0some\xff')
+    assert (images.compressed_to_rgb(padded) == images.compressed_to_rgb(given)).all()
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+def test_compressed_data_that_are_something_else(kind):
+    given = SimpleNamespace(format=kind, data=RGB.tobytes())
+    with pytest.raises(images.ImageError, match=f'144 bytes of {kind} data are cut off or corrupt'):
+        images.compressed_to_rgb(given)
+
+
+def test_to_jpeg():
+    good, small = (images.to_jpeg(SMOOTH, quality) for quality in (98, 10))
+    assert good.dtype == np.uint8 and good.ndim == 1 and len(small) < len(good)
+    got = images.compressed_to_rgb(
+        SimpleNamespace(format='rgb8; jpeg compressed bgr8', data=good.tobytes())
+    )
+    assert np.abs(got.astype(int) - SMOOTH).mean() < 3
