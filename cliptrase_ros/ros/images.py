@@ -1,5 +1,5 @@
 """sensor_msgs/Image and CompressedImage <-> numpy, for all that cameras send. Duck-typed: no ROS
-here. Arrays equal those of cv_bridge where that converts.
+here. Arrays equal those of cv_bridge where that converts; bridge.py chooses between the two.
 """
 
 from __future__ import annotations
