@@ -87,6 +87,7 @@ def test_ros_stays_in_ros_and_open_clip_in_weights():
         assert not external & ros or name.startswith('ros/'), name
         assert 'open_clip' not in external or name == 'weights', name
         assert 'pybullet' not in external or name == 'demo/world', name
+        assert 'cv_bridge' not in external or name == 'ros/bridge', name
     for name in ('images', 'worker'):
         assert not imports(PACKAGE / 'ros' / f'{name}.py')[1] & ros
 

@@ -1,8 +1,10 @@
-"""sensor_msgs/Image <-> numpy, for every encoding that cameras send. Duck-typed: no rclpy here."""
+"""sensor_msgs/Image and CompressedImage <-> numpy, for all that cameras send. Duck-typed: no ROS
+here. Arrays equal those of cv_bridge where that converts; bridge.py chooses between the two.
+"""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -12,54 +14,66 @@ class ImageError(ValueError):
     """The message does not hold the image that it claims to hold."""
 
 
-# encoding: (bytes of a channel, channels, OpenCV conversion to RGB or None).
+class Encoding(NamedTuple):
+    """Bytes of a channel, channels, and OpenCV's conversion to RGB, if one is needed."""
+
+    size: int
+    channels: int
+    conversion: int | None
+
+
 # OpenCV names a Bayer pattern by its second row, ROS by its first.
-_COLOR: dict[str, tuple[int, int, int | None]] = {
-    'rgb8': (1, 3, None),
-    'bgr8': (1, 3, cv2.COLOR_BGR2RGB),
-    '8UC3': (1, 3, cv2.COLOR_BGR2RGB),
-    'rgba8': (1, 4, cv2.COLOR_RGBA2RGB),
-    'bgra8': (1, 4, cv2.COLOR_BGRA2RGB),
-    '8UC4': (1, 4, cv2.COLOR_BGRA2RGB),
-    'mono8': (1, 1, cv2.COLOR_GRAY2RGB),
-    '8UC1': (1, 1, cv2.COLOR_GRAY2RGB),
-    'mono16': (2, 1, cv2.COLOR_GRAY2RGB),
-    'rgb16': (2, 3, None),
-    'bgr16': (2, 3, cv2.COLOR_BGR2RGB),
-    'yuv422': (1, 2, cv2.COLOR_YUV2RGB_UYVY),
-    'uyvy': (1, 2, cv2.COLOR_YUV2RGB_UYVY),
-    'yuv422_yuy2': (1, 2, cv2.COLOR_YUV2RGB_YUY2),
-    'yuyv': (1, 2, cv2.COLOR_YUV2RGB_YUY2),
-    **{
-        f'bayer_{pattern}{8 * size}': (size, 1, code)
-        for pattern, code in (
-            ('rggb', cv2.COLOR_BayerBG2RGB),
-            ('bggr', cv2.COLOR_BayerRG2RGB),
-            ('gbrg', cv2.COLOR_BayerGR2RGB),
-            ('grbg', cv2.COLOR_BayerGB2RGB),
-        )
-        for size in (1, 2)
-    },
+_BAYER = {
+    f'bayer_{pattern}{8 * size}': Encoding(size, 1, code)
+    for pattern, code in (
+        ('rggb', cv2.COLOR_BayerBG2RGB),
+        ('bggr', cv2.COLOR_BayerRG2RGB),
+        ('gbrg', cv2.COLOR_BayerGR2RGB),
+        ('grbg', cv2.COLOR_BayerGB2RGB),
+    )
+    for size in (1, 2)
+}
+_YUV = {
+    'yuv422': Encoding(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'uyvy': Encoding(1, 2, cv2.COLOR_YUV2RGB_UYVY),
+    'yuv422_yuy2': Encoding(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    'yuyv': Encoding(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+}
+_COLOR = {
+    'rgb8': Encoding(1, 3, None),
+    'bgr8': Encoding(1, 3, cv2.COLOR_BGR2RGB),
+    'rgba8': Encoding(1, 4, cv2.COLOR_RGBA2RGB),
+    'bgra8': Encoding(1, 4, cv2.COLOR_BGRA2RGB),
+    'rgb16': Encoding(2, 3, None),
+    'bgr16': Encoding(2, 3, cv2.COLOR_BGR2RGB),
+    'rgba16': Encoding(2, 4, cv2.COLOR_RGBA2RGB),
+    'bgra16': Encoding(2, 4, cv2.COLOR_BGRA2RGB),
+}
+ENCODINGS = {
+    **_COLOR,
+    'mono8': Encoding(1, 1, cv2.COLOR_GRAY2RGB),
+    'mono16': Encoding(2, 1, cv2.COLOR_GRAY2RGB),
+    '8UC1': Encoding(1, 1, cv2.COLOR_GRAY2RGB),
+    '8UC3': Encoding(1, 3, cv2.COLOR_BGR2RGB),
+    '8UC4': Encoding(1, 4, cv2.COLOR_BGRA2RGB),
+    **_YUV,
+    **_BAYER,
 }
 
-_YUV = (cv2.COLOR_YUV2RGB_UYVY, cv2.COLOR_YUV2RGB_YUY2)
 
-
-def to_rgb(message: Any) -> np.ndarray:
-    """The pixels of a sensor_msgs/Image as [H, W, 3] uint8 RGB; 16-bit images lose their low byte.
-
-    Any row step and either endianness. The array may be a view of the message's data.
+def row_bytes(message: Any) -> int:
+    """The bytes of a row of a sensor_msgs/Image without its padding.
 
     Raises:
         ImageError: unknown encoding, no pixels, odd width of a YUV image, or fewer bytes than
             height and step promise.
     """
     height, width, step = message.height, message.width, message.step
-    if message.encoding not in _COLOR:
+    if message.encoding not in ENCODINGS:
         raise ImageError(
-            f'image encoding {message.encoding!r} is not known; send one of {", ".join(_COLOR)}'
+            f'image encoding {message.encoding!r} is not known; send one of {", ".join(ENCODINGS)}'
         )
-    size, channels, conversion = _COLOR[message.encoding]
+    size, channels, _ = ENCODINGS[message.encoding]
     row = width * channels * size
     if not height or not width:
         raise ImageError(f'image of {width} x {height} px')
@@ -68,13 +82,77 @@ def to_rgb(message: Any) -> np.ndarray:
             f'image of {width} x {height} px {message.encoding} needs rows of {row} bytes; it has '
             f'step {step} and {len(message.data)} bytes of data'
         )
-    data = np.frombuffer(message.data, np.uint8, height * step).reshape(height, step)[:, :row]
-    if conversion in _YUV and width % 2:
+    if message.encoding in _YUV and width % 2:
         raise ImageError(f'image of {width} px {message.encoding}: the width must be even')
-    if size == 2:
-        data = data[:, (0 if message.is_bigendian else 1) :: 2]
-    pixels = np.ascontiguousarray(data).reshape(height, width, channels)
-    return pixels if conversion is None else cv2.cvtColor(pixels, conversion)
+    return row
+
+
+def to_rgb(message: Any) -> np.ndarray:
+    """The pixels of a sensor_msgs/Image as [H, W, 3] uint8 RGB; 16-bit values are divided by 257
+    and rounded.
+
+    Any row step and either endianness. The array may be a view of the message's data.
+
+    Raises:
+        ImageError: as row_bytes.
+    """
+    row_bytes(message)
+    size, channels, conversion = ENCODINGS[message.encoding]
+    pixels = np.ndarray(
+        (message.height, message.width, channels),
+        np.uint8 if size == 1 else '>u2' if message.is_bigendian else '<u2',
+        message.data,
+        strides=(message.step, channels * size, size),
+    )
+    return _rgb8(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('=')), conversion)
+
+
+def compressed_to_rgb(message: Any) -> np.ndarray:
+    """The pixels of a sensor_msgs/CompressedImage, JPEG or PNG, as [H, W, 3] uint8 RGB.
+
+    `format` is read as compressed_image_transport's subscriber reads it: 'jpeg', 'png', or
+    '<encoding>; jpeg compressed <what was compressed>'. Alpha is dropped. An EXIF orientation is
+    ignored, since camera_info and depth know nothing of it.
+
+    Raises:
+        ImageError: another format, or data that cannot be decoded.
+    """
+    encoding, _, packing = message.format.rpartition(';')
+    kind, _, compressed = (*packing.lower().split(), '', '', '')[:3]
+    if kind not in ('jpeg', 'jpg', 'png'):
+        raise ImageError(
+            f'compressed image format {message.format!r} is not known; send jpeg or png, as '
+            'compressed_image_transport does'
+        )
+    pixels = _decoded(bytes(message.data))
+    if pixels is None:
+        raise ImageError(f'{len(message.data)} bytes of {kind} data are cut off or corrupt')
+    if pixels.ndim == 2:
+        # What says mono8 was a Bayer mosaic before it was compressed, and is none any more.
+        mosaic = encoding in _BAYER and compressed != 'mono8'
+        return _rgb8(pixels, _BAYER[encoding].conversion if mosaic else cv2.COLOR_GRAY2RGB)
+    rgb = encoding in _COLOR and not compressed.startswith('bgr')
+    if pixels.shape[2] == 4:
+        return _rgb8(pixels, cv2.COLOR_RGBA2RGB if rgb else cv2.COLOR_BGRA2RGB)
+    return _rgb8(pixels, None if rgb else cv2.COLOR_BGR2RGB)
+
+
+def _decoded(data: bytes) -> np.ndarray | None:
+    """[H, W] or [H, W, C] uint8 or uint16, or None of data that are cut off or corrupt."""
+    # OpenCV 4.6 leaves grey what is missing of a JPEG: no end comes after the start of a last scan.
+    if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
+        return None
+    try:
+        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        return None
+
+
+def _rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
+    """[H, W, C] uint8 or uint16 as [H, W, 3] uint8; bits are dropped last, as cv_bridge does."""
+    if conversion is not None:
+        pixels = cv2.cvtColor(pixels, conversion)
+    return pixels if pixels.dtype == np.uint8 else cv2.convertScaleAbs(pixels, alpha=1 / 257)
 
 
 def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
@@ -93,3 +171,12 @@ def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
     # One copy; assigning bytes checks each of them on some distributions.
     message.data.frombytes(pixels.reshape(-1).view(np.uint8))
     return message
+
+
+def to_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
+    """[H, W, 3] uint8 RGB as the bytes of a JPEG, uint8 [n]; quality 0..100.
+
+    For `data.frombytes` of a CompressedImage of format 'rgb8; jpeg compressed bgr8'.
+    """
+    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

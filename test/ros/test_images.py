@@ -9,6 +9,9 @@ from cliptrase_ros.ros import images
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GRAY = np.repeat(RGB[..., :1], 3, 2)
+RGB16 = np.random.default_rng(1).integers(0, 65536, (6, 8, 3)).astype(np.uint16)
+RGB_OF_16 = np.rint(RGB16 / 257).astype(np.uint8)
+GRAY_OF_16 = np.repeat(RGB_OF_16[..., :1], 3, 2)
 
 
 def message(rows, encoding, width, big=False, padding=0):
@@ -24,10 +27,9 @@ def message(rows, encoding, width, big=False, padding=0):
     )
 
 
-def wide(pixels, big):
-    """8-bit pixels as 16-bit ones with a low byte that must not matter."""
-    dtype = '>u2' if big else '<u2'
-    return (pixels.astype(np.uint16) * 256 + 13).astype(dtype).view(np.uint8)
+def wide(pixels, big=False):
+    """16-bit pixels as the bytes of a message."""
+    return pixels.astype('>u2' if big else '<u2').view(np.uint8)
 
 
 def flat(pixels):
@@ -55,19 +57,27 @@ def test_8_bit_images(encoding, padding):
 
 
 @pytest.mark.parametrize('big', [True, False])
-@pytest.mark.parametrize('padding', [0, 6])
+@pytest.mark.parametrize('padding', [0, 5, 6])
 @pytest.mark.parametrize(
     'encoding, pixels, expected',
     [
-        ('mono16', RGB[..., 0], GRAY),
-        ('rgb16', RGB, RGB),
-        ('bgr16', RGB[..., ::-1], RGB),
+        ('mono16', RGB16[..., 0], GRAY_OF_16),
+        ('rgb16', RGB16, RGB_OF_16),
+        ('bgr16', RGB16[..., ::-1], RGB_OF_16),
+        ('rgba16', np.dstack([RGB16, RGB16[..., :1]]), RGB_OF_16),
+        ('bgra16', np.dstack([RGB16[..., ::-1], RGB16[..., :1]]), RGB_OF_16),
     ],
 )
 def test_16_bit_images(encoding, pixels, expected, padding, big):
     rows = flat(wide(np.ascontiguousarray(pixels), big))
     got = images.to_rgb(message(rows, encoding, 8, big, padding))
-    assert (got == expected).all()
+    assert got.dtype == np.uint8 and (got == expected).all()
+
+
+def test_every_16_bit_value_is_rounded():
+    values = np.arange(65536).reshape(256, 256)
+    got = images.to_rgb(message(wide(values), 'mono16', 256))
+    assert (got[..., 0] == np.rint(values / 257)).all()
 
 
 @pytest.mark.parametrize('size', [8, 16])
@@ -77,9 +87,17 @@ def test_bayer_patterns(pattern, size):
     color = np.array([200, 100, 30], np.uint8)
     cell = color[['rgb'.index(c) for c in pattern]].reshape(2, 2)
     mosaic = np.tile(cell, (3, 4))
-    rows = mosaic if size == 8 else flat(wide(mosaic, False))
+    rows = mosaic if size == 8 else flat(wide(mosaic * 257.0))
     got = images.to_rgb(message(rows, f'bayer_{pattern}{size}', 8))
     assert (got == color).all()
+
+
+def test_the_mosaic_of_16_bits_is_rounded_once():
+    """Interpolated in 16 bits: the mean of 0 and 200 is 100, and 100 / 257 rounds to 0."""
+    mosaic = np.zeros((8, 8))
+    mosaic[::4, ::2] = 200
+    got = images.to_rgb(message(flat(wide(mosaic)), 'bayer_rggb16', 8))
+    assert set(got[2:-2, 2:-2, 0].ravel()) == {0, 1} and not got[3, 2:-2].any()
 
 
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
@@ -98,9 +116,15 @@ def test_yuv(encoding):
 
 
 def test_every_known_encoding_is_tested_here():
-    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
+    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'rgba16', 'bgra16'}
+    tested |= {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
     tested |= {f'bayer_{p}{s}' for p in ('rggb', 'bggr', 'gbrg', 'grbg') for s in (8, 16)}
-    assert set(images._COLOR) == tested
+    assert set(images.ENCODINGS) == tested
+
+
+def test_an_rgb8_image_is_not_copied():
+    given = message(flat(RGB), 'rgb8', 8)
+    assert np.shares_memory(images.to_rgb(given), np.frombuffer(given.data, np.uint8))
 
 
 @pytest.mark.parametrize(
@@ -147,3 +171,138 @@ def test_filling_a_message(pixels, encoding, step):
 
 def test_opencv_colours_are_what_the_table_says():
     assert cv2.cvtColor(RGB, cv2.COLOR_BGR2RGB)[0, 0].tolist() == RGB[0, 0, ::-1].tolist()
+
+
+SMOOTH = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
+MOSAIC = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (8, 8))
+
+
+def compressed(pixels, kind, text=None, options=()):
+    """A CompressedImage of pixels in OpenCV's order of channels."""
+    data = cv2.imencode(f'.{kind}', pixels, options)[1].tobytes()
+    return SimpleNamespace(format=text or kind, data=data)
+
+
+@pytest.mark.parametrize(
+    'text',
+    [
+        'jpeg',
+        'jpg',
+        'JPEG',
+        'jpeg compressed bgr8',
+        'bgr8; jpeg compressed bgr8',
+        'rgb8; jpeg compressed bgr8',
+        'rgba16; jpeg compressed bgr8',
+        '8UC3; jpeg compressed ',
+        'yuv422_yuy2; jpeg compressed bgr8',
+    ],
+)
+def test_jpeg(text):
+    given = compressed(SMOOTH[..., ::-1], 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    got = images.compressed_to_rgb(given)
+    assert got.shape == SMOOTH.shape and got.dtype == np.uint8
+    assert np.abs(got.astype(int) - SMOOTH).mean() < 3
+
+
+ALPHA = RGB[..., :1] // 2
+
+
+@pytest.mark.parametrize(
+    'pixels, text, expected',
+    [
+        (RGB[..., ::-1], 'png', RGB),
+        (RGB[..., ::-1], 'rgb8; png compressed bgr8', RGB),
+        (np.dstack([RGB[..., ::-1], ALPHA]), 'png', RGB),
+        (np.dstack([RGB[..., ::-1], ALPHA]), 'bgra8; png compressed bgra8', RGB),
+        (RGB16[..., ::-1], 'bgr16; png compressed bgr16', RGB_OF_16),
+        (RGB16[..., 0], 'mono16; png compressed ', GRAY_OF_16),
+        (RGB[..., 0], 'mono8; png compressed ', GRAY),
+        (RGB[..., 0], 'rgb8; png compressed bgr8', GRAY),
+        # Without "bgr" the channels were compressed in the order red, green, blue.
+        (RGB, 'rgb8; png compressed ', RGB),
+        (RGB, 'bgr8; png compressed rgb8', RGB),
+        (np.dstack([RGB, ALPHA]), 'rgba8; png compressed ', RGB),
+    ],
+)
+def test_png(pixels, text, expected):
+    got = images.compressed_to_rgb(compressed(pixels, 'png', text))
+    assert got.dtype == np.uint8 and (got == expected).all()
+
+
+@pytest.mark.parametrize(
+    'text', ['jpeg', 'mono8; jpeg compressed mono8', 'bayer_rggb8; jpeg compressed mono8']
+)
+def test_a_gray_jpeg(text):
+    """Also the one that image_transport makes of a Bayer mosaic: it is gray for good."""
+    gray = SMOOTH[..., 0]
+    got = images.compressed_to_rgb(
+        compressed(gray, 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
+    ).astype(int)
+    assert got.shape == (48, 64, 3) and (got == got[..., :1]).all()
+    assert np.abs(got[..., 0] - gray).mean() < 2
+
+
+@pytest.mark.parametrize(
+    'kind, text, mosaic',
+    [
+        ('png', 'bayer_rggb8; png compressed ', MOSAIC),
+        ('png', 'bayer_rggb16; png compressed ', MOSAIC.astype(np.uint16) * 257),
+        ('jpeg', 'bayer_rggb8; jpeg compressed ', MOSAIC),
+        ('jpeg', 'bayer_rggb8; jpeg compressed bayer_rggb8', MOSAIC),
+    ],
+)
+def test_a_compressed_mosaic(kind, text, mosaic):
+    got = images.compressed_to_rgb(compressed(mosaic, kind, text)).astype(int)
+    assert got.shape == (16, 16, 3)
+    assert np.abs(got.mean((0, 1)) - [200, 100, 30]).max() < (4 if kind == 'jpeg' else 0.1)
+
+
+def test_an_orientation_in_exif_is_ignored():
+    plain = compressed(SMOOTH[..., ::-1], 'jpeg')
+    exif = b'Exif\0\0II*\0\x08\0\0\0\x01\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'
+    segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
+    turned = SimpleNamespace(format='jpeg', data=plain.data[:2] + segment + plain.data[2:])
+    seen = cv2.imdecode(np.frombuffer(turned.data, np.uint8), cv2.IMREAD_COLOR)
+    assert seen.shape == (64, 48, 3), 'OpenCV knows this orientation'
+    assert (images.compressed_to_rgb(turned) == images.compressed_to_rgb(plain)).all()
+
+
+@pytest.mark.parametrize(
+    'text', ['', ';', 'h264', '16UC1; compressedDepth png', 'rgb8; tiff compressed ', 'bgr8; ']
+)
+def test_other_compressed_formats_are_refused(text):
+    given = compressed(RGB, 'png')
+    given.format = text
+    with pytest.raises(images.ImageError, match=f"format '{text}' is not known; send jpeg or png"):
+        images.compressed_to_rgb(given)
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+@pytest.mark.parametrize('kept', [0, 0.01, 0.5, 0.99])
+def test_compressed_data_that_are_cut_off(kind, kept):
+    given = compressed(SMOOTH, kind)
+    given.data = given.data[: int(kept * len(given.data))]
+    with pytest.raises(images.ImageError, match=f'bytes of {kind} data are cut off or corrupt'):
+        images.compressed_to_rgb(given)
+
+
+def test_what_follows_a_jpeg_does_not_matter():
+    given = compressed(SMOOTH, 'jpeg')
+    padded = SimpleNamespace(format='jpeg', data=given.data + b'\0some\xff')
+    assert (images.compressed_to_rgb(padded) == images.compressed_to_rgb(given)).all()
+
+
+@pytest.mark.parametrize('kind', ['jpeg', 'png'])
+def test_compressed_data_that_are_something_else(kind):
+    given = SimpleNamespace(format=kind, data=RGB.tobytes())
+    with pytest.raises(images.ImageError, match=f'144 bytes of {kind} data are cut off or corrupt'):
+        images.compressed_to_rgb(given)
+
+
+def test_to_jpeg():
+    good, small = (images.to_jpeg(SMOOTH, quality) for quality in (98, 10))
+    assert good.dtype == np.uint8 and good.ndim == 1 and len(small) < len(good)
+    got = images.compressed_to_rgb(
+        SimpleNamespace(format='rgb8; jpeg compressed bgr8', data=good.tobytes())
+    )
+    assert np.abs(got.astype(int) - SMOOTH).mean() < 3

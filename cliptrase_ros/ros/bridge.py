@@ -1,0 +1,159 @@
+"""Which code converts images: cv_bridge wherever it gives the arrays of images.py, else that.
+
+cv_bridge misreads rows with a padding that is no whole number of pixels, knows no colours of 8UC1,
+8UC3 and 8UC4, and fails on big-endian messages with NumPy 2 and on writing with OpenCV 5; built
+for NumPy 1 it can end a process that has NumPy 2. So every case is tried once, with noise, in a
+child process, and those that fail are left to images.py.
+
+Compressed images are all decoded by images.py: cv_bridge calls the same decoder, but returns uint16
+of images with 16 bits and does not read `format`.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import images
+
+SIZE = 46, 70
+PADDING = 7
+# Encodings to write: dtype, channels.
+WRITTEN = {
+    'mono8': (np.uint8, ()),
+    'rgb8': (np.uint8, (3,)),
+    'mono16': (np.uint16, ()),
+    '16UC1': (np.uint16, ()),
+    '32FC1': (np.float32, ()),
+}
+
+
+@dataclass(frozen=True)
+class Codec:
+    """Functions as in images.py, and the name of what is behind the first two."""
+
+    name: str
+    to_rgb: Callable[[Any], np.ndarray]
+    fill: Callable[[Any, np.ndarray, str, Any], Any]
+    compressed_to_rgb: Callable[[Any], np.ndarray] = images.compressed_to_rgb
+
+
+OWN = Codec('numpy', images.to_rgb, images.fill)
+
+
+def choose_codec(log: Any, timeout_s: float = 20.0) -> Codec:
+    """The codec of this process; one sentence in the log says which and why.
+
+    It takes about a second where there is a cv_bridge.
+    """
+    if importlib.util.find_spec('cv_bridge') is None:
+        log.info('images are converted by the own NumPy codec, as there is no cv_bridge')
+        return OWN
+    try:
+        equal = _tried_in_a_child(timeout_s)
+        from cv_bridge import CvBridge
+
+        codec = _mixed(CvBridge(), equal)
+    except subprocess.TimeoutExpired:
+        problem = f'its check took more than {timeout_s:g} s'
+    except Exception as error:  # whatever is wrong with it, the node can do without
+        problem = f'{type(error).__name__}: {error}'
+    else:
+        log.info(
+            f'images are converted by cv_bridge in {len(equal)} of {len(list(_cases()))} cases of '
+            'encoding, byte order and padding, and by the own NumPy codec where that differs'
+        )
+        return codec
+    log.warning(f'images are converted by the own NumPy codec, as cv_bridge is broken: {problem}')
+    return OWN
+
+
+def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
+    """cv_bridge in the cases where it equals our codec, our codec in the others."""
+
+    def to_rgb(message: Any) -> np.ndarray:
+        padded = message.step > images.row_bytes(message)
+        if ('to_rgb', message.encoding, bool(message.is_bigendian), padded) in equal:
+            return bridge.imgmsg_to_cv2(message, 'rgb8')
+        return images.to_rgb(message)
+
+    def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
+        if ('fill', encoding) not in equal:
+            return images.fill(message, pixels, encoding, header)
+        filled = bridge.cv2_to_imgmsg(pixels, encoding, header)
+        for field in filled.get_fields_and_field_types():
+            setattr(message, field, getattr(filled, field))
+        return message
+
+    return Codec('cv_bridge', to_rgb, fill)
+
+
+def _cases() -> Iterator[tuple]:
+    for encoding in images.ENCODINGS:
+        for big in (False, True):
+            for padded in (False, True):
+                yield 'to_rgb', encoding, big, padded
+    for encoding in WRITTEN:
+        yield 'fill', encoding
+
+
+def _tried_in_a_child(timeout_s: float) -> set[tuple]:
+    """The cases in which cv_bridge equals our codec.
+
+    Raises:
+        ChildProcessError: there are none, or the child ended early.
+        subprocess.TimeoutExpired: it took too long and was killed.
+    """
+    program = f'import sys; sys.path[:] = {sys.path!r}; from {__name__} import check; check()'
+    child = subprocess.run(
+        [sys.executable, '-c', program],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=timeout_s,
+    )
+    printed = child.stdout.splitlines()
+    equal = json.loads(printed[-1]) if printed and child.returncode == 0 else []
+    if not equal:
+        said = child.stderr.strip().splitlines() or ['']
+        raise ChildProcessError(f'its check ended with status {child.returncode}. {said[-1]}')
+    return {tuple(case) for case in equal}
+
+
+def check() -> None:
+    """Print the cases in which cv_bridge equals our codec as the last line, and errors before."""
+    from cv_bridge import CvBridge
+
+    bridge = CvBridge()
+    print(json.dumps([case for case in _cases() if _equal(bridge, *case)]))
+
+
+def _equal(bridge: Any, what: str, encoding: str, big: bool = False, padded: bool = False) -> bool:
+    from sensor_msgs.msg import Image
+
+    noise = np.random.default_rng(0)
+    try:
+        if what == 'fill':
+            dtype, channels = WRITTEN[encoding]
+            pixels = (noise.random((*SIZE, *channels)) * 60000).astype(dtype)
+            header = Image().header
+            header.frame_id = 'noise'
+            ours = images.fill(Image(), pixels, encoding, header)
+            return bridge.cv2_to_imgmsg(pixels, encoding, header) == ours
+        height, width = SIZE
+        size, channels, _ = images.ENCODINGS[encoding]
+        message = Image(height=height, width=width, encoding=encoding, is_bigendian=int(big))
+        message.step = width * size * channels + padded * PADDING
+        message.data.frombytes(noise.bytes(height * message.step))
+        theirs = bridge.imgmsg_to_cv2(message, 'rgb8')
+        return theirs.dtype == np.uint8 and np.array_equal(theirs, images.to_rgb(message))
+    except Exception as error:  # an error is one more thing that is not equal
+        print(f'{what} {encoding}: {type(error).__name__}: {error}', file=sys.stderr)
+        return False

@@ -1,0 +1,227 @@
+"""The choice between cv_bridge and the own codec, with modules that stand in for cv_bridge; and
+the real one, where there is one that works."""
+
+import logging
+import sys
+
+import cv2
+import numpy as np
+import pytest
+
+from cliptrase_ros.ros import bridge, images
+
+messages = pytest.importorskip('sensor_msgs.msg')
+LOG = logging.getLogger('choice')
+
+# Does what it should, and notes what it was asked for.
+GOOD = """
+from cliptrase_ros.ros import images
+from sensor_msgs.msg import Image
+
+asked = []
+
+class CvBridge:
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        asked.append(('to_rgb', message.encoding))
+        assert desired_encoding == 'rgb8'
+        return images.to_rgb(message)
+
+    def cv2_to_imgmsg(self, pixels, encoding, header):
+        asked.append(('fill', encoding))
+        return images.fill(Image(), pixels, encoding, header)
+"""
+# Drops the low byte, reads on in the padding, fails on big-endian messages and Bayer mosaics, makes
+# other numbers of rgba8 and cannot write rgb8.
+POOR = """
+import cv2
+import numpy as np
+from cliptrase_ros.ros import images
+from sensor_msgs.msg import Image
+
+asked = []
+
+class CvBridge:
+    def imgmsg_to_cv2(self, message, desired_encoding):
+        asked.append(('to_rgb', message.encoding))
+        if message.is_bigendian or 'bayer' in message.encoding:
+            raise TypeError('cannot')
+        size, channels, conversion = images.ENCODINGS[message.encoding]
+        data = np.frombuffer(message.data, np.uint8)[size - 1 :: size]
+        data = data[: message.height * message.width * channels]
+        pixels = data.reshape(message.height, message.width, channels)
+        if conversion is not None:
+            pixels = cv2.cvtColor(pixels, conversion)
+        return pixels.astype(int) if message.encoding == 'rgba8' else pixels
+
+    def cv2_to_imgmsg(self, pixels, encoding, header):
+        asked.append(('fill', encoding))
+        if encoding == 'rgb8':
+            raise KeyError(16)
+        return images.fill(Image(), pixels, encoding, header)
+"""
+
+
+@pytest.fixture
+def stand_in(tmp_path, monkeypatch):
+    """Put a source text where cv_bridge is looked for."""
+
+    def put(source):
+        (tmp_path / 'cv_bridge.py').write_text(source)
+
+    monkeypatch.delitem(sys.modules, 'cv_bridge', raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield put
+    sys.modules.pop('cv_bridge', None)
+
+
+@pytest.fixture
+def choose(caplog):
+    """Choose, and check that one sentence of a level explains it."""
+
+    def choose(level, sentence, **options):
+        caplog.clear()
+        with caplog.at_level(logging.INFO, 'choice'):
+            codec = bridge.choose_codec(LOG, **options)
+        (record,) = caplog.records
+        assert record.levelno == level and sentence in record.getMessage()
+        return codec
+
+    return choose
+
+
+def image(encoding, big=False, padding=0, size=(480, 640)):
+    """A message of noise."""
+    bytes_, channels, _ = images.ENCODINGS[encoding]
+    height, width = size
+    step = width * channels * bytes_ + padding
+    message = messages.Image(height=height, width=width, step=step, encoding=encoding)
+    message.is_bigendian = int(big)
+    message.data.frombytes(np.random.default_rng(3).bytes(height * step))
+    return message
+
+
+def test_without_cv_bridge(choose, monkeypatch):
+    monkeypatch.setattr(bridge.importlib.util, 'find_spec', lambda name: None)
+    assert choose(logging.INFO, 'as there is no cv_bridge') is bridge.OWN
+    assert bridge.OWN.name == 'numpy'
+    assert bridge.OWN.to_rgb is images.to_rgb and bridge.OWN.fill is images.fill
+    assert bridge.OWN.compressed_to_rgb is images.compressed_to_rgb
+
+
+def test_a_cv_bridge_that_works_is_used(choose, stand_in):
+    stand_in(GOOD)
+    codec = choose(logging.INFO, 'converted by cv_bridge in 105 of 105 cases')
+    assert codec.name == 'cv_bridge' and codec.compressed_to_rgb is images.compressed_to_rgb
+    asked = sys.modules['cv_bridge'].asked
+    message = image('bgr16', big=True, padding=5)
+    assert (codec.to_rgb(message) == images.to_rgb(message)).all()
+    assert asked == [('to_rgb', 'bgr16')]
+
+    header = message.header
+    target = messages.Image()
+    pixels = np.arange(24, dtype=np.uint16).reshape(4, 6)
+    assert codec.fill(target, pixels, '16UC1', header) is target
+    assert target == images.fill(messages.Image(), pixels, '16UC1', header)
+    assert target.header is header and asked[1:] == [('fill', '16UC1')]
+    # An encoding that nobody tried.
+    codec.fill(messages.Image(), pixels.astype(np.uint8), '8UC1', header)
+    assert len(asked) == 2
+
+
+def test_what_it_gets_wrong_is_not_asked_of_it(choose, stand_in):
+    stand_in(POOR)
+    codec = choose(logging.INFO, 'converted by cv_bridge in ')
+    asked = sys.modules['cv_bridge'].asked
+    for encoding in images.ENCODINGS:
+        for big in (False, True):
+            for padding in (0, 3):
+                message = image(encoding, big, padding, (12, 16))
+                got = codec.to_rgb(message)
+                assert got.dtype == np.uint8 and (got == images.to_rgb(message)).all()
+                able = not (big or padding or 'bayer' in encoding or '16' in encoding)
+                assert asked == [('to_rgb', encoding)] * (able and encoding != 'rgba8')
+                asked.clear()
+    pixels = np.arange(72, dtype=np.uint8).reshape(4, 6, 3)
+    header = messages.Image().header
+    for each, encoding in ((pixels, 'rgb8'), (pixels[..., 0], 'mono8')):
+        filled = codec.fill(messages.Image(), each, encoding, header)
+        assert filled == images.fill(messages.Image(), each, encoding, header)
+    assert asked == [('fill', 'mono8')]
+
+
+def test_bad_messages_get_our_sentences_before_it_sees_them(choose, stand_in):
+    stand_in(GOOD)
+    codec = choose(logging.INFO, 'converted by cv_bridge')
+    message = image('rgb8')
+    message.height = 481
+    with pytest.raises(images.ImageError, match='640 x 481 px rgb8 needs rows of 1920 bytes'):
+        codec.to_rgb(message)
+    assert not sys.modules['cv_bridge'].asked
+
+
+@pytest.mark.parametrize(
+    'source, sentence',
+    [
+        ('raise ImportError("built for NumPy 1")', 'status 1. ImportError: built for NumPy 1'),
+        ('import os; os.abort()', 'ended with status -6.'),
+        ('import os; os._exit(0)', 'ended with status 0.'),
+        ('print("hello"); raise SystemExit', 'JSONDecodeError'),
+        ('import time; time.sleep(60)', 'its check took more than 2 s'),
+        ('class CvBridge: pass', "status 0. fill 32FC1: AttributeError: 'CvBridge' object has no"),
+        (
+            'import sys\nif "pytest" in sys.modules: raise ImportError("here")\n' + GOOD,
+            'broken: ImportError: here',
+        ),
+    ],
+    ids=['import', 'abort', 'exit', 'says', 'hang', 'empty', 'only in this process'],
+)
+def test_a_broken_cv_bridge_does_no_harm(choose, stand_in, source, sentence):
+    stand_in(source)
+    assert choose(logging.WARNING, sentence, timeout_s=2 if 'sleep' in source else 20) is bridge.OWN
+
+
+@pytest.fixture(scope='module')
+def real():
+    """The codec with the real cv_bridge. Looked for by the choice: importing may be the end."""
+    codec = bridge.choose_codec(LOG)
+    if codec is bridge.OWN:
+        pytest.skip('there is no cv_bridge that works')
+    return codec
+
+
+# Those that it refuses to make RGB of; newer ones know the two last.
+UNKNOWN = {'8UC1', '8UC3', '8UC4', 'uyvy', 'yuyv'}
+
+
+def test_the_real_one_gives_the_same_arrays(real):
+    convert = sys.modules['cv_bridge'].CvBridge().imgmsg_to_cv2
+    for encoding in images.ENCODINGS.keys() - UNKNOWN:
+        message = image(encoding)
+        theirs = convert(message, 'rgb8')
+        assert theirs.dtype == np.uint8, encoding
+        assert (theirs == images.to_rgb(message)).all(), encoding
+
+
+@pytest.mark.parametrize('padding', [0, 1, 7, 64])
+@pytest.mark.parametrize('big', [False, True])
+def test_the_codec_with_the_real_one(real, big, padding):
+    for encoding in images.ENCODINGS:
+        message = image(encoding, big, padding, (50, 66))
+        assert (real.to_rgb(message) == images.to_rgb(message)).all(), encoding
+
+
+def test_writing_with_the_real_one(real):
+    header = messages.Image().header
+    for encoding, (dtype, channels) in bridge.WRITTEN.items():
+        pixels = (np.random.default_rng(4).random((50, 66, *channels)) * 255).astype(dtype)
+        filled = real.fill(messages.Image(), pixels, encoding, header)
+        assert filled == images.fill(messages.Image(), pixels, encoding, header), encoding
+
+
+@pytest.mark.parametrize('kind, channels', [('jpeg', 3), ('png', 3), ('png', 4)])
+def test_the_real_one_decodes_colours_as_we_do(real, kind, channels):
+    pixels = np.random.default_rng(5).integers(0, 256, (48, 64, channels)).astype(np.uint8)
+    message = messages.CompressedImage(format=kind)
+    message.data.frombytes(cv2.imencode(f'.{kind}', pixels)[1])
+    theirs = sys.modules['cv_bridge'].CvBridge().compressed_imgmsg_to_cv2(message, 'rgb8')
+    assert (theirs == images.compressed_to_rgb(message)).all()
