@@ -81,7 +81,10 @@ def test_imports_go_one_way():
 
 def test_ros_stays_in_ros_and_open_clip_in_weights():
     ros = {'rclpy', 'rcl_interfaces', 'tf2_msgs'}
-    ros |= {f'{kind}_msgs' for kind in ('diagnostic', 'geometry', 'lifecycle', 'sensor', 'std')}
+    ros |= {
+        f'{kind}_msgs'
+        for kind in ('diagnostic', 'geometry', 'lifecycle', 'sensor', 'std', 'vision')
+    }
     for name, path in modules():
         _, external = imports(path)
         assert not external & ros or name.startswith('ros/'), name

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from cliptrase_ros.srv import Segment
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -11,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from towers import picture
 
-import cliptrase_ros as ct
+from cliptrase_ros import weights
 
 
 def test_one_image_with_the_live_words_and_with_others(running):
@@ -28,7 +29,11 @@ def test_one_image_with_the_live_words_and_with_others(running):
     assert [c.name for c in answer.vocabulary.classes] == ['floor', 'mug', 'door']
 
     answer = robot.call(
-        Segment, 'segment', image=image(picture(60, 50)), vocabulary=['lamp', 'mug'], background=['x']
+        Segment,
+        'segment',
+        image=image(picture(60, 50)),
+        vocabulary=['lamp', 'mug'],
+        background=['x'],
     )
     assert answer.success and answer.vocabulary.version == 0
     ids = {c.name: c.id for c in answer.vocabulary.classes}
@@ -69,14 +74,17 @@ def test_a_node_that_is_not_configured_says_so(robot, start):
 
 
 def test_reload_takes_a_file_that_was_replaced(robot, start, tmp_path):
-    from cliptrase_ros import weights
-
-    file = tmp_path / 'tiny.safetensors'
+    model, _ = weights.load_model('cliptrase-tiny', 'random')
+    state, file = model.state_dict(), tmp_path / 'tiny.safetensors'
 
     def write(seed):
-        model = ct.Backbone.load(ct.Settings(model='cliptrase-tiny', weights='random'))
-        del model
-        weights.save_random(file, seed)
+        noise = torch.Generator().manual_seed(seed)
+        changed = {
+            key: value + 0.02 * torch.randn(value.shape, generator=noise)
+            for key, value in state.items()
+            if value.is_floating_point()
+        }
+        weights.save({**state, **changed}, file, 'cliptrase-tiny')
 
     write(1)
     process = node(start, f'weights:={file}')

@@ -151,9 +151,7 @@ def test_images_that_are_too_old_are_dropped(robot, start):
     assert int(robot.value('dropped: older than max_age_s')) > 0
     assert robot.set(max_age_s=0.0)[0].successful
     wait_for(lambda: robot.masks, what='masks', process=process)
-    wait_for(
-        lambda: robot.diagnosed(DiagnosticStatus.WARN, 'old by the stamps'), what='a warning'
-    )
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, 'old by the stamps'), what='a warning')
 
 
 def test_images_of_the_moment_are_young_enough(robot, start):
@@ -174,9 +172,7 @@ def test_a_stamp_that_goes_back_is_told_and_its_image_segmented(running):
     robot, process = running
     wait_for(lambda: len(robot.masks) > 3, what='masks')
     robot.sent -= 500
-    wait_for(
-        lambda: robot.diagnosed(DiagnosticStatus.WARN, 'went back by'), what='a warning'
-    )
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, 'went back by'), what='a warning')
     assert robot.value('stamps that went back') == '1'
     assert 'a bag that begins again' in process.output
     robot.masks.clear()
@@ -312,9 +308,7 @@ def test_one_bad_image_of_a_batch_takes_no_other_with_it(robot, inside, monkeypa
     narrow.encode_batch = encode_batch
     monkeypatch.setattr(words, 'live', type(words.live)(narrow, words.live.words, 1))
     sent = [image(), image(picture(60, 80)), image()]
-    frames._segment(
-        [Frame(s, m, time.monotonic()) for s, m in zip(streams, sent, strict=True)]
-    )
+    frames._segment([Frame(s, m, time.monotonic()) for s, m in zip(streams, sent, strict=True)])
     assert batches == [3, 1, 1, 1]
     counts = [stream.statistics.counts() for stream in streams]
     assert [c.get('published') for c in counts] == [1, None, 1]

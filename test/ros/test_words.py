@@ -59,7 +59,7 @@ REFUSED = [
     ({'colors': ['floor=red']}, 'write name=#rrggbb'),
     ({'prompt_templates': 'photos'}, "'photos' is not one of"),
     ({'confidence_threshold': 1.5}, 'range'),
-    ({'max_rate_hz': float('nan')}, 'finite'),
+    ({'max_rate_hz': float('nan')}, 'nan'),
     ({'max_rate_hz': -1.0}, 'range'),
     ({'smoothing': 1.0}, 'range'),
     ({'model': 'ViT-B-16'}, 'read-only'),
@@ -135,11 +135,10 @@ def test_smoothing_takes_time_to_change_its_mind(robot, start):
     one, two = settled(images[0]), settled(images[1])
     assert (one != two).any()
     assert robot.set(smoothing=0.99)[0].successful
-    settled(images[0])
-    # Frames of a moment weigh next to nothing against those before.
-    assert ((settled(images[1]) == one).mean()) > 0.9
+    # A few frames weigh next to nothing against what was before.
+    assert (settled(images[0]) == two).mean() > 0.9
     assert robot.set(smoothing=0.0)[0].successful
-    assert (settled(images[1]) == two).all()
+    assert (settled(images[0]) == one).all()
 
 
 def test_the_service_answers_when_the_words_are_live(running):
@@ -207,9 +206,8 @@ def test_fifty_changes_while_images_flow_at_30_hz(robot, start):
     robot.stream(rate_hz=30.0, make=lambda: big)
     wait_for(lambda: len(masks) > 10, what='masks', process=process)
     # Known words and new ones; most sets have no word in common with the one before.
-    sets = [
-        [f'thing {k}', f'stuff {k}', 'floor'] if k % 3 else [f'word {k % 2}'] for k in range(50)
-    ]
+    known, fresh = [[f'word {k}'] for k in range(2)], [[f'thing {k}', 'floor'] for k in range(50)]
+    sets = [fresh[k] if k % 3 else known[k % 2] for k in range(50)]
     for entries in sets:
         answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=entries)
         assert answer.success, answer.message
