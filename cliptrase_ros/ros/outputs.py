@@ -135,9 +135,9 @@ class Outputs:
         return messages.class_masks(it.result, it.live.words.classes, it.live.version, it.header)
 
     def _camera_info(self, it: Labelled) -> CameraInfo | None:
-        if it.camera_info is None:
+        if it.camera_info is None or not it.camera_info.width:
             self._node.get_logger().warning(
-                'camera_info is asked for, but none has come from the camera',
+                'camera_info is asked for, but no calibration has come from the camera',
                 throttle_duration_sec=5.0,
             )
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 
 from rclpy.node import Node
+from rclpy.task import Future
 from std_msgs.msg import Header
 
 from ..errors import CliptraseError
@@ -40,6 +41,9 @@ class Words:
         # What new words are encoded with, and the newest that were asked for.
         self._base: Segmenter | None = None
         self._wanted: tuple | None = None
+        # The outcome of taking these over.
+        self._change = Future()
+        self._change.set_result('')
         self._jobs: Jobs | None = None
         self._announcing = False
         self._vocabulary = self._label_info = None
@@ -89,8 +93,14 @@ class Words:
         wanted = _words_of(options, settings)
         if wanted == self._wanted:
             self._go_live(self.live.segmenter, self.live.words)
-            return ''
-        self._wanted = wanted
+            return await self._change
+        self._wanted, change = wanted, Future(executor=self._node.executor)
+        self._change = change
+        change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
+        change.set_result(await self._take_over(wanted, options, settings))
+        return change.result()
+
+    async def _take_over(self, wanted: tuple, options: NodeOptions, settings: Settings) -> str:
         try:
             base = self._base.replace(**settings.live())
             parsed = self._reserve(base, options)

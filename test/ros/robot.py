@@ -7,6 +7,7 @@ from cliptrase_ros.msg import Vocabulary
 from diagnostic_msgs.msg import DiagnosticArray
 from processes import TINY, call
 from rcl_interfaces.srv import SetParameters
+from rclpy.duration import Duration
 from rclpy.parameter import Parameter
 from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
@@ -33,7 +34,8 @@ class Robot:
         tester.create_subscription(DiagnosticArray, '/diagnostics', self._diagnosed, 10)
         qos = QoSProfile(depth=1, reliability=ReliabilityPolicy[reliability.upper()])
         self.camera = tester.create_publisher(kind, camera, qos)
-        self.sent = 0
+        self.late_s = 0.0
+        self.last = None
         self._subscriptions = {}
         self._timer = None
 
@@ -51,11 +53,11 @@ class Robot:
         self.node.destroy_subscription(self._subscriptions.pop(topic))
 
     def send(self, message=None, **changes):
-        """Publish PIXELS, or a message, with a stamp of its own."""
+        """Publish PIXELS, or a message, with the stamp of now, or of `late_s` ago."""
         message = message or image()
-        self.sent += 1
-        message.header.frame_id = 'eye'
-        message.header.stamp.sec, message.header.stamp.nanosec = 1000 + self.sent, 123456789
+        now = self.node.get_clock().now() - Duration(seconds=self.late_s)
+        message.header.frame_id, message.header.stamp = 'eye', now.to_msg()
+        self.last = stamp(message)
         for name, value in changes.items():
             setattr(message, name, value)
         self.camera.publish(message)
@@ -86,6 +88,11 @@ class Robot:
     def value(self, key, name='camera'):
         status = self.statuses.get(name)
         return {v.key: v.value for v in status.values}.get(key) if status else None
+
+
+def stamp(message):
+    """(s, ns)"""
+    return message.header.stamp.sec, message.header.stamp.nanosec
 
 
 def image(pixels=PIXELS, encoding='rgb8'):

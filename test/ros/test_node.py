@@ -10,6 +10,7 @@ import time
 import pytest
 import rclpy
 import torch
+from cliptrase_ros.srv import SetVocabulary
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
@@ -18,8 +19,9 @@ from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from robot import Failing, image, node
-from sensor_msgs.msg import CameraInfo
+from sensor_msgs.msg import Image
 
+from cliptrase_ros import draw
 from cliptrase_ros.errors import Cancelled
 
 
@@ -202,15 +204,15 @@ def test_an_error_in_one_image_is_reported_and_the_node_goes_on(robot, inside, e
     assert robot.value('dropped: error') == '1'
 
 
-def test_an_error_after_the_tower_is_reported_as_well(robot, inside):
+def test_an_error_after_the_tower_is_reported_as_well(robot, inside, monkeypatch):
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
-    inside._streams[0].camera_info = CameraInfo()  # of an image without pixels
-    robot.hear('camera_info', CameraInfo)
-    wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'ZeroDivisionError'), what='an error')
-    inside._streams[0].camera_info = None
-    count = len(robot.masks)
-    wait_for(lambda: len(robot.masks) > count, what='masks again')
+    with monkeypatch.context() as patch:
+        patch.delattr(draw, 'colorize')
+        robot.hear('color_mask', Image)
+        wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'AttributeError'), what='error')
+    count = len(robot.heard['color_mask'])
+    wait_for(lambda: len(robot.heard['color_mask']) > count, what='colours again')
 
 
 def test_words_that_cannot_be_encoded_leave_the_old_ones(robot, inside):
@@ -250,6 +252,28 @@ def test_ids_are_taken_when_words_are_accepted(robot, inside):
     go.set()
     wait_for(lambda: robot.vocabularies[-1].classes[0].name == 'lamp', what='lamp')
     assert [v.classes[0].name for v in robot.vocabularies] == ['floor', 'lamp']
+
+
+def test_the_same_words_asked_for_twice_are_live_at_both_answers(robot, inside):
+    wait_for(lambda: robot.vocabularies, what='words')
+    base, begun, go = inside._words._base, threading.Event(), threading.Event()
+    encoded_by(inside._words, lambda *a: (begun.set(), go.wait(20), base.encode_words(*a))[2])
+    answers = []
+
+    def ask():
+        answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp'])
+        answers.append((answer.success, inside._words.live.words.classes[0].name))
+
+    threads = [threading.Thread(target=ask) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    assert begun.wait(20)
+    time.sleep(0.5)
+    assert not answers
+    go.set()
+    for thread in threads:
+        thread.join(20)
+    assert answers == [(True, 'lamp')] * 2 and len(robot.vocabularies) == 2
 
 
 def test_words_that_are_still_encoded_do_not_hold_up_the_end(robot, inside):
