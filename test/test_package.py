@@ -1,6 +1,7 @@
 """The files around the code: do they agree with each other and with it?"""
 
 import ast
+import json
 import re
 import shutil
 import stat
@@ -232,9 +233,9 @@ QOS = {
 
 
 def test_rviz_file():
-    panels, manager = (
+    panels, manager, window = (
         yaml.safe_load((ROOT / 'config' / 'cliptrase.rviz').read_text())[key]
-        for key in ('Panels', 'Visualization Manager')
+        for key in ('Panels', 'Visualization Manager', 'Window Geometry')
     )
     assert {panel['Class'] for panel in panels} <= {'rviz_common/Displays', 'rviz_common/Views'}
     assert manager['Global Options']['Fixed Frame']
@@ -242,12 +243,33 @@ def test_rviz_file():
     assert displays.keys() == {
         '/camera/image_raw',
         '/segmentation/overlay',
+        '/segmentation/color_mask',
+        '/segmentation/confidence',
         '/segmentation/label_mask',
     }
-    assert len({display['Name'] for display in manager['Displays']}) == len(displays)
+    names = {display['Name'] for display in manager['Displays']}
+    assert len(names) == len(displays)
+    docks = {name for name, value in window.items() if isinstance(value, dict)}
+    assert docks <= names | {'Displays', 'Views'}
     for display in displays.values():
         assert display['Class'] == 'rviz_default_plugins/Image'
         for key, values in QOS.items():
             assert display['Topic'][key] in values
     # A camera may publish best effort, and a reliable subscriber would hear nothing of it.
     assert displays['/camera/image_raw']['Topic']['Reliability Policy'] == 'Best Effort'
+
+
+def test_foxglove_layout():
+    """Every panel has a place and its settings (the format with configById of its exports)."""
+    layout = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
+
+    def placed(tree):
+        if isinstance(tree, str):
+            return [tree]
+        assert tree['direction'] in {'row', 'column'} and 0 < tree['splitPercentage'] < 100
+        return placed(tree['first']) + placed(tree['second'])
+
+    panels = layout['configById']
+    assert sorted(placed(layout['layout'])) == sorted(panels)
+    kinds = {name.split('!')[0] for name in panels}
+    assert kinds == {'Image', 'DiagnosticSummary', 'CallService', 'RawMessages', 'Parameters'}
