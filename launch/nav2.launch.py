@@ -5,6 +5,7 @@ ros2 launch cliptrase_ros nav2.launch.py --show-args
 
 from pathlib import Path
 
+from ament_index_python.packages import get_package_prefix
 from launch import LaunchDescription
 from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
 from launch_ros.actions import Node
@@ -20,7 +21,9 @@ AUTOSTART = DeclareLaunchArgument(
 )
 
 
-def keep_autostart(context):
+def prepare(context):
+    # Without it launch would stop after the segmentation node, and leave that running.
+    get_package_prefix('nav2_lifecycle_manager')
     arguments = context.launch_configurations
     arguments['autostart_of_manager'] = arguments['autostart']
 
@@ -56,7 +59,7 @@ def generate_launch_description():
     return LaunchDescription(
         [
             AUTOSTART,
-            OpaqueFunction(function=keep_autostart),
+            OpaqueFunction(function=prepare),
             # All its other arguments are taken as well.
             IncludeLaunchDescription(
                 str(SEGMENTATION), launch_arguments={'autostart': 'false'}.items()

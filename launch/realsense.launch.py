@@ -51,9 +51,19 @@ ARGUMENTS = [
 ]
 
 
+def wanted(context):
+    return context.launch_configurations['camera'].lower() == 'true'
+
+
+def find_driver(context):
+    # Without it launch would stop after the segmentation node, and leave that running.
+    if wanted(context):
+        get_package_share_directory('realsense2_camera')
+
+
 def start_camera(context):
     arguments = context.launch_configurations
-    if arguments['camera'].lower() != 'true':
+    if not wanted(context):
         return []
     launch_files = Path(get_package_share_directory('realsense2_camera'), 'launch')
     namespace = PurePosixPath(arguments['namespace'], arguments['camera_namespace'])
@@ -77,6 +87,7 @@ def generate_launch_description():
     return LaunchDescription(
         [
             *ARGUMENTS,
+            OpaqueFunction(function=find_driver),
             # All its other arguments are taken as well. It sets the Fast DDS profile for both.
             IncludeLaunchDescription(str(SEGMENTATION)),
             OpaqueFunction(function=start_camera),

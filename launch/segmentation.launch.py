@@ -106,36 +106,7 @@ def start(context):
         'output': 'screen',
         'emulate_tty': True,
     }
-    actions.append(
-        Node(
-            package='cliptrase_ros',
-            executable='segmentation_node',
-            name='segmentation',
-            parameters=[
-                *filter(None, files),
-                {
-                    **clock,
-                    'autostart': is_true(arguments['autostart']),
-                    **{name: value for name, value in given.items() if value},
-                },
-            ],
-            remappings=topics,
-            **common,
-        )
-    )
-    if arguments['source']:
-        if cameras or arguments['image_transport'] == 'compressed':
-            raise ValueError('source: publishes raw images of one camera')
-        actions.append(
-            Node(
-                package='cliptrase_ros',
-                executable='camera_publisher',
-                name='camera',
-                parameters=[{**clock, 'source': arguments['source']}],
-                remappings=topics,
-                **common,
-            )
-        )
+    # First: if it is not installed, launch stops here, and would leave others running.
     if is_true(arguments['rviz']):
         first = f'segmentation/{cameras[0]}' if cameras else 'segmentation'
         actions.append(
@@ -153,6 +124,36 @@ def start(context):
                 **common,
             )
         )
+    if arguments['source']:
+        if cameras or arguments['image_transport'] == 'compressed':
+            raise ValueError('source: publishes raw images of one camera')
+        actions.append(
+            Node(
+                package='cliptrase_ros',
+                executable='camera_publisher',
+                name='camera',
+                parameters=[{**clock, 'source': arguments['source']}],
+                remappings=topics,
+                **common,
+            )
+        )
+    actions.append(
+        Node(
+            package='cliptrase_ros',
+            executable='segmentation_node',
+            name='segmentation',
+            parameters=[
+                *filter(None, files),
+                {
+                    **clock,
+                    'autostart': is_true(arguments['autostart']),
+                    **{name: value for name, value in given.items() if value},
+                },
+            ],
+            remappings=topics,
+            **common,
+        )
+    )
     return actions
 
 

@@ -101,14 +101,19 @@ class Node:
         return argv
 
 
+def get_package_prefix(package: str) -> str:
+    """Where it would be installed; nothing has to be there."""
+    return '/opt/ros'
+
+
 def get_package_share_directory(package: str) -> str:
-    """Where colcon would install it below /opt/ros; nothing has to be there."""
+    """Where it would be installed; nothing has to be there."""
     return f'/opt/ros/share/{package}'
 
 
 MODULES = {
     'ament_index_python': [],
-    'ament_index_python.packages': [get_package_share_directory],
+    'ament_index_python.packages': [get_package_prefix, get_package_share_directory],
     'launch': [LaunchDescription],
     'launch.actions': [
         DeclareLaunchArgument,

@@ -419,6 +419,18 @@ def recorders(tmp_path):
         yield prefix
 
 
+def run(file, values):
+    """Start a launch file with ROS's own launch; its exit code."""
+    pytest.importorskip('launch_ros')
+    from launch import LaunchDescription, LaunchService
+    from launch.actions import IncludeLaunchDescription
+
+    include = IncludeLaunchDescription(str(file), launch_arguments=values.items())
+    service = LaunchService(noninteractive=True)
+    service.include_launch_description(LaunchDescription([include]))
+    return service.run()
+
+
 def recorded(file):
     return json.loads(Path(f'{file}.json').read_text())
 
@@ -427,16 +439,9 @@ def recorded(file):
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_real_launch_agrees(recorders, values_of, file, changed):
     """ROS's own launch starts the processes that the stand-ins announce."""
-    pytest.importorskip('launch_ros')
-    from launch import LaunchDescription, LaunchService
-    from launch.actions import IncludeLaunchDescription
-
     values = values_of[file] if changed else {}
     expected = load(file, **values)
-    include = IncludeLaunchDescription(str(file), launch_arguments=values.items())
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(LaunchDescription([include]))
-    assert service.run() == 0
+    assert run(file, values) == 0
 
     started = {file.stem for file in recorders.glob('lib/*/*.json')}
     assert started == {node.executable for node in expected.nodes.values()}
@@ -449,6 +454,21 @@ def test_real_launch_agrees(recorders, values_of, file, changed):
         given, environment = recorded(recorders / 'share' / package / 'launch' / launch_file)
         assert given == arguments
         assert environment.items() >= expected.environment.items()
+
+
+@pytest.mark.parametrize(
+    ('file', 'values', 'package'),
+    [
+        (FILE, {'rviz': 'true'}, 'rviz2'),
+        (REALSENSE, {}, 'realsense2_camera'),
+        (NAV2, {}, 'nav2_lifecycle_manager'),
+    ],
+)
+def test_real_launch_starts_nothing_without_a_package(recorders, caplog, file, values, package):
+    (recorders / 'share/ament_index/resource_index/packages' / package).unlink()
+    assert run(file, values) == 1
+    assert f"package '{package}' not found" in caplog.text
+    assert 'process started' not in caplog.text
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
