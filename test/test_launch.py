@@ -4,6 +4,8 @@ import dataclasses
 import json
 import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -411,7 +413,6 @@ def recorders(tmp_path):
         marker.touch()
         (prefix / name).write_text(text)
         (prefix / name).chmod(0o755)
-    # The launch file changes the environment of this process; mock puts it back.
     with mock.patch.dict(os.environ):
         os.environ.update(AMENT_PREFIX_PATH=str(prefix), ROS_LOG_DIR=str(tmp_path / 'log'))
         for variable in VARIABLES:
@@ -419,16 +420,27 @@ def recorders(tmp_path):
         yield prefix
 
 
-def run(file, values):
-    """Start a launch file with ROS's own launch; its exit code."""
-    pytest.importorskip('launch_ros')
-    from launch import LaunchDescription, LaunchService
-    from launch.actions import IncludeLaunchDescription
+ROS_LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
 
-    include = IncludeLaunchDescription(str(file), launch_arguments=values.items())
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(LaunchDescription([include]))
-    return service.run()
+file, *arguments = sys.argv[1:]
+arguments = [argument.split(':=', 1) for argument in arguments]
+service = LaunchService(noninteractive=True)
+include = IncludeLaunchDescription(file, launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([include]))
+sys.exit(service.run())
+"""
+
+
+def run(file, values):
+    """Start a launch file as `ros2 launch` does; the exit code and what it prints."""
+    pytest.importorskip('launch_ros')
+    arguments = [f'{name}:={value}' for name, value in values.items()]
+    command = [sys.executable, '-c', ROS_LAUNCH, str(file), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def recorded(file):
@@ -441,7 +453,8 @@ def test_real_launch_agrees(recorders, values_of, file, changed):
     """ROS's own launch starts the processes that the stand-ins announce."""
     values = values_of[file] if changed else {}
     expected = load(file, **values)
-    assert run(file, values) == 0
+    code, output = run(file, values)
+    assert code == 0, output
 
     started = {file.stem for file in recorders.glob('lib/*/*.json')}
     assert started == {node.executable for node in expected.nodes.values()}
@@ -464,11 +477,12 @@ def test_real_launch_agrees(recorders, values_of, file, changed):
         (NAV2, {}, 'nav2_lifecycle_manager'),
     ],
 )
-def test_real_launch_starts_nothing_without_a_package(recorders, caplog, file, values, package):
+def test_real_launch_starts_nothing_without_a_package(recorders, file, values, package):
     (recorders / 'share/ament_index/resource_index/packages' / package).unlink()
-    assert run(file, values) == 1
-    assert f"package '{package}' not found" in caplog.text
-    assert 'process started' not in caplog.text
+    code, output = run(file, values)
+    assert code == 1
+    assert f"package '{package}' not found" in output
+    assert 'process started' not in output
 
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
