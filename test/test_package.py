@@ -133,6 +133,52 @@ def test_ros_wheels_are_pinned_to_one_distribution():
     assert 'lark' not in wheels  # it overwrites files of lark-parser
 
 
+# The workflow of the public CI
+
+WORKFLOW = yaml.safe_load((ROOT / '.github' / 'workflows' / 'ros.yml').read_text())
+JOBS = WORKFLOW['jobs']
+
+
+def script_of(job):
+    return '\n'.join(step.get('run', '') for step in JOBS[job]['steps'])
+
+
+def test_workflow_builds_in_the_supported_distributions():
+    job = JOBS['workspace']
+    assert job['container']['image'] == 'ros:${{ matrix.distribution }}'
+    readme = (ROOT / 'README.md').read_text()
+    line = next(line for line in readme.splitlines() if line.startswith('**In a ROS 2 workspace**'))
+    names = {'foxy', 'galactic', 'humble', 'iron', 'jazzy', 'kilted', 'lyrical', 'rolling'}
+    told = names & set(re.findall(r'\w+', line.lower()))
+    assert sorted(job['strategy']['matrix']['distribution']) == sorted(told)
+
+
+def test_workflow_does_what_the_readme_says():
+    readme = (ROOT / 'README.md').read_text()
+    (block,) = (b for b in re.findall('```bash\n(.*?)```', readme, re.DOTALL) if 'rosdep' in b)
+    commands = [part.strip() for line in block.splitlines() for part in line.split('&&')]
+    own = [command for command in commands if not command.startswith(('cd ', 'git ', 'ros2 '))]
+    assert len(own) >= 6
+    for command in own:
+        assert command in script_of('workspace')
+    assert '.ci/run' in script_of('wheels') and (ROOT / '.ci' / 'run').is_file()
+
+
+def test_workflow_installs_what_the_tests_need():
+    extra = re.search(r"'test': (\[.*\])", (ROOT / 'setup.py').read_text())[1]
+    for name in ast.literal_eval(extra):
+        # pytest comes with rosdep, see there.
+        assert name in script_of('workspace') or f'python3-{name}' in {
+            tag.text for tag in MANIFEST.findall('test_depend')
+        }
+
+
+@pytest.mark.parametrize('job', sorted(JOBS))
+def test_workflow_scripts_parse(job):
+    done = run('bash', '-n', '-c', script_of(job))
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 # What `make` says of a machine that lacks something
 
 PYTHON = """
