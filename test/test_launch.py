@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -371,6 +372,18 @@ def test_missing_file_is_an_error(name):
 def test_camera_info_stands_beside_the_image(image_topic, camera_info):
     camera = load(FILE, image_topic=image_topic, source='photo.png').nodes['camera']
     assert dict(camera.remappings) == {'image': image_topic, 'camera_info': camera_info}
+
+
+COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)([^#`\n]*)')
+
+
+@pytest.mark.parametrize('document', [ROOT / 'README.md', *sorted(ROOT.glob('doc/*.md'))])
+def test_commands_in_documents(document):
+    """Each launch file that they start exists and has the arguments given."""
+    for name, arguments in COMMAND.findall(document.read_text()):
+        declared = load(LAUNCH / name).declared
+        for argument in re.findall(r'(\w+):=', arguments):
+            assert argument in declared, f'{name} {arguments}'
 
 
 RECORDER = """#!/usr/bin/env python3
