@@ -10,26 +10,55 @@ from launch.actions import DeclareLaunchArgument, OpaqueFunction, SetEnvironment
 from launch_ros.actions import Node
 
 CONFIG = Path(__file__).parents[1] / 'config'
+VOCABULARIES = {file.stem: str(file) for file in (CONFIG / 'vocabularies').glob('*.yaml')}
 
 # Jazzy and Humble read the first, Kilted and later the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
+# Of the node's outputs, those that cliptrase.rviz knows.
+SHOWN = ('overlay', 'color_mask', 'confidence', 'label_mask')
 
-def argument(name, default, description):
-    return DeclareLaunchArgument(name, default_value=default, description=description)
 
-
-def flag(name, default, description):
-    choices = ['true', 'false', 'True', 'False']
+def argument(name, default, description, choices=None):
     return DeclareLaunchArgument(
         name, default_value=default, description=description, choices=choices
     )
 
 
+def flag(name, default, description):
+    return argument(name, default, description, ['true', 'false', 'True', 'False'])
+
+
 ARGUMENTS = [
     argument('params_file', str(CONFIG / 'segmentation.yaml'), 'Parameters of the node.'),
     argument('namespace', '', 'Namespace of the nodes, such as robot1.'),
-    argument('image_topic', '/camera/image_raw', 'Camera images to segment.'),
+    argument(
+        'image_topic',
+        '/camera/image_raw',
+        'Camera images to segment. With cameras, {camera} stands for the name of each.',
+    ),
+    argument(
+        'camera_info_topic',
+        '',
+        'Calibration of the images, written as image_topic is; empty: camera_info beside them.',
+    ),
+    argument(
+        'image_transport',
+        '',
+        'raw images, or compressed ones from image_topic/compressed; empty: as in params_file.',
+        ['', 'raw', 'compressed'],
+    ),
+    argument(
+        'cameras',
+        '',
+        'Names of several cameras, such as front,left,right; empty: one, or as in params_file.',
+    ),
+    argument(
+        'vocabulary',
+        '',
+        f'Words to look for: {", ".join(sorted(VOCABULARIES))}, or a parameter file of your own; '
+        'empty: those of params_file.',
+    ),
     flag('use_sim_time', 'false', 'Take the time from /clock.'),
     flag(
         'autostart',
@@ -38,7 +67,7 @@ ARGUMENTS = [
         'Overrides params_file.',
     ),
     argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
-    flag('rviz', 'false', 'Also open RViz.'),
+    flag('rviz', 'false', 'Also open RViz; of several cameras it shows the first.'),
     argument(
         'source',
         '',
@@ -57,8 +86,9 @@ ARGUMENTS = [
 def start(context):
     # Plain strings from here on: Humble has no substitution that tells an empty one.
     arguments = context.launch_configurations
-    profile, image_topic = arguments['transport_profile'], arguments['image_topic']
-    for file in filter(None, (arguments['params_file'], profile)):
+    profile = arguments['transport_profile']
+    files = [arguments['params_file'], vocabulary_file(arguments['vocabulary'])]
+    for file in filter(None, (*files, profile)):
         if not Path(file).is_file():  # launch and Fast DDS would go on without it
             raise FileNotFoundError(f'no such file: {file}')
 
@@ -66,38 +96,19 @@ def start(context):
     variables = [name for name in PROFILE_VARIABLES if profile and name not in context.environment]
     actions = [SetEnvironmentVariable(name, profile) for name in variables]
 
+    cameras = list(filter(None, map(str.strip, arguments['cameras'].split(','))))
+    topics = input_topics(cameras, arguments['image_topic'], arguments['camera_info_topic'])
     clock = {'use_sim_time': is_true(arguments['use_sim_time'])}
+    given = {'cameras': cameras, 'image_transport': arguments['image_transport']}
     common = {
         'namespace': arguments['namespace'],
         'ros_arguments': ['--log-level', arguments['log_level']],
         'output': 'screen',
         'emulate_tty': True,
     }
-    autostart = {'autostart': is_true(arguments['autostart'])}
-    actions.append(
-        Node(
-            package='cliptrase_ros',
-            executable='segmentation_node',
-            name='segmentation',
-            parameters=[arguments['params_file'], {**clock, **autostart}],
-            remappings=[('image', image_topic)],
-            **common,
-        )
-    )
-    if arguments['source']:
-        # By convention the calibration stands beside the images.
-        camera_info = PurePosixPath(image_topic).with_name('camera_info')
-        actions.append(
-            Node(
-                package='cliptrase_ros',
-                executable='camera_publisher',
-                name='camera',
-                parameters=[{**clock, 'source': arguments['source']}],
-                remappings=[('image', image_topic), ('camera_info', str(camera_info))],
-                **common,
-            )
-        )
+    # First: if it is not installed, launch stops here, and would leave others running.
     if is_true(arguments['rviz']):
+        first = f'segmentation/{cameras[0]}' if cameras else 'segmentation'
         actions.append(
             Node(
                 package='rviz2',
@@ -107,14 +118,72 @@ def start(context):
                 parameters=[clock],
                 # Relative names follow the namespace, those of the .rviz file would not.
                 remappings=[
-                    ('/camera/image_raw', image_topic),
-                    ('/segmentation/overlay', 'segmentation/overlay'),
-                    ('/segmentation/label_mask', 'segmentation/label_mask'),
+                    ('/camera/image_raw', topics[0][1]),
+                    *((f'/segmentation/{name}', f'{first}/{name}') for name in SHOWN),
                 ],
                 **common,
             )
         )
+    if arguments['source']:
+        if cameras or arguments['image_transport'] == 'compressed':
+            raise ValueError('source: publishes raw images of one camera')
+        actions.append(
+            Node(
+                package='cliptrase_ros',
+                executable='camera_publisher',
+                name='camera',
+                parameters=[{**clock, 'source': arguments['source']}],
+                remappings=topics,
+                **common,
+            )
+        )
+    actions.append(
+        Node(
+            package='cliptrase_ros',
+            executable='segmentation_node',
+            name='segmentation',
+            parameters=[
+                *filter(None, files),
+                {
+                    **clock,
+                    'autostart': is_true(arguments['autostart']),
+                    **{name: value for name, value in given.items() if value},
+                },
+            ],
+            remappings=topics,
+            **common,
+        )
+    )
     return actions
+
+
+def vocabulary_file(name):
+    """The parameter file that a vocabulary's name or path stands for."""
+    if name in VOCABULARIES or not name:
+        return VOCABULARIES.get(name, '')
+    if not Path(name).is_file():
+        raise FileNotFoundError(
+            f'vocabulary: {name!r} is neither a file nor one of {", ".join(sorted(VOCABULARIES))}'
+        )
+    return name
+
+
+def input_topics(cameras, image, camera_info):
+    """Remappings of the images and calibrations of each camera."""
+    if cameras and '{camera}' not in image:
+        raise ValueError(
+            f'image_topic: {image!r} is the same for every camera; write {{camera}} in the place '
+            'of their names, such as /{camera}/image_raw'
+        )
+    # By convention the calibration stands beside the images.
+    camera_info = camera_info or str(PurePosixPath(image).with_name('camera_info'))
+    if not cameras:
+        return [('image', image), ('camera_info', camera_info)]
+    return [
+        (f'{camera}/{name}', topic.replace('{camera}', camera))
+        for camera in cameras
+        for name, topic in (('image', image), ('camera_info', camera_info))
+    ]
 
 
 def is_true(text):

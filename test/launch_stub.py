@@ -21,17 +21,46 @@ class LaunchDescription:
 
 
 @dataclass
+class LaunchConfiguration:
+    variable_name: str
+
+
+@dataclass
 class DeclareLaunchArgument:
     name: str
-    default_value: str
+    default_value: str | list
     description: str
     choices: list | None = None
+
+    def default(self, context) -> str:
+        """The default with what other arguments put into it."""
+        return ''.join(
+            context.launch_configurations[part.variable_name]
+            if isinstance(part, LaunchConfiguration)
+            else part
+            for part in self.default_value
+        )
 
 
 @dataclass
 class IncludeLaunchDescription:
     source: str
     launch_arguments: Iterable[tuple[str, str]] = ()
+
+
+@dataclass
+class PushLaunchConfigurations:
+    pass
+
+
+@dataclass
+class ResetLaunchConfigurations:
+    launch_configurations: dict
+
+
+@dataclass
+class PopLaunchConfigurations:
+    pass
 
 
 @dataclass
@@ -52,10 +81,10 @@ class Node:
     name: str
     namespace: str
     parameters: list
-    remappings: list
     ros_arguments: list
     output: str
     emulate_tty: bool
+    remappings: list = field(default_factory=list)
     arguments: list = field(default_factory=list)
     # What the launch files have set by the time that they come to this node.
     environment: dict = field(default_factory=dict)
@@ -72,14 +101,30 @@ class Node:
         return argv
 
 
+def get_package_prefix(package: str) -> str:
+    """Where it would be installed; nothing has to be there."""
+    return '/opt/ros'
+
+
+def get_package_share_directory(package: str) -> str:
+    """Where it would be installed; nothing has to be there."""
+    return f'/opt/ros/share/{package}'
+
+
 MODULES = {
+    'ament_index_python': [],
+    'ament_index_python.packages': [get_package_prefix, get_package_share_directory],
     'launch': [LaunchDescription],
     'launch.actions': [
         DeclareLaunchArgument,
         IncludeLaunchDescription,
         OpaqueFunction,
+        PopLaunchConfigurations,
+        PushLaunchConfigurations,
+        ResetLaunchConfigurations,
         SetEnvironmentVariable,
     ],
+    'launch.substitutions': [LaunchConfiguration],
     'launch_ros': [],
     'launch_ros.actions': [Node],
 }
@@ -89,40 +134,58 @@ MODULES = {
 class Launch:
     """A launch file, its declared arguments, and what it starts with the values given."""
 
+    # With those of the files that it includes, as --show-args lists them.
     declared: dict[str, DeclareLaunchArgument]
     nodes: dict[str, Node]
+    # Launch files of other packages as package/file, which are not read, and their arguments.
+    foreign: dict[str, dict[str, str]]
     environment: dict[str, str]
 
 
 def load(path: Path, environment: dict[str, str] | None = None, **values: str) -> Launch:
     """Run the launch file as `ros2 launch PATH name:=value ...` would, up to the processes."""
     context = SimpleNamespace(launch_configurations={}, environment=dict(environment or {}))
-    nodes = {}
-    declared = _run(path, values, context, nodes)
-    return Launch(declared, nodes, context.environment)
+    launch = Launch({}, {}, {}, context.environment)
+    launch.declared = _run(path, values, context, launch)
+    return launch
 
 
-def _run(path: Path, values: dict[str, str], context: SimpleNamespace, nodes: dict) -> dict:
+def _run(path: Path, values: dict[str, str], context: SimpleNamespace, launch: Launch) -> dict:
     """Do what the file says, in launch's order: depth first. Returns the declared arguments."""
-    declared = {}
+    declared, saved = {}, []
     context.launch_configurations.update(values)  # one for all files, as in launch
-    pending = list(_entities(path))
+    entities = _entities(path)
+    pending = list(entities)
     while pending:
         entity = pending.pop(0)
         if isinstance(entity, DeclareLaunchArgument):
-            declared[entity.name] = entity
-            value = context.launch_configurations.setdefault(entity.name, entity.default_value)
+            declared.setdefault(entity.name, entity)
+            default = entity.default(context)
+            value = context.launch_configurations.setdefault(entity.name, default)
             if entity.choices and value not in entity.choices:
                 raise RuntimeError(f'{entity.name}: {value!r} is not one of {entity.choices}')
         elif isinstance(entity, IncludeLaunchDescription):
-            _run(Path(entity.source), dict(entity.launch_arguments), context, nodes)
+            source, arguments = Path(entity.source), dict(entity.launch_arguments)
+            if source.parent != path.parent:
+                name = f'{source.parents[1].name}/{source.name}'
+                launch.foreign[name] = {**context.launch_configurations, **arguments}
+                continue
+            inner = _run(source, arguments, context, launch)
+            if any(entity is own for own in entities):  # --show-args runs no functions
+                declared = {**inner, **declared}
         elif isinstance(entity, OpaqueFunction):
-            pending[:0] = entity.function(context)
+            pending[:0] = entity.function(context) or []
         elif isinstance(entity, SetEnvironmentVariable):
             context.environment[entity.name] = entity.value
+        elif isinstance(entity, PushLaunchConfigurations):
+            saved.append(context.launch_configurations)
+        elif isinstance(entity, ResetLaunchConfigurations):
+            context.launch_configurations = dict(entity.launch_configurations)
+        elif isinstance(entity, PopLaunchConfigurations):
+            context.launch_configurations = saved.pop()
         else:
             entity.environment = dict(context.environment)
-            nodes[entity.name] = entity
+            launch.nodes[entity.name] = entity
     unknown = set(values) - set(declared)
     if unknown:
         raise RuntimeError(f'not an argument of {path.name}: {unknown}')

@@ -1,8 +1,12 @@
 """The launch files: their arguments, and the processes that they start with them."""
 
+import dataclasses
 import json
 import os
+import re
 import stat
+import subprocess
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -13,8 +17,14 @@ from launch_stub import load
 from cliptrase_ros.demo.world import MOTIONS
 
 ROOT = Path(__file__).parents[1]
-FILE = ROOT / 'launch' / 'segmentation.launch.py'
-DEMO = ROOT / 'launch' / 'demo.launch.py'
+LAUNCH = ROOT / 'launch'
+FILE = LAUNCH / 'segmentation.launch.py'
+DEMO = LAUNCH / 'demo.launch.py'
+WEBCAM = LAUNCH / 'webcam.launch.py'
+REALSENSE = LAUNCH / 'realsense.launch.py'
+MULTI_CAMERA = LAUNCH / 'multi_camera.launch.py'
+NAV2 = LAUNCH / 'nav2.launch.py'
+VOCABULARIES = ROOT / 'config' / 'vocabularies'
 PARAMETERS = ROOT / 'config' / 'segmentation.yaml'
 DEMO_PARAMETERS = ROOT / 'config' / 'demo.yaml'
 PROFILE = ROOT / 'config' / 'fastdds_large_images.xml'
@@ -31,11 +41,15 @@ def every_argument(tmp_path):
         'params_file': str(parameters),
         'namespace': 'robot1',
         'image_topic': '/front/rgb',
+        'camera_info_topic': '/calibration',
+        'image_transport': 'raw',
+        'cameras': '',
+        'vocabulary': 'kitchen',
         'use_sim_time': 'true',
         'autostart': 'False',
         'log_level': 'debug',
         'rviz': 'True',
-        'source': '0',
+        'source': '2',
         'transport_profile': str(profile),
     }
 
@@ -54,16 +68,48 @@ def every_demo_argument():
 
 @pytest.fixture
 def values_of(every_argument, every_demo_argument):
-    return {FILE: every_argument, DEMO: every_demo_argument}
+    """Of each launch file, a value for each argument, where there can be one not the default."""
+    no_source = {**every_argument, 'source': ''}
+    return {
+        FILE: every_argument,
+        DEMO: every_demo_argument,
+        WEBCAM: {**every_argument, 'rviz': 'False'},
+        REALSENSE: {
+            **no_source,
+            'camera': 'True',
+            'camera_namespace': 'eyes',
+            'camera_name': 'left',
+            'serial_no': '_123',
+            'config_file': '/realsense.yaml',
+        },
+        MULTI_CAMERA: {
+            **no_source,
+            'cameras': 'up, down',
+            'image_topic': 'cameras/{camera}/rgb',
+            'camera_info_topic': '/{camera}/calibration',
+            'image_transport': 'compressed',
+        },
+        NAV2: every_argument,
+    }
 
 
-@pytest.mark.parametrize('file', [FILE, DEMO])
+FILES = [FILE, DEMO, WEBCAM, REALSENSE, MULTI_CAMERA, NAV2]
+
+
+def test_no_launch_file_is_forgotten():
+    assert sorted(LAUNCH.iterdir()) == sorted(FILES)
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_arguments(file, values_of):
     launch = load(file)
     assert launch.declared.keys() == values_of[file].keys()
+    same = set()
     for name, argument in launch.declared.items():
         assert argument.description.endswith('.'), name
-        assert argument.default_value != values_of[file][name]
+        if argument.default_value == values_of[file][name]:
+            same.add(name)
+    assert same <= {'cameras', 'source'}  # the one excludes the other
 
 
 def test_defaults_start_the_node_alone():
@@ -75,7 +121,7 @@ def test_defaults_start_the_node_alone():
         *('-r', '__node:=segmentation', '-r', '__ns:=/'),
         *('--params-file', str(PARAMETERS)),
         *('--params-file', {'use_sim_time': False, 'autostart': True}),
-        *('-r', 'image:=/camera/image_raw'),
+        *('-r', 'image:=/camera/image_raw', '-r', 'camera_info:=/camera/camera_info'),
     ]
     assert launch.environment == dict.fromkeys(VARIABLES, str(PROFILE))
 
@@ -87,13 +133,15 @@ def test_every_argument_arrives(every_argument):
         'segmentation': [
             *(*common, '-r', '__node:=segmentation', '-r', '__ns:=/robot1'),
             *('--params-file', every_argument['params_file']),
-            *('--params-file', {'use_sim_time': True, 'autostart': False}),
-            *('-r', 'image:=/front/rgb'),
+            *('--params-file', str(VOCABULARIES / 'kitchen.yaml')),
+            '--params-file',
+            {'use_sim_time': True, 'autostart': False, 'image_transport': 'raw'},
+            *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/calibration'),
         ],
         'camera': [
             *(*common, '-r', '__node:=camera', '-r', '__ns:=/robot1'),
-            *('--params-file', {'use_sim_time': True, 'source': '0'}),  # not the number 0
-            *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/front/camera_info'),
+            *('--params-file', {'use_sim_time': True, 'source': '2'}),  # not the number 2
+            *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/calibration'),
         ],
         'rviz2': [
             *('-d', str(ROOT / 'config' / 'cliptrase.rviz')),
@@ -101,6 +149,8 @@ def test_every_argument_arrives(every_argument):
             *('--params-file', {'use_sim_time': True}),
             *('-r', '/camera/image_raw:=/front/rgb'),
             *('-r', '/segmentation/overlay:=segmentation/overlay'),
+            *('-r', '/segmentation/color_mask:=segmentation/color_mask'),
+            *('-r', '/segmentation/confidence:=segmentation/confidence'),
             *('-r', '/segmentation/label_mask:=segmentation/label_mask'),
         ],
     }
@@ -124,7 +174,7 @@ def test_demo_starts_the_world_and_the_node():
             *(*common, '-r', '__node:=segmentation', '-r', '__ns:=/'),
             *('--params-file', str(DEMO_PARAMETERS)),
             *('--params-file', {'use_sim_time': False, 'autostart': True}),
-            *('-r', 'image:=camera/image_raw'),
+            *('-r', 'image:=camera/image_raw', '-r', 'camera_info:=camera/camera_info'),
         ],
         'demo_world': [
             *(*common, '-r', '__node:=demo_world', '-r', '__ns:=/'),
@@ -158,12 +208,144 @@ def test_demo_defaults_are_those_of_the_world():
         assert value == getattr(options, name), name
 
 
-@pytest.mark.parametrize('file', [FILE, DEMO])
+def test_webcam():
+    nodes = load(WEBCAM, namespace='robot1').nodes
+    assert nodes.keys() == {'segmentation', 'camera', 'rviz2'}
+    assert nodes['camera'].parameters == [{'use_sim_time': False, 'source': '0'}]
+    assert {node.namespace for node in nodes.values()} == {'robot1'}
+    for name in ('segmentation', 'camera'):
+        assert dict(nodes[name].remappings)['image'] == 'camera/image_raw'
+
+
+def test_realsense_starts_the_driver_and_listens_to_it():
+    launch = load(REALSENSE, use_sim_time='true')
+    assert launch.foreign == {
+        'realsense2_camera/rs_launch.py': {
+            'camera_namespace': 'camera',
+            'camera_name': 'camera',
+            'serial_no': "''",
+            'config_file': "''",
+            'log_level': 'info',
+            'align_depth.enable': 'true',
+            'enable_sync': 'true',
+        }
+    }
+    assert launch.nodes.keys() == {'segmentation'}
+    assert dict(launch.nodes['segmentation'].remappings) == {
+        'image': 'camera/camera/color/image_raw',
+        'camera_info': 'camera/camera/color/camera_info',
+    }
+
+
+@pytest.mark.parametrize(
+    ('namespace', 'camera_namespace', 'driver'),
+    [('robot1', 'eyes', 'robot1/eyes'), ('robot1', '/eyes', '/eyes'), ('', 'eyes', 'eyes')],
+)
+def test_realsense_names_meet(namespace, camera_namespace, driver):
+    """The driver publishes below its namespace, our topics are relative to the node's."""
+    launch = load(
+        REALSENSE, namespace=namespace, camera_namespace=camera_namespace, camera_name='left'
+    )
+    assert launch.foreign['realsense2_camera/rs_launch.py']['camera_namespace'] == driver
+    image = dict(launch.nodes['segmentation'].remappings)['image']
+    assert image == f'{camera_namespace}/left/color/image_raw'
+
+
+def test_realsense_that_runs_already():
+    assert load(REALSENSE, camera='false').foreign == {}
+
+
+def test_multi_camera():
+    launch = load(MULTI_CAMERA, cameras='front,left', rviz='true')
+    node = launch.nodes['segmentation']
+    assert node.parameters[-1]['cameras'] == ['front', 'left']
+    assert dict(node.remappings) == {
+        'front/image': '/front/image_raw',
+        'front/camera_info': '/front/camera_info',
+        'left/image': '/left/image_raw',
+        'left/camera_info': '/left/camera_info',
+    }
+    shown = dict(launch.nodes['rviz2'].remappings)
+    assert shown['/camera/image_raw'] == '/front/image_raw'
+    assert shown['/segmentation/overlay'] == 'segmentation/front/overlay'
+
+
+def test_multi_camera_by_default():
+    launch = load(MULTI_CAMERA)
+    assert launch.nodes['segmentation'].parameters[-1]['cameras'] == ['front', 'left', 'right']
+
+
+def test_several_cameras_need_several_topics():
+    with pytest.raises(ValueError, match=r'the same for every camera; write \{camera\}'):
+        load(FILE, cameras='front,left')
+
+
+@pytest.mark.parametrize(
+    'values',
+    [
+        {'cameras': 'front,left', 'image_topic': '/{camera}/image_raw'},
+        {'image_transport': 'compressed'},
+    ],
+)
+def test_a_source_is_one_raw_camera(values):
+    with pytest.raises(ValueError, match='source: publishes raw images of one camera'):
+        load(FILE, source='photo.png', **values)
+
+
+@pytest.mark.parametrize('autostart', ['true', 'false'])
+def test_nav2_manager_starts_the_node(autostart):
+    nodes = load(NAV2, namespace='robot1', use_sim_time='true', autostart=autostart).nodes
+    assert nodes['segmentation'].parameters[-1]['autostart'] is False
+    manager = nodes['lifecycle_manager_segmentation']
+    assert (manager.package, manager.executable) == ('nav2_lifecycle_manager', 'lifecycle_manager')
+    assert manager.namespace == nodes['segmentation'].namespace == 'robot1'
+    assert manager.parameters == [
+        {
+            'use_sim_time': True,
+            'autostart': autostart == 'true',
+            'node_names': [nodes['segmentation'].name],
+            'bond_timeout': 0.0,
+        }
+    ]
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_executables_exist(file, values_of):
     for node in load(file, **values_of[file]).nodes.values():
         if node.package == 'cliptrase_ros':
             script = ROOT / 'scripts' / node.executable
             assert script.stat().st_mode & stat.S_IXUSR
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
+def test_parameters_are_declared(file, values_of):
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    from cliptrase_ros.ros import camera, parameters, world
+
+    declared = {
+        'segmentation_node': parameters.names(),
+        'camera_publisher': [field.name for field in dataclasses.fields(camera.CameraOptions)],
+        'demo_world': [field.name for field in dataclasses.fields(world.WorldOptions)],
+    }
+    for node in load(file, **values_of[file]).nodes.values():
+        if node.package == 'cliptrase_ros':
+            (values,) = (given for given in node.parameters if isinstance(given, dict))
+            assert set(values) <= {*declared[node.executable], 'use_sim_time'}
+
+
+def test_vocabulary_by_name_or_path(tmp_path):
+    mine = tmp_path / 'mine.yaml'
+    mine.touch()
+    for name, file in (('indoor', VOCABULARIES / 'indoor.yaml'), (str(mine), mine)):
+        # After the parameters file: the last one counts.
+        files = load(FILE, vocabulary=name).nodes['segmentation'].parameters[:-1]
+        assert files == [str(PARAMETERS), str(file)]
+
+
+def test_unknown_vocabulary_is_an_error_that_lists_the_names():
+    names = ', '.join(sorted(file.stem for file in VOCABULARIES.iterdir()))
+    with pytest.raises(FileNotFoundError, match=f"'kithcen' is neither a file nor one of {names}"):
+        load(FILE, vocabulary='kithcen')
 
 
 @pytest.mark.parametrize('variable', VARIABLES)
@@ -192,65 +374,150 @@ def test_camera_info_stands_beside_the_image(image_topic, camera_info):
     assert dict(camera.remappings) == {'image': image_topic, 'camera_info': camera_info}
 
 
+COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)([^#`\n]*)')
+
+
+@pytest.mark.parametrize('document', [ROOT / 'README.md', *sorted(ROOT.glob('doc/*.md'))])
+def test_commands_in_documents(document):
+    """Each launch file that they start exists and has the arguments given."""
+    for name, arguments in COMMAND.findall(document.read_text()):
+        declared = load(LAUNCH / name).declared
+        for argument in re.findall(r'(\w+):=', arguments):
+            assert argument in declared, f'{name} {arguments}'
+
+
 RECORDER = """#!/usr/bin/env python3
 import json, os, sys
 with open(__file__ + '.json', 'w') as file:
     json.dump([sys.argv[1:], dict(os.environ)], file)
 """
 
+# As the driver's own does, it writes down what it is given.
+FOREIGN = """
+import json
+from launch import LaunchDescription
+from launch.actions import OpaqueFunction
+
+def start(context):
+    with open(__file__ + '.json', 'w') as file:
+        json.dump([context.launch_configurations, dict(context.environment)], file)
+
+def generate_launch_description():
+    return LaunchDescription([OpaqueFunction(function=start)])
+"""
+
 
 @pytest.fixture
 def recorders(tmp_path):
-    """A ROS prefix whose executables write down what they are started with."""
+    """A ROS prefix whose executables and launch files write down what they are started with."""
     prefix = tmp_path / 'prefix'
-    for package, name in (
-        ('cliptrase_ros', 'segmentation_node'),
-        ('cliptrase_ros', 'camera_publisher'),
-        ('cliptrase_ros', 'demo_world'),
-        ('rviz2', 'rviz2'),
-    ):
-        marker = prefix / 'share/ament_index/resource_index/packages' / package
-        script = prefix / 'lib' / package / name
-        for file in (marker, script):
+    files = {
+        'lib/cliptrase_ros/segmentation_node': RECORDER,
+        'lib/cliptrase_ros/camera_publisher': RECORDER,
+        'lib/cliptrase_ros/demo_world': RECORDER,
+        'lib/rviz2/rviz2': RECORDER,
+        'lib/nav2_lifecycle_manager/lifecycle_manager': RECORDER,
+        'share/realsense2_camera/launch/rs_launch.py': FOREIGN,
+    }
+    for name, text in files.items():
+        marker = prefix / 'share/ament_index/resource_index/packages' / name.split('/')[1]
+        for file in (marker, prefix / name):
             file.parent.mkdir(parents=True, exist_ok=True)
         marker.touch()
-        script.write_text(RECORDER)
-        script.chmod(0o755)
-    # The launch file changes the environment of this process; mock puts it back.
+        (prefix / name).write_text(text)
+        (prefix / name).chmod(0o755)
     with mock.patch.dict(os.environ):
         os.environ.update(AMENT_PREFIX_PATH=str(prefix), ROS_LOG_DIR=str(tmp_path / 'log'))
         for variable in VARIABLES:
             os.environ.pop(variable, None)
-        yield prefix / 'lib'
+        yield prefix
+
+
+ROS_LAUNCH = """
+import sys
+from launch import LaunchDescription, LaunchService
+from launch.actions import IncludeLaunchDescription
+
+file, *arguments = sys.argv[1:]
+arguments = [argument.split(':=', 1) for argument in arguments]
+service = LaunchService(noninteractive=True)
+include = IncludeLaunchDescription(file, launch_arguments=arguments)
+service.include_launch_description(LaunchDescription([include]))
+sys.exit(service.run())
+"""
+
+
+def run(file, values):
+    """Start a launch file as `ros2 launch` does; the exit code and what it prints."""
+    pytest.importorskip('launch_ros')
+    arguments = [f'{name}:={value}' for name, value in values.items()]
+    command = [sys.executable, '-c', ROS_LAUNCH, str(file), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def recorded(file):
+    return json.loads(Path(f'{file}.json').read_text())
 
 
 @pytest.mark.parametrize('changed', [False, True])
-@pytest.mark.parametrize('file', [FILE, DEMO])
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_real_launch_agrees(recorders, values_of, file, changed):
     """ROS's own launch starts the processes that the stand-ins announce."""
-    pytest.importorskip('launch_ros')
-    from launch import LaunchDescription, LaunchService
-    from launch.actions import IncludeLaunchDescription
-
     values = values_of[file] if changed else {}
     expected = load(file, **values)
-    service = LaunchService(noninteractive=True)
-    service.include_launch_description(
-        LaunchDescription([IncludeLaunchDescription(str(file), launch_arguments=values.items())])
-    )
-    assert service.run() == 0
+    code, output = run(file, values)
+    assert code == 0, output
 
-    started = {file.stem: json.loads(file.read_text()) for file in recorders.glob('*/*.json')}
-    assert started.keys() == {node.executable for node in expected.nodes.values()}
+    started = {file.stem for file in recorders.glob('lib/*/*.json')}
+    assert started == {node.executable for node in expected.nodes.values()}
     for node in expected.nodes.values():
-        argv, environment = started[node.executable]
+        argv, environment = recorded(recorders / 'lib' / node.package / node.executable)
         assert [contents_of_own_file(word) for word in argv] == node.argv()
         assert environment.items() >= node.environment.items()
+    for name, arguments in expected.foreign.items():
+        package, launch_file = name.split('/')
+        given, environment = recorded(recorders / 'share' / package / 'launch' / launch_file)
+        assert given == arguments
+        assert environment.items() >= expected.environment.items()
+
+
+@pytest.mark.parametrize(
+    ('file', 'values', 'package'),
+    [
+        (FILE, {'rviz': 'true'}, 'rviz2'),
+        (REALSENSE, {}, 'realsense2_camera'),
+        (NAV2, {}, 'nav2_lifecycle_manager'),
+    ],
+)
+def test_real_launch_starts_nothing_without_a_package(recorders, file, values, package):
+    (recorders / 'share/ament_index/resource_index/packages' / package).unlink()
+    code, output = run(file, values)
+    assert code == 1
+    assert f"package '{package}' not found" in output
+    assert 'process started' not in output
+
+
+@pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
+def test_real_launch_lists_the_arguments(file):
+    """What --show-args prints: each argument once, the defaults of the outer file first."""
+    pytest.importorskip('launch_ros')
+    from launch.launch_description_sources import AnyLaunchDescriptionSource
+
+    description = AnyLaunchDescriptionSource(str(file)).try_get_launch_description_without_context()
+    listed = {argument.name: argument for argument in description.get_launch_arguments()}
+    declared = load(file).declared
+    assert listed.keys() == declared.keys()
+    for name, argument in listed.items():
+        # launch adds the choices to it.
+        assert argument.description.startswith(declared[name].description)
 
 
 def contents_of_own_file(word):
     """launch_ros hands a dict of parameters over in a temporary file."""
     if not Path(word).name.startswith('launch_params_'):
         return word
-    (node,) = yaml.safe_load(Path(word).read_text()).values()
-    return node['ros__parameters']
+    # It writes lists as tuples of Python's.
+    (node,) = yaml.load(Path(word).read_text(), yaml.FullLoader).values()
+    values = node['ros__parameters']
+    return {name: list(v) if type(v) is tuple else v for name, v in values.items()}

@@ -1,6 +1,7 @@
 """The files around the code: do they agree with each other and with it?"""
 
 import ast
+import json
 import re
 import shutil
 import stat
@@ -132,6 +133,52 @@ def test_ros_wheels_are_pinned_to_one_distribution():
     assert 'lark' not in wheels  # it overwrites files of lark-parser
 
 
+# The workflow of the public CI
+
+WORKFLOW = yaml.safe_load((ROOT / '.github' / 'workflows' / 'ros.yml').read_text())
+JOBS = WORKFLOW['jobs']
+
+
+def script_of(job):
+    return '\n'.join(step.get('run', '') for step in JOBS[job]['steps'])
+
+
+def test_workflow_builds_in_the_supported_distributions():
+    job = JOBS['workspace']
+    assert job['container']['image'] == 'ros:${{ matrix.distribution }}'
+    readme = (ROOT / 'README.md').read_text()
+    line = next(line for line in readme.splitlines() if line.startswith('**In a ROS 2 workspace**'))
+    names = {'foxy', 'galactic', 'humble', 'iron', 'jazzy', 'kilted', 'lyrical', 'rolling'}
+    told = names & set(re.findall(r'\w+', line.lower()))
+    assert sorted(job['strategy']['matrix']['distribution']) == sorted(told)
+
+
+def test_workflow_does_what_the_readme_says():
+    readme = (ROOT / 'README.md').read_text()
+    (block,) = (b for b in re.findall('```bash\n(.*?)```', readme, re.DOTALL) if 'rosdep' in b)
+    commands = [part.strip() for line in block.splitlines() for part in line.split('&&')]
+    own = [command for command in commands if not command.startswith(('cd ', 'git ', 'ros2 '))]
+    assert len(own) >= 6
+    for command in own:
+        assert command in script_of('workspace')
+    assert '.ci/run' in script_of('wheels') and (ROOT / '.ci' / 'run').is_file()
+
+
+def test_workflow_installs_what_the_tests_need():
+    extra = re.search(r"'test': (\[.*\])", (ROOT / 'setup.py').read_text())[1]
+    for name in ast.literal_eval(extra):
+        # pytest comes with rosdep, see there.
+        assert name in script_of('workspace') or f'python3-{name}' in {
+            tag.text for tag in MANIFEST.findall('test_depend')
+        }
+
+
+@pytest.mark.parametrize('job', sorted(JOBS))
+def test_workflow_scripts_parse(job):
+    done = run('bash', '-n', '-c', script_of(job))
+    assert (done.returncode, done.stderr) == (0, '')
+
+
 # What `make` says of a machine that lacks something
 
 PYTHON = """
@@ -232,9 +279,9 @@ QOS = {
 
 
 def test_rviz_file():
-    panels, manager = (
+    panels, manager, window = (
         yaml.safe_load((ROOT / 'config' / 'cliptrase.rviz').read_text())[key]
-        for key in ('Panels', 'Visualization Manager')
+        for key in ('Panels', 'Visualization Manager', 'Window Geometry')
     )
     assert {panel['Class'] for panel in panels} <= {'rviz_common/Displays', 'rviz_common/Views'}
     assert manager['Global Options']['Fixed Frame']
@@ -242,12 +289,33 @@ def test_rviz_file():
     assert displays.keys() == {
         '/camera/image_raw',
         '/segmentation/overlay',
+        '/segmentation/color_mask',
+        '/segmentation/confidence',
         '/segmentation/label_mask',
     }
-    assert len({display['Name'] for display in manager['Displays']}) == len(displays)
+    names = {display['Name'] for display in manager['Displays']}
+    assert len(names) == len(displays)
+    docks = {name for name, value in window.items() if isinstance(value, dict)}
+    assert docks <= names | {'Displays', 'Views'}
     for display in displays.values():
         assert display['Class'] == 'rviz_default_plugins/Image'
         for key, values in QOS.items():
             assert display['Topic'][key] in values
     # A camera may publish best effort, and a reliable subscriber would hear nothing of it.
     assert displays['/camera/image_raw']['Topic']['Reliability Policy'] == 'Best Effort'
+
+
+def test_foxglove_layout():
+    """Every panel has a place and its settings (the format with configById of its exports)."""
+    layout = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
+
+    def placed(tree):
+        if isinstance(tree, str):
+            return [tree]
+        assert tree['direction'] in {'row', 'column'} and 0 < tree['splitPercentage'] < 100
+        return placed(tree['first']) + placed(tree['second'])
+
+    panels = layout['configById']
+    assert sorted(placed(layout['layout'])) == sorted(panels)
+    kinds = {name.split('!')[0] for name in panels}
+    assert kinds == {'Image', 'DiagnosticSummary', 'CallService', 'RawMessages', 'Parameters'}

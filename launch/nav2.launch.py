@@ -1,0 +1,69 @@
+"""The segmentation node under a lifecycle manager of Nav2.
+
+ros2 launch cliptrase_ros nav2.launch.py --show-args
+"""
+
+from pathlib import Path
+
+from ament_index_python.packages import get_package_prefix
+from launch import LaunchDescription
+from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription, OpaqueFunction
+from launch_ros.actions import Node
+
+SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
+
+# Here it speaks of the manager, as in the launch files of Nav2.
+AUTOSTART = DeclareLaunchArgument(
+    'autostart',
+    default_value='true',
+    description='The lifecycle manager configures and activates the node at once.',
+    choices=['true', 'false', 'True', 'False'],
+)
+
+
+def prepare(context):
+    # Without it launch would stop after the segmentation node, and leave that running.
+    get_package_prefix('nav2_lifecycle_manager')
+    arguments = context.launch_configurations
+    arguments['autostart_of_manager'] = arguments['autostart']
+
+
+def start_manager(context):
+    arguments = context.launch_configurations
+    # A manager of its own: loading the model would hold up the other nodes of a shared one.
+    manager = Node(
+        package='nav2_lifecycle_manager',
+        executable='lifecycle_manager',
+        name='lifecycle_manager_segmentation',
+        namespace=arguments['namespace'],
+        parameters=[
+            {
+                'use_sim_time': is_true(arguments['use_sim_time']),
+                'autostart': is_true(arguments['autostart_of_manager']),
+                'node_names': ['segmentation'],
+                'bond_timeout': 0.0,  # the node has no bond
+            }
+        ],
+        ros_arguments=['--log-level', arguments['log_level']],
+        output='screen',
+        emulate_tty=True,
+    )
+    return [manager]
+
+
+def is_true(text):
+    return text.lower() == 'true'
+
+
+def generate_launch_description():
+    return LaunchDescription(
+        [
+            AUTOSTART,
+            OpaqueFunction(function=prepare),
+            # All its other arguments are taken as well.
+            IncludeLaunchDescription(
+                str(SEGMENTATION), launch_arguments={'autostart': 'false'}.items()
+            ),
+            OpaqueFunction(function=start_manager),
+        ]
+    )
