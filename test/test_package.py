@@ -100,7 +100,7 @@ def test_script_starts_a_module_of_ours(script):
     text = script.read_text()
     # Unlike a fixed path, env finds the virtual environment that has torch.
     assert text.startswith('#!/usr/bin/env python3\n')
-    (module,) = re.findall(r'^from (\S+) import main$', text, re.MULTILINE)
+    (module,) = re.findall(r'^from (\S+) import main\b', text, re.MULTILINE)
     file = ROOT / (module.replace('.', '/') + '.py')
     functions = [node.name for node in ast.parse(file.read_text()).body if hasattr(node, 'name')]
     assert 'main' in functions

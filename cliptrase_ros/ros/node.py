@@ -31,7 +31,7 @@ from .jobs import Jobs
 from .logs import library_logs_to
 from .parameters import NodeOptions
 from .services import Services
-from .shutdown import until_shutdown
+from .shutdown import deafen, until_shutdown
 from .stream import Stream
 from .words import Words
 from .worker import Statistics
@@ -244,6 +244,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.logging.get_logger('segmentation').fatal(str(error))
         code = 1
     finally:
+        deafen()
         if node is not None:
             node.stop()
         if executor is not None:

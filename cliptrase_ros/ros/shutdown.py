@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Callable, Iterator
 
 import rclpy
@@ -26,6 +27,12 @@ def until_shutdown() -> Iterator[None]:
             raise
 
 
+def deafen() -> None:
+    """Take no notice of a second Ctrl-C or SIGTERM: a first one has begun the end."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
 def run(
     name: str,
     make: Callable[[], Node],
@@ -44,6 +51,7 @@ def run(
         rclpy.logging.get_logger(name).fatal(str(error))
         return 1
     finally:
+        deafen()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

@@ -22,6 +22,8 @@ from .outputs import Outputs
 from .parameters import NodeOptions
 from .worker import Statistics
 
+LOG_PERIOD_S = 5.0
+
 _NAME = re.compile('[A-Za-z][A-Za-z0-9_]*')
 
 
@@ -58,6 +60,7 @@ class Stream:
         self._node = node
         self._prefix = f'{name}/' if name else ''
         self._subscriptions: list = []
+        self._quiet_until_s: dict[str, float] = {}
         self._due_s = 0.0
         self._stamp_ns = 0
 
@@ -162,15 +165,19 @@ class Stream:
 
     def warn(self, event: str, reason: str) -> None:
         """Count an event, keep its reason for diagnostics, and log it from time to time."""
-        self.statistics.count(event)
-        self.reasons[event] = reason
-        self._node.get_logger().warning(reason, throttle_duration_sec=5.0)
+        self._tell(event, reason, self._node.get_logger().warning)
 
     def fail(self, event: str, reason: str) -> None:
         """As `warn`, for errors."""
-        self.statistics.count(event)
+        self._tell(event, reason, self._node.get_logger().error)
+
+    def _tell(self, event: str, reason: str, log: Callable[[str], None]) -> None:
         self.reasons[event] = reason
-        self._node.get_logger().error(reason, throttle_duration_sec=5.0)
+        self.statistics.count(event)
+        now = time.monotonic()
+        if now >= self._quiet_until_s.get(event, 0.0):  # rclpy's throttle is one for all events
+            self._quiet_until_s[event] = now + LOG_PERIOD_S
+            log(reason)
 
     def _take_info(self, message: CameraInfo) -> None:
         self.camera_info = message

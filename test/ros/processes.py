@@ -62,10 +62,13 @@ class Process:
     def running(self):
         return self._process.poll() is None
 
+    def send(self, how):
+        self._process.send_signal(how)
+
     def end(self, how=signal.SIGINT, timeout=30):
         """End it as a person or launch does; its exit code."""
         if self.running:
-            self._process.send_signal(how)
+            self.send(how)
         return self.wait(timeout)
 
     def wait(self, timeout=60):

@@ -76,6 +76,17 @@ def test_it_ends_cleanly_in_the_middle_of_an_image(robot, start, how):
     assert 'Traceback' not in process.output
 
 
+def test_an_impatient_user_gets_no_traceback(robot, start):
+    process = node(start, 'input_size:=672')
+    robot.stream(rate_hz=30.0)
+    wait_for(lambda: robot.masks, what='a mask', process=process)
+    for pause_s in (0.01, 0.02, 0.05):
+        process.send(signal.SIGINT)
+        time.sleep(pause_s)
+    assert process.end() == 0, process.output
+    assert 'Traceback' not in process.output
+
+
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_a_script_that_is_interrupted_while_it_imports_says_nothing(how):
     process = subprocess.Popen(
