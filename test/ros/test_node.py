@@ -10,6 +10,7 @@ import time
 import pytest
 import rclpy
 import torch
+from builtin_interfaces.msg import Time
 from cliptrase_ros.srv import SetVocabulary
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
@@ -19,6 +20,7 @@ from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from robot import Failing, image, node
+from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 
 from cliptrase_ros import draw
@@ -189,6 +191,28 @@ def test_time_of_a_simulation_that_stands_still(robot, start):
     wait_for(lambda: robot.masks and robot.vocabularies, what='a mask', process=process)
     wait_for(lambda: robot.value('published'), what='diagnostics')
     assert robot.vocabularies[-1].header.stamp.sec == 0
+
+
+def test_ages_are_of_the_simulations_time(robot, start):
+    process = node(start, 'use_sim_time:=true', 'max_age_s:=5.0')
+    clock = robot.node.create_publisher(Clock, '/clock', 10)
+    now = Time(sec=5000)
+
+    def tick():
+        clock.publish(Clock(clock=now))
+        message = image()
+        message.header.stamp = Time(sec=now.sec - late_s)
+        robot.camera.publish(message)
+
+    late_s = 2
+    robot.node.create_timer(0.1, tick)
+    wait_for(lambda: robot.masks, what='a mask', process=process)
+    wait_for(lambda: robot.value('stamp to publish p50 ms') == '2000.0', what='its age')
+    late_s = 60
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, 'is 60.000 s old'), what='a warning')
+    assert robot.set(vocabulary=['lamp'])[0].successful
+    wait_for(lambda: len(robot.vocabularies) > 1, what='words', process=process)
+    assert robot.vocabularies[-1].header.stamp.sec == 5000
 
 
 def make_fail(words, error):
