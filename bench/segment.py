@@ -95,18 +95,18 @@ def measure(work, repeats, device):
 
 
 def machine(segmenter):
-    device = segmenter.backbone.device
+    settings, dtype = segmenter.settings, segmenter._tower.dtype
+    return f'{hardware(segmenter.backbone.device)}; {settings.model} ({settings.weights}), {dtype}'
+
+
+def hardware(device):
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
     else:
         lines = Path('/proc/cpuinfo').read_text().splitlines()
         name = next((x.split(':')[1].strip() for x in lines if 'model name' in x), 'CPU')
         name += f', {torch.get_num_threads()} threads'
-    settings = segmenter.settings
-    return (
-        f'{name}; torch {torch.__version__}; Python {platform.python_version()}; '
-        f'{settings.model} ({settings.weights}), {segmenter._tower.dtype}'
-    )
+    return f'{name}; torch {torch.__version__}; Python {platform.python_version()}'
 
 
 if __name__ == '__main__':

@@ -33,3 +33,32 @@ def test_the_benchmark_of_the_world_prints_both_stages():
     )
     assert done.returncode == 0, done.stderr
     assert [line.split()[0] for line in done.stdout.splitlines()] == ['new_scene', 'render']
+
+
+def test_the_benchmark_of_the_node_prints_four_tables():
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    size = ['--sizes', '64x48', '--frames', '3', '--seconds', '0.3', '--turns', '1', '--names', '2']
+    done = subprocess.run(
+        [sys.executable, 'bench/node.py', *size, '--device', 'cpu', '--prompt-templates', 'photo'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert 'cliptrase-tiny (random), input_size 96' in done.stdout.splitlines()[0]
+    rows = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in done.stdout.splitlines()
+        if line.startswith('| ')
+    ]
+    assert [row[0] for row in rows if row[0] != '---'] == [
+        *('image', '64 x 48', '64 x 48'),
+        *('subscribed', 'none', 'all'),
+        *('change', 'two new words', 'known words', 'none'),
+        *('change', 'to 2 names', 'back to 8'),
+    ]
+    for row in rows[2:4]:
+        everything, node, engine = (float(cell.split(' / ')[0]) for cell in row[2:5])
+        assert 0 < engine <= node and everything > 0
+    assert 'Masks that did not come: 0.' in done.stdout

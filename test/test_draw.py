@@ -24,6 +24,15 @@ def test_the_overlay_mixes_colours_in_and_leaves_unlabelled_pixels(alpha):
         assert np.abs(mixed[0, x] - (200 * (1 - alpha) + color * alpha)).max() <= 1
 
 
+@pytest.mark.parametrize('alpha', [0.0, 0.3, 1.0])
+def test_the_overlay_of_every_value_is_that_of_wide_integers(alpha):
+    image = np.arange(256, dtype=np.uint8)[:, None, None].repeat(3, 1).repeat(3, 2)
+    labels = LABELS.repeat(256, 0)
+    share = np.where(labels > 0, round(256 * alpha), 0)[..., None]
+    expected = image.astype(int) * (256 - share) + ct.colorize(labels, WORDS).astype(int) * share
+    assert np.array_equal(ct.overlay(image, labels, WORDS, alpha), expected >> 8)
+
+
 def test_sizes_must_agree():
     with pytest.raises(ct.ShapeError, match='overlay'):
         ct.overlay(np.zeros((2, 3, 3), np.uint8), LABELS, WORDS)
