@@ -24,7 +24,7 @@ class Smoother:
         same = self._mean is not None and self._mean.shape == scores.shape
         if weight and same and subject == self._subject:
             scores = self._mean.lerp(scores, 1 - weight)
-        self._mean, self._subject = scores, subject
+        self._mean, self._subject = (scores if weight else None), subject
         return scores
 
     def forget(self) -> None:

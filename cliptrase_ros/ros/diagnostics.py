@@ -29,6 +29,7 @@ FROM_RECEIPT = 'receipt to publish'
 FROM_STAMP = 'stamp to publish'
 
 SILENCE_S = 5.0
+RECENT_S = 10.0
 ERROR_SHOWN_S = 10.0
 OLD_S = 1.0
 
@@ -54,13 +55,16 @@ def of_camera(
     for event in (DROPPED_BAD_IMAGE, DROPPED_OLD, STAMP_WENT_BACK):
         if statistics.age(event) < SILENCE_S:
             return DiagnosticStatus.WARN, reasons[event]
-    dropped, published = statistics.rate(DROPPED_FOR_NEWER), statistics.rate(PUBLISHED)
+    dropped, published = (
+        statistics.recent(event, RECENT_S) for event in (DROPPED_FOR_NEWER, PUBLISHED)
+    )
     if dropped > published:
         return DiagnosticStatus.WARN, (
-            f'slower than the camera: {published:.1f} of {published + dropped:.1f} images a second '
-            'are segmented; lower input_size, or max_rate_hz to say that this is enough'
+            f'slower than the camera: {published} of {published + dropped} images of the last '
+            f'{RECENT_S:.0f} s are segmented; lower input_size, or max_rate_hz to say that this '
+            'is enough'
         )
-    age_ms = (statistics.quantiles_ms(FROM_STAMP) or (0.0,))[0]
+    age_ms = (statistics.quantiles_ms(FROM_STAMP, RECENT_S) or (0.0,))[0]
     if age_ms > 1e3 * OLD_S:
         return DiagnosticStatus.WARN, (
             f'results are {age_ms / 1e3:.1f} s old by the stamps of their images: a slow model, or '

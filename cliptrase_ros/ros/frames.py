@@ -52,7 +52,7 @@ class Frames:
         stream.statistics.count(diagnostics.RECEIVED)
         if not stream.due(self._options().max_rate_hz):
             stream.statistics.count(diagnostics.DROPPED_RATE)
-        elif self._worker.put(stream, Frame(stream, message, time.monotonic())):
+        elif self._worker.put(stream, Frame(stream, message, time.monotonic(), stream.epoch)):
             stream.statistics.count(diagnostics.DROPPED_FOR_NEWER)
 
     def _segment(self, frames: list[Frame]) -> None:
@@ -96,7 +96,7 @@ class Frames:
             if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
                 dense = live.segmenter.encode(image)
             scores = live.segmenter.scores(dense, live.words)
-            scores = stream.smooth(scores, options.smoothing, live.version)
+            scores = stream.smooth(scores, options.smoothing, (live.version, frame.epoch))
             result = live.segmenter.label(dense, live.words, scores)
             inference_s = encode_s + time.monotonic() - started
             stream.outputs.publish(

@@ -61,7 +61,7 @@ def class_mask(result: Segmentation, number: int, header: Header) -> Image:
 
 
 def _mask(labels: np.ndarray, number: int) -> np.ndarray:
-    return np.where(labels == number, np.uint8(255), np.uint8(0))
+    return -(labels == number).view(np.uint8)  # -1 is 255; a third of the time of np.where
 
 
 def class_masks(
@@ -69,22 +69,22 @@ def class_masks(
 ) -> ClassMaskArray:
     """Box, area, mean confidence and mask of each class that is there."""
     height, width = result.labels.shape
-    flat = result.labels.ravel()
-    areas = np.bincount(flat)
-    sums = np.bincount(flat, result.confidence.ravel())
+    ids = 1 + max(c.id for c in words)
+    areas = cv2.calcHist([result.labels], [0], None, [ids], [0, ids]).ravel()
     masks = []
     for c in words:
-        if c.id < len(areas) and areas[c.id]:
+        if areas[c.id]:
             mask = _mask(result.labels, c.id)
             x, y, w, h = cv2.boundingRect(mask)
+            box = slice(y, y + h), slice(x, x + w)
             masks.append(
                 ClassMask(
                     id=c.id,
                     name=c.name,
-                    confidence=float(sums[c.id] / areas[c.id]),
+                    confidence=float(result.confidence[box][mask[box] > 0].mean()),
                     area=int(areas[c.id]),
                     box=RegionOfInterest(x_offset=x, y_offset=y, height=h, width=w),
-                    mask=images.fill(Image(), mask[y : y + h, x : x + w], 'mono8', header),
+                    mask=images.fill(Image(), mask[box], 'mono8', header),
                 )
             )
     return ClassMaskArray(header=header, version=version, height=height, width=width, masks=masks)

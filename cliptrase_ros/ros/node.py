@@ -7,9 +7,11 @@ time (encoding words, loading) while images go on as they were.
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 import traceback
+from collections.abc import Callable
 
 import rclpy
 import torch
@@ -31,10 +33,13 @@ from .jobs import Jobs
 from .logs import library_logs_to
 from .parameters import NodeOptions
 from .services import Services
-from .shutdown import deafen, until_shutdown
+from .shutdown import ignore_signals, until_shutdown
 from .stream import Stream
 from .words import Words
 from .worker import Statistics
+
+# For a job that is in hand at the end, in seconds; launch kills after 10.
+PATIENCE_S = 5.0
 
 
 class SegmentationNode(LifecycleNode):
@@ -59,6 +64,7 @@ class SegmentationNode(LifecycleNode):
         waiting = ReentrantCallbackGroup()
         self._changed = self.create_guard_condition(self._follow_parameters, waiting)
         self.add_on_set_parameters_callback(self._check_parameters)
+        self._answer_transitions_that_do_not_exist()
         Services(self, waiting, self._words, self._enable, lambda: self._jobs, self._codec.to_rgb)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
@@ -78,16 +84,22 @@ class SegmentationNode(LifecycleNode):
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Load the model, encode the words, make the publishers."""
-        try:
-            self._configure()
-        except (CliptraseError, ParameterException) as error:
-            self.get_logger().fatal(str(error))
-        except Exception:  # rclpy would swallow it
-            self.get_logger().fatal(f'cannot configure:\n{traceback.format_exc()}')
-        else:
+        if self._succeeds(self._configure):
             return TransitionCallbackReturn.SUCCESS
         self._release()
         return TransitionCallbackReturn.FAILURE
+
+    def _succeeds(self, work: Callable[[], None]) -> bool:
+        """Do it; explain an error, which rclpy would swallow."""
+        try:
+            work()
+        except Exception as error:
+            if not self.context.ok():
+                return False  # the end came meanwhile
+            known = isinstance(error, (CliptraseError, ParameterException))
+            self.get_logger().fatal(str(error) if known else traceback.format_exc())
+            return False
+        return True
 
     def _configure(self) -> None:
         started = time.monotonic()
@@ -106,13 +118,18 @@ class SegmentationNode(LifecycleNode):
 
     def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Publish the words and take images."""
+        if self._succeeds(self._activate):
+            return super().on_activate(state)
+        self._stop_frames()
+        return TransitionCallbackReturn.FAILURE
+
+    def _activate(self) -> None:
         self._words.announce()
         compressed = self._options.image_transport == 'compressed'
         to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
         self._frames = Frames(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
             self._listen()
-        return super().on_activate(state)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; those in hand are finished."""
@@ -126,12 +143,28 @@ class SegmentationNode(LifecycleNode):
 
     on_shutdown = on_cleanup
 
-    def stop(self) -> None:
-        """End the subscriptions and the threads; harmless when they do not run."""
+    def stop(self) -> bool:
+        """End the subscriptions and the threads, harmless when they do not run; False if a job
+        goes on all the same."""
         self._stop_frames()
-        if self._jobs:
-            self._jobs.stop()
-            self._jobs = None
+        jobs, self._jobs = self._jobs, None
+        return jobs.stop(PATIENCE_S) if jobs else True
+
+    def _answer_transitions_that_do_not_exist(self) -> None:
+        """rclpy raises for a transition that the state does not have, which would end the node."""
+        name = self.resolve_service_name('~/change_state')
+        [service] = [service for service in self.services if service.srv_name == name]
+        change_state = service.callback
+
+        def answer(request, response):
+            try:
+                return change_state(request, response)
+            except Exception as error:
+                self.get_logger().warning(f'no change of state: {error}')
+                response.success = False
+                return response
+
+        service.callback = answer
 
     def _release(self) -> None:
         self.stop()
@@ -142,17 +175,19 @@ class SegmentationNode(LifecycleNode):
 
     def _enable(self, yes: bool) -> None:
         """Take images while active, or none."""
-        if yes == self._enabled:
-            return
-        self._enabled = yes
-        if yes and self._frames:
+        if yes and self._frames and not self._enabled:
             self._listen()
-        else:
+        elif not yes:
             self._deafen()
+        self._enabled = yes
 
     def _listen(self) -> None:
-        for stream in self._streams:
-            stream.listen(self._options, self._frames.take)
+        try:
+            for stream in self._streams:
+                stream.listen(self._options, self._frames.take)
+        except Exception:
+            self._deafen()
+            raise
 
     def _deafen(self) -> None:
         for stream in self._streams:
@@ -182,8 +217,11 @@ class SegmentationNode(LifecycleNode):
 
     async def _follow_parameters(self) -> None:
         """Act on parameters that have changed, once they are set."""
-        self._options = parameters.read(self, NodeOptions)
-        await self._words.follow()
+        try:
+            self._options = parameters.read(self, NodeOptions)
+            await self._words.follow()
+        except Exception:  # would end the executor
+            self.get_logger().error(traceback.format_exc())
 
     def _warn_of_unknown_parameters(self) -> None:
         """ROS takes no notice of a misspelt parameter in a file; people should."""
@@ -238,20 +276,22 @@ def main(args: list[str] | None = None) -> int:
             with library_logs_to(node):
                 if node.started():
                     executor.spin()
-                else:
+                elif rclpy.ok():
                     code = 1
     except (ParameterException, CliptraseError) as error:
         rclpy.logging.get_logger('segmentation').fatal(str(error))
         code = 1
     finally:
-        deafen()
-        if node is not None:
-            node.stop()
+        ignore_signals()
+        ended = node is None or node.stop()
         if executor is not None:
             executor.shutdown()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()
+    if not ended:
+        sys.stdout.flush()
+        os._exit(code)  # torch still works on another thread, and would crash on the way out
     return code
 
 

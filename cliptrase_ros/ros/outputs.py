@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 from rclpy.node import Node
@@ -72,44 +73,60 @@ class Outputs:
         self._optional = [
             (self._publisher(kind, topic), make) for topic, (kind, make) in makers.items()
         ]
-        self._of_class: dict[str, tuple[int, Publisher]] = {}
+        self._class_publishers: dict[str, Publisher] = {}
+        self._masks: list[tuple[Publisher, Callable[[Labelled], Any]]] = []
 
-    def follow(self, classes: Iterable[WordClass], topics: dict[str, str]) -> list[Publisher]:
-        """Have a mask topic for each class, and for no other.
+    def add_topics(self, classes: Iterable[WordClass], topics: dict[str, str]) -> None:
+        """Make a mask topic for each of these classes; nothing is published on it yet.
 
         Args:
             topics: name of a class -> the last part of its topic.
-
-        Returns:
-            Publishers to destroy as soon as no image that was begun before uses them.
         """
-        old, new = self._of_class, {}
         for c in classes:
-            topic = f'{self._prefix}mask/{topics[c.name]}'
-            new[c.name] = old.get(c.name) or (
-                c.id,
-                self._node.create_publisher(Image, topic, self._qos()),
+            if c.name not in self._class_publishers:
+                topic = f'{self._prefix}mask/{topics[c.name]}'
+                publisher = self._node.create_publisher(Image, topic, self._qos())
+                self._class_publishers[c.name] = publisher
+
+    def drop_topics(self, classes: Iterable[WordClass]) -> None:
+        """Destroy the mask topics of all classes but these."""
+        for name in self._class_publishers.keys() - {c.name for c in classes}:
+            self._node.destroy_publisher(self._class_publishers.pop(name))
+
+    def switch(self, classes: Iterable[WordClass]) -> None:
+        """From now on publish masks of these classes, whose topics have been made."""
+        self._masks = [
+            (
+                self._class_publishers[c.name],
+                lambda it, number=c.id: messages.class_mask(it.result, number, it.header),
             )
-        self._of_class = new
-        return [publisher for name, (_, publisher) in old.items() if name not in new]
+            for c in classes
+        ]
 
     def publish(self, it: Labelled) -> None:
-        """Publish the label mask, and what else is subscribed to."""
+        """Publish the label mask, and what else is subscribed to.
+
+        Raises:
+            Exception: the first of the optional outputs' errors; the others are published.
+        """
         options = self._options
         self._label_mask.publish(
             messages.label_mask(it.result, it.header, options.label_encoding, options.unlabeled_id)
         )
-        for publisher, make in self._optional:
-            if publisher.get_subscription_count() and (message := make(it)):
-                publisher.publish(message)
-        for number, publisher in self._of_class.values():
-            if publisher.get_subscription_count():
-                publisher.publish(messages.class_mask(it.result, number, it.header))
+        errors = []
+        for publisher, make in [*self._optional, *self._masks]:
+            try:
+                if publisher.get_subscription_count() and (message := make(it)):
+                    publisher.publish(message)
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
     def destroy(self) -> None:
         """Destroy the publishers."""
         publishers = [self._label_mask, *(publisher for publisher, _ in self._optional)]
-        publishers += [publisher for _, publisher in self._of_class.values()]
+        publishers += self._class_publishers.values()
         for publisher in publishers:
             self._node.destroy_publisher(publisher)
 
@@ -135,7 +152,7 @@ class Outputs:
         return messages.class_masks(it.result, it.live.words.classes, it.live.version, it.header)
 
     def _camera_info(self, it: Labelled) -> CameraInfo | None:
-        if it.camera_info is None or not it.camera_info.width:
+        if not it.camera_info or not (it.camera_info.width and it.camera_info.height):
             self._node.get_logger().warning(
                 'camera_info is asked for, but no calibration has come from the camera',
                 throttle_duration_sec=5.0,

@@ -14,6 +14,7 @@ from std_srvs.srv import SetBool, Trigger
 from ..errors import CliptraseError
 from ..segmenter import check_image
 from ..srv import Segment, SetVocabulary
+from ..vocabulary import parse_entry
 from . import messages, parameters
 from .jobs import Jobs
 from .outputs import Live
@@ -54,8 +55,13 @@ class Services:
             node.create_service(kind, f'~/{name}', handle, callback_group=group)
 
     def _enable(self, request: SetBool.Request, response: SetBool.Response):
-        self._enable_images(request.data)
-        response.success, response.message = True, 'enabled' if request.data else 'disabled'
+        try:
+            self._enable_images(request.data)
+        except Exception as error:
+            response.success, response.message = False, str(error)
+            self._node.get_logger().error(f'cannot subscribe: {error}')
+        else:
+            response.success, response.message = True, 'enabled' if request.data else 'disabled'
         return response
 
     async def _reload(self, request: Trigger.Request, response: Trigger.Response):
@@ -90,12 +96,12 @@ class Services:
             live, jobs = self._words.live, self._jobs()
             if not live:
                 raise CliptraseError('the node is not configured')
-            return await jobs.run(self._answer, request, response, live)
+            return await jobs.run(self._answer, request, response, live, jobs)
         except Exception as error:
             response.success, response.message = False, str(error)
             return response
 
-    def _answer(self, request: Segment.Request, response: Segment.Response, live: Live):
+    def _answer(self, request: Segment.Request, response: Segment.Response, live: Live, jobs: Jobs):
         """The labels of one image, on the thread of the jobs."""
         options = parameters.read(self._node, NodeOptions)
         unlabeled, header = options.unlabeled_id, request.image.header
@@ -103,10 +109,10 @@ class Services:
         check_image(image)
         words, version = live.words, live.version
         if request.vocabulary:
-            words = live.segmenter.vocabulary(
+            parsed = live.segmenter.check_vocabulary(
                 request.vocabulary, request.background, self._words.ids(options)
             )
-            version = 0
+            words, version = live.segmenter.encode_words(*parsed, jobs.stopping), 0
         result = live.segmenter(image, words)
         response.label_mask = messages.label_mask(result, header, options.label_encoding, unlabeled)
         response.confidence = messages.confidence(result, header)
@@ -121,11 +127,14 @@ def with_ids(prompts: Sequence[str], class_ids: Sequence[int]) -> list[str]:
     """Entries of a vocabulary with ids; those of an id 0 are left to be given one.
 
     Raises:
-        CliptraseError: there are ids, but not one for each prompt.
+        CliptraseError: there are ids, but not one for each prompt, or two for one.
     """
     if not class_ids:
         return list(prompts)
     if len(prompts) != len(class_ids):
         raise CliptraseError(f'{len(prompts)} prompts, but {len(class_ids)} class_ids')
-    pairs = zip(prompts, class_ids, strict=True)
+    pairs = list(zip(prompts, class_ids, strict=True))
+    twice = [text for text, number in pairs if number and parse_entry(text)[0] is not None]
+    if twice:
+        raise CliptraseError(f'{twice[0]!r} has an id of its own and another in class_ids')
     return [f'{number}:{text}' if number else text for text, number in pairs]

@@ -27,7 +27,7 @@ def until_shutdown() -> Iterator[None]:
             raise
 
 
-def deafen() -> None:
+def ignore_signals() -> None:
     """Take no notice of a second Ctrl-C or SIGTERM: a first one has begun the end."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
@@ -51,7 +51,7 @@ def run(
         rclpy.logging.get_logger(name).fatal(str(error))
         return 1
     finally:
-        deafen()
+        ignore_signals()
         if node is not None:
             node.destroy_node()
         rclpy.try_shutdown()

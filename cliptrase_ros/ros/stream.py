@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
-from rclpy.time import Time
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import SettingError
@@ -34,6 +33,8 @@ class Frame:
     stream: Stream
     message: Image | CompressedImage
     received_s: float
+    # Which subscription it came by.
+    epoch: int
 
 
 class Stream:
@@ -55,6 +56,7 @@ class Stream:
         self.outputs: Outputs | None = None
         self.topic: str | None = None
         self.seen = ''
+        self.epoch = 0
         # The newest sentence of each kind, for diagnostics.
         self.reasons: dict[str, str] = {}
         self._node = node
@@ -95,6 +97,7 @@ class Stream:
             qos.newest(options.input_reliability),
         )
         self._subscriptions = [image, info]
+        self.epoch += 1
         self.topic = image.topic_name
         self.statistics.count(diagnostics.LISTENING)
         node.get_logger().info(f'listening to {self.topic}')
@@ -104,7 +107,6 @@ class Stream:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.topic = [], None
-        self.smooth.forget()
 
     def health(self) -> diagnostics.Health:
         """(level, sentence) for diagnostics."""
@@ -133,16 +135,16 @@ class Stream:
             ImageError, ShapeError: the message does not hold an image that can be segmented.
         """
         message = frame.message
-        stamp = Time.from_msg(message.header.stamp)
-        if stamp.nanoseconds < self._stamp_ns:
+        stamp_ns = _nanoseconds(message)
+        if stamp_ns < self._stamp_ns:
             self.smooth.forget()
-            back_s = (self._stamp_ns - stamp.nanoseconds) * 1e-9
+            back_s = (self._stamp_ns - stamp_ns) * 1e-9
             self.warn(
                 diagnostics.STAMP_WENT_BACK,
                 f'a stamp on {self.topic} went back by {back_s:.3f} s: a bag that begins again, or '
                 'two publishers?',
             )
-        self._stamp_ns = stamp.nanoseconds
+        self._stamp_ns = stamp_ns
         age_s = self.age_s(frame)
         if options.max_age_s and age_s > options.max_age_s:
             self.warn(
@@ -159,25 +161,33 @@ class Stream:
 
     def age_s(self, frame: Frame) -> float:
         """Time since the stamp, by the node's clock."""
-        now = self._node.get_clock().now()
-        stamp = Time.from_msg(frame.message.header.stamp, clock_type=now.clock_type)
-        return (now - stamp).nanoseconds * 1e-9
+        now_ns = self._node.get_clock().now().nanoseconds
+        return (now_ns - _nanoseconds(frame.message)) * 1e-9
 
     def warn(self, event: str, reason: str) -> None:
         """Count an event, keep its reason for diagnostics, and log it from time to time."""
-        self._tell(event, reason, self._node.get_logger().warning)
+        if self._tell(event, reason):
+            self._node.get_logger().warning(reason)
 
     def fail(self, event: str, reason: str) -> None:
         """As `warn`, for errors."""
-        self._tell(event, reason, self._node.get_logger().error)
+        if self._tell(event, reason):
+            self._node.get_logger().error(reason)
 
-    def _tell(self, event: str, reason: str, log: Callable[[str], None]) -> None:
+    def _tell(self, event: str, reason: str) -> bool:
+        """Whether it is time to log an event of this kind (rclpy's throttle knows no kinds)."""
         self.reasons[event] = reason
         self.statistics.count(event)
         now = time.monotonic()
-        if now >= self._quiet_until_s.get(event, 0.0):  # rclpy's throttle is one for all events
-            self._quiet_until_s[event] = now + LOG_PERIOD_S
-            log(reason)
+        if now < self._quiet_until_s.get(event, 0.0):
+            return False
+        self._quiet_until_s[event] = now + LOG_PERIOD_S
+        return True
 
     def _take_info(self, message: CameraInfo) -> None:
         self.camera_info = message
+
+
+def _nanoseconds(message: Image | CompressedImage) -> int:
+    """Of the stamp, whatever it is; rclpy's Time refuses those before 1970."""
+    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from rclpy.node import Node
 from rclpy.task import Future
 from std_msgs.msg import Header
 
-from ..errors import CliptraseError
+from ..backbone import Backbone
+from ..errors import Cancelled, CliptraseError
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from ..vocabulary import Ids, Vocabulary, parse, parse_colors
+from ..vocabulary import Ids, Vocabulary, WordClass, parse, parse_colors
 from . import diagnostics, messages, parameters
 from .jobs import Jobs
 from .outputs import Live, topic_names
@@ -20,6 +23,18 @@ from .parameters import NodeOptions
 from .qos import LATCHED
 from .stream import Stream
 from .worker import Statistics
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What decides which words there are, and the model that encodes them."""
+
+    words: tuple
+    backbone: Backbone
+
+
+# Making a topic takes most of a millisecond.
+TOPICS_AT_ONCE = 10
 
 
 class Words:
@@ -38,12 +53,13 @@ class Words:
         self._known_ids: dict[str, int] = {}
         self._topics: dict[str, str] = {}
         self._version = 0
-        # What new words are encoded with, and the newest that were asked for.
+        # What words are encoded with, that is the live model or one that is to take its place.
         self._base: Segmenter | None = None
-        self._wanted: tuple | None = None
-        # The outcome of taking these over.
+        # The newest that is asked for, and its outcome.
+        self._wanted: Wanted | None = None
         self._change = Future()
-        self._change.set_result('')
+        # What else of the parameters is live.
+        self._applied: tuple | None = None
         self._jobs: Jobs | None = None
         self._announcing = False
         self._vocabulary = self._label_info = None
@@ -56,12 +72,16 @@ class Words:
         """
         node, self._jobs = self._node, jobs
         options, settings = self._parameters()
-        self._base, self._wanted = load(settings), _words_of(options, settings)
-        words = self._base.encode_words(*self._reserve(self._base, options), jobs.stopping)
+        self._base = load(settings)
+        classes, background = self._reserve(self._base, options)
+        words = self._base.encode_words(classes, background, jobs.stopping)
         self._vocabulary = node.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
         self._label_info = messages.LabelInfo and node.create_publisher(
             messages.LabelInfo, '~/label_info', LATCHED
         )
+        self._add_topics(classes, classes)
+        self._wanted = _wanted(options, settings, self._base)
+        self._change.set_result('')
         self._go_live(self._base, words)
 
     def close(self) -> None:
@@ -75,7 +95,8 @@ class Words:
         """Publish the words now and with each change, or stop doing so."""
         self._announcing = yes
         if yes:
-            self._publish(self.live)
+            self._publish_vocabulary(self.live)
+            self._publish_label_info(self.live)
 
     def ids(self, options: NodeOptions) -> Ids:
         """Which ids new words may have."""
@@ -90,37 +111,61 @@ class Words:
         if not self.live:
             return ''  # the next configuration will
         options, settings = self._parameters()
-        wanted = _words_of(options, settings)
-        if wanted == self._wanted:
+        if self._applied != _applied(options, settings):
             self._go_live(self.live.segmenter, self.live.words)
+        wanted = _wanted(options, settings, self._base)
+        if wanted == self._wanted:
             return await self._change
         self._wanted, change = wanted, Future(executor=self._node.executor)
         self._change = change
         change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
-        change.set_result(await self._take_over(wanted, options, settings))
-        return change.result()
-
-    async def _take_over(self, wanted: tuple, options: NodeOptions, settings: Settings) -> str:
         try:
-            base = self._base.replace(**settings.live())
-            parsed = self._reserve(base, options)
-            words = await self._jobs.run(base.encode_words, *parsed, self._jobs.stopping)
+            reason = await self._take_over(wanted, self._jobs)
         except Exception as error:
-            return self._failed(wanted, error)
-        if self._wanted is not wanted:
-            return 'newer words came before these were live'
-        self._go_live(base, words)
-        names = ', '.join(c.name for c in words.classes)
-        self._node.get_logger().info(f'vocabulary {self._version}: {names}')
-        return ''
+            reason = self._failed(wanted, error)
+        change.set_result(reason)
+        return reason
 
     async def reload(self) -> str:
         """Load the model anew, while images go on with the old one; '' or why that failed."""
         if not self.live:
             raise CliptraseError('the node is not configured')
-        self._base = await self._jobs.run(load, self._parameters()[1])
-        self._wanted = None
+        jobs = self._jobs
+        base = await jobs.run(load, self._parameters()[1])
+        if self._jobs is not jobs:
+            raise Cancelled('the node was cleaned up')
+        self._base = base
         return await self.follow()
+
+    async def _take_over(self, wanted: Wanted, jobs: Jobs) -> str:
+        options, settings = self._parameters()
+        base = self._base.replace(**settings.live())
+        classes, background = self._reserve(base, options)
+        words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
+        for first in range(0, len(classes), TOPICS_AT_ONCE):
+            if self._wanted is wanted:
+                self._add_topics(classes, classes[first : first + TOPICS_AT_ONCE])
+                await jobs.run(lambda: None)  # meanwhile the executor takes images
+        if self._wanted is not wanted:
+            newest = self._wanted
+            if newest and newest.words == wanted.words:  # with a model that was loaded meanwhile
+                return await self._change
+            return 'newer words came before these were live'
+        self._go_live(base, words)
+        names = ', '.join(c.name for c in classes)
+        self._node.get_logger().info(f'vocabulary {self._version}: {names}')
+        return ''
+
+    def _failed(self, wanted: Wanted, error: Exception) -> str:
+        reason = f'new words not taken over: {error}'
+        if self._jobs and not self._jobs.stopping():
+            if self._wanted is wanted:
+                # Setting the same words again tries again, with the model that is live.
+                self._wanted, self._base = None, self.live.segmenter
+            self.last_error = reason
+            self._statistics.count(diagnostics.VOCABULARY_ERRORS)
+            self._node.get_logger().error(reason)
+        return reason
 
     def _parameters(self) -> tuple[NodeOptions, Settings]:
         return parameters.read(self._node, NodeOptions), parameters.read(self._node, Settings)
@@ -136,15 +181,11 @@ class Words:
         self._known_ids.update((c.name, c.id) for c in classes)
         return classes, background
 
-    def _failed(self, wanted: tuple, error: Exception) -> str:
-        reason = f'new words not taken over: {error}'
-        if self._wanted is wanted:
-            self._wanted = None  # so that setting the same words again tries again
-        if self._jobs and not self._jobs.stopping():
-            self.last_error = reason
-            self._statistics.count(diagnostics.VOCABULARY_ERRORS)
-            self._node.get_logger().error(reason)
-        return reason
+    def _add_topics(self, classes: Sequence[WordClass], some: Sequence[WordClass]) -> None:
+        """Make the topics of some of these classes."""
+        self._topics = topic_names(classes, self._topics)
+        for stream in self._streams:
+            stream.outputs.add_topics(some, self._topics)
 
     def _go_live(self, segmenter: Segmenter, words: Vocabulary) -> None:
         """Label images with this from now on, and with what else the parameters say."""
@@ -155,27 +196,40 @@ class Words:
         new = not old or old.words.embeddings is not words.embeddings
         new = new or old.words.classes != words.classes
         self._version += new
-        self._topics = topic_names(words.classes, self._topics)
-        left = [stream.outputs.follow(words.classes, self._topics) for stream in self._streams]
+        self._applied = _applied(options, settings)
+        live = Live(segmenter, words, self._version)
         with self.switch:
-            self.live = Live(segmenter, words, self._version)
+            self.live = live
+            for stream in self._streams:
+                stream.outputs.switch(words.classes)
             if new and self._announcing:
-                self._publish(self.live)
-        for publisher in (p for publishers in left for p in publishers):
-            self._node.destroy_publisher(publisher)  # no frame uses it any more
+                self._publish_vocabulary(live)
+        if self._announcing:
+            self._publish_label_info(live)
+        for stream in self._streams:
+            stream.outputs.drop_topics(words.classes)
 
-    def _publish(self, live: Live) -> None:
+    def _publish_vocabulary(self, live: Live) -> None:
         header = Header(stamp=self._node.get_clock().now().to_msg())
-        classes, background = live.words.classes, live.words.background
         unlabeled = self._node.get_parameter('unlabeled_id').value
+        words = live.words
         self._vocabulary.publish(
-            messages.vocabulary(classes, background, live.version, header, unlabeled)
+            messages.vocabulary(words.classes, words.background, live.version, header, unlabeled)
         )
+
+    def _publish_label_info(self, live: Live) -> None:
+        """Again also where only the threshold has changed."""
         if self._label_info:
+            header = Header(stamp=self._node.get_clock().now().to_msg())
             threshold = live.segmenter.settings.confidence_threshold
-            self._label_info.publish(messages.label_info(classes, threshold, header))
+            self._label_info.publish(messages.label_info(live.words.classes, threshold, header))
 
 
-def _words_of(options: NodeOptions, settings: Settings) -> tuple:
-    """What decides which words there are and how they are encoded."""
-    return options.vocabulary, options.background, settings.prompt_templates
+def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted:
+    words = options.vocabulary, options.background, settings.prompt_templates
+    return Wanted(words, base.backbone)
+
+
+def _applied(options: NodeOptions, settings: Settings) -> tuple:
+    """What needs no encoding."""
+    return options.colors, settings.live()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -77,49 +77,61 @@ class Worker:
 
 
 class Statistics:
-    """Counters since the start, and times over the last `window` frames; safe between threads."""
+    """Counters since the start, and what happened lately; safe between threads."""
 
-    def __init__(self, window: int = 100):
+    def __init__(self, times: int = 100, events: int = 1000):
         self._lock = threading.Lock()
         self._counts: Counter[str] = Counter()
-        self._times: dict[str, deque[float]] = {}
-        self._stamps: dict[str, deque[float]] = {}
-        self._window = window
+        self._times: defaultdict[str, deque] = defaultdict(lambda: deque(maxlen=times))
+        self._stamps: defaultdict[str, deque] = defaultdict(lambda: deque(maxlen=events))
 
     def count(self, name: str) -> None:
-        """Add one to a counter and note the time, for `rate` and `age`."""
+        """Add one to a counter and note the time."""
         now = time.monotonic()
         with self._lock:
             self._counts[name] += 1
-            self._stamps.setdefault(name, deque(maxlen=self._window)).append(now)
+            self._stamps[name].append(now)
 
     def record(self, name: str, seconds: float) -> None:
         """Add one measured time."""
+        now = time.monotonic()
         with self._lock:
-            self._times.setdefault(name, deque(maxlen=self._window)).append(seconds)
+            self._times[name].append((now, seconds))
 
     def counts(self) -> dict[str, int]:
         """All counters."""
         with self._lock:
             return dict(self._counts)
 
-    def rate(self, name: str, over_s: float = 5.0) -> float:
-        """Events a second over the last `over_s` seconds (of the last `window` events)."""
-        now = time.monotonic()
+    def recent(self, name: str, over_s: float) -> int:
+        """How many events there were in the last `over_s` seconds."""
+        since = time.monotonic() - over_s
         with self._lock:
-            stamps = [t for t in self._stamps.get(name, ()) if now - t <= over_s]
-        return (len(stamps) - 1) / (stamps[-1] - stamps[0]) if len(stamps) > 1 else 0.0
+            return sum(stamp >= since for stamp in self._stamps[name])
+
+    def rate(self, name: str, over_s: float = 5.0) -> float:
+        """Events a second over the last `over_s` seconds; of rarer ones, by the last two."""
+        with self._lock:
+            stamps = list(self._stamps[name])
+        since = time.monotonic() - over_s
+        lately = [stamp for stamp in stamps if stamp >= since]
+        if len(lately) == 1 and len(stamps) > 1:
+            lately = stamps[-2:]
+        return (len(lately) - 1) / (lately[-1] - lately[0]) if len(lately) > 1 else 0.0
 
     def age(self, name: str) -> float:
         """Seconds since the last event; infinite if there was none."""
         with self._lock:
-            stamps = self._stamps.get(name)
+            stamps = self._stamps[name]
             return time.monotonic() - stamps[-1] if stamps else float('inf')
 
-    def quantiles_ms(self, name: str) -> tuple[float, float, float] | None:
-        """(p50, p95, max) in ms over the last `window` times, or None."""
+    def quantiles_ms(
+        self, name: str, over_s: float = float('inf')
+    ) -> tuple[float, float, float] | None:
+        """(p50, p95, max) in ms of the last times, those within `over_s` seconds, or None."""
+        since = time.monotonic() - over_s
         with self._lock:
-            times = list(self._times.get(name, ()))
+            times = [seconds for stamp, seconds in self._times[name] if stamp >= since]
         if not times:
             return None
         p50, p95, worst = 1e3 * np.percentile(times, (50, 95, 100))

@@ -27,7 +27,7 @@ class Robot:
 
     def __init__(self, tester, reliability='best_effort', camera=CAMERA, kind=Image):
         self.node = tester
-        self.heard = defaultdict(list)
+        self.heard, self._subscriptions = defaultdict(list), {}
         self.masks = self.hear('label_mask', Image)
         self.vocabularies = self.hear('vocabulary', Vocabulary, LATCHED)
         self.statuses = {}
@@ -36,7 +36,6 @@ class Robot:
         self.camera = tester.create_publisher(kind, camera, qos)
         self.late_s = 0.0
         self.last = None
-        self._subscriptions = {}
         self._timer = None
 
     def _diagnosed(self, message):
@@ -46,7 +45,7 @@ class Robot:
         """Subscribe; the list that its messages go to."""
         heard = self.heard[topic]
         made = self.node.create_subscription(kind, f'/segmentation/{topic}', heard.append, qos)
-        self.__dict__.setdefault('_subscriptions', {})[topic] = made
+        self._subscriptions[topic] = made
         return heard
 
     def unhear(self, topic):

@@ -1,5 +1,7 @@
 """What is published for each image, over real DDS."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ from processes import wait_for
 from rclpy.qos import QoSProfile, ReliabilityPolicy
 from robot import LATCHED, PIXELS, WORDS, array, node, stamp
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 
 from cliptrase_ros import draw
 from cliptrase_ros.ros import messages
@@ -183,8 +185,8 @@ def test_what_nobody_listens_to_is_not_made(robot, inside, monkeypatch):
     expected = {
         'confidence': {'confidence'},
         'color_mask': {'colorize', 'picture'},
-        'overlay': {'overlay', 'colorize', 'picture'},
-        'overlay/compressed': {'overlay', 'colorize', 'jpeg'},
+        'overlay': {'overlay', 'picture'},
+        'overlay/compressed': {'overlay', 'jpeg'},
         'masks': {'class_masks'},
         'mask/floor': {'class_mask'},
         'camera_info': {'moved_camera_info'},
@@ -283,6 +285,34 @@ def test_label_info_for_nav2(robot, start):
     assert robot.set(vocabulary=['lamp'])[0].successful
     wait_for(lambda: len(infos) > 1, what='new words', process=process)
     assert [c.class_name for c in infos[-1].class_map] == ['lamp']
+
+
+def test_label_info_follows_words_and_threshold(robot, inside, monkeypatch):
+    """With a message that stands in for that of vision_msgs where it is not installed."""
+
+    def text(classes, threshold, header):
+        return String(data=f'{[(c.id, c.name) for c in classes]} {threshold}')
+
+    monkeypatch.setattr(messages, 'label_info', text)
+    infos = robot.hear('label_info', String, LATCHED)
+    publisher = inside.create_publisher(String, '~/label_info', LATCHED)
+    monkeypatch.setattr(inside._words, '_label_info', publisher)
+    assert robot.set(vocabulary=['lamp'])[0].successful
+    number = robot.vocabularies[0].classes[-1].id + 1
+    wait_for(lambda: [m.data for m in infos] == [f"[({number}, 'lamp')] 0.0"], what='words')
+    assert robot.set(confidence_threshold=0.25)[0].successful
+    wait_for(lambda: infos[-1].data == f"[({number}, 'lamp')] 0.25", what='the threshold')
+    assert robot.set(overlay_alpha=0.25)[0].successful
+    wait_for(lambda: inside._options.overlay_alpha == 0.25, what='a change without words')
+    assert len(infos) == 2
+
+
+def test_fields_of_label_info(monkeypatch):
+    monkeypatch.setattr(messages, 'LabelInfo', SimpleNamespace)
+    monkeypatch.setattr(messages, 'VisionClass', SimpleNamespace, raising=False)
+    info = messages.label_info([WordClass(7, 'mug', ('cup',))], 0.25, Header())
+    assert [vars(c) for c in info.class_map] == [{'class_id': 7, 'class_name': 'mug'}]
+    assert info.threshold == 0.25 and info.header == Header()
 
 
 def test_qos_of_outputs_can_be_overridden(robot, start):

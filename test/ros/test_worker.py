@@ -51,7 +51,7 @@ def test_a_worker_survives_errors_and_finishes_what_it_has(caplog):
 def test_statistics(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-    statistics = Statistics(window=10)
+    statistics = Statistics(times=10, events=30)
     assert statistics.age('in') == float('inf') and statistics.rate('in') == 0.0
     assert statistics.quantiles_ms('t') is None
     for _ in range(20):
@@ -60,9 +60,14 @@ def test_statistics(monkeypatch):
     assert statistics.counts() == {'in': 20}
     assert statistics.rate('in') == pytest.approx(10.0)
     assert statistics.age('in') == pytest.approx(0.1)
+    assert [statistics.recent('in', s) for s in (0.55, 10.0)] == [5, 20]
     now[0] += 100
     assert statistics.rate('in') == 0.0
+    statistics.count('in')
+    assert statistics.rate('in') == pytest.approx(0.01, rel=0.01)  # rare: by the last two
     for n in range(1, 21):
         statistics.record('t', n / 1000)
+    now[0] += 7
+    assert statistics.quantiles_ms('t', over_s=5.0) is None
     p50, p95, worst = statistics.quantiles_ms('t')
     assert (p50, worst) == (pytest.approx(15.5), pytest.approx(20.0)) and 19 < p95 < 20
