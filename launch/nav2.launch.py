@@ -42,6 +42,7 @@ def start_manager(context):
                 'autostart': is_true(arguments['autostart_of_manager']),
                 'node_names': ['segmentation'],
                 'bond_timeout': 0.0,  # the node has no bond
+                'service_timeout': 600.0,  # Kilted gives up after 5 s; loading takes longer
             }
         ],
         ros_arguments=['--log-level', arguments['log_level']],

@@ -305,6 +305,7 @@ def test_nav2_manager_starts_the_node(autostart):
             'autostart': autostart == 'true',
             'node_names': [nodes['segmentation'].name],
             'bond_timeout': 0.0,
+            'service_timeout': 600.0,
         }
     ]
 

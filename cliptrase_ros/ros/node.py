@@ -33,7 +33,7 @@ from .jobs import Jobs
 from .logs import library_logs_to
 from .parameters import NodeOptions
 from .services import Services
-from .shutdown import ignore_signals, until_shutdown
+from .shutdown import end, init, until_shutdown
 from .stream import Stream
 from .words import Words
 from .worker import Statistics
@@ -265,7 +265,7 @@ class SegmentationNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM; 1 if it cannot start."""
-    rclpy.init(args=args)
+    init(args)
     node = executor = None
     code = 0
     try:
@@ -282,13 +282,12 @@ def main(args: list[str] | None = None) -> int:
         rclpy.logging.get_logger('segmentation').fatal(str(error))
         code = 1
     finally:
-        ignore_signals()
         ended = node is None or node.stop()
         if executor is not None:
             executor.shutdown()
         if node is not None:
             node.destroy_node()
-        rclpy.try_shutdown()
+        end()
     if not ended:
         sys.stdout.flush()
         os._exit(code)  # torch still works on another thread, and would crash on the way out

@@ -13,13 +13,15 @@ from rclpy.node import Node
 
 from ..errors import CliptraseError
 
+SIGNALS = signal.SIGINT, signal.SIGTERM
+
 
 @contextlib.contextmanager
 def until_shutdown() -> Iterator[None]:
     """Run the block until it is done, or until Ctrl-C or SIGTERM, which are no errors."""
     try:
         yield
-    except (KeyboardInterrupt, ExternalShutdownException):
+    except ExternalShutdownException:
         pass
     except Exception:
         # The signal closes the context at once, also under a callback that is publishing.
@@ -27,9 +29,23 @@ def until_shutdown() -> Iterator[None]:
             raise
 
 
-def ignore_signals() -> None:
-    """Take no notice of a second Ctrl-C or SIGTERM: a first one has begun the end."""
-    for number in (signal.SIGINT, signal.SIGTERM):
+def init(args: list[str] | None = None) -> None:
+    """rclpy.init for a main program: Ctrl-C and SIGTERM end the context, and nothing else.
+
+    Python's own KeyboardInterrupt could come at any line, also while the end is under way.
+    """
+    came: list[bool] = []
+    for number in SIGNALS:
+        signal.signal(number, lambda *_: came.append(True))
+    rclpy.init(args=args)  # its own handlers end the context, and then call these
+    if came:
+        rclpy.shutdown()
+
+
+def end() -> None:
+    """The counterpart of `init`. One more signal is ignored: the end is near."""
+    rclpy.try_shutdown()
+    for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
 
 
@@ -41,7 +57,7 @@ def run(
 ) -> int:
     """Make a node and spin it until that ends, Ctrl-C or SIGTERM; 1, and a sentence in the log of
     that name, if it cannot start or go on."""
-    rclpy.init(args=args)
+    init(args)
     node = None
     try:
         with until_shutdown():
@@ -51,8 +67,7 @@ def run(
         rclpy.logging.get_logger(name).fatal(str(error))
         return 1
     finally:
-        ignore_signals()
         if node is not None:
             node.destroy_node()
-        rclpy.try_shutdown()
+        end()
     return 0

@@ -136,6 +136,7 @@ def test_smoothing_takes_time_to_change_its_mind(robot, start):
     one, two = settled(images[0]), settled(images[1])
     assert (one != two).any()
     assert robot.set(smoothing=0.99)[0].successful
+    settled(images[1])
     # A few frames weigh next to nothing against what was before.
     assert (settled(images[0]) == two).mean() > 0.9
     assert robot.set(smoothing=0.0)[0].successful
