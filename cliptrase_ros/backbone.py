@@ -30,11 +30,15 @@ class TextEncoder:
         self._model = model
         self._tokenizer = tokenizer
         self._fingerprint = ''
+        self._longest: dict[tuple[str, ...], str] = {}
         self._padding = int(tokenizer(['a'])[0, -1])
 
-    def length(self, sentence: str) -> int:
-        """Tokens of the sentence, start and end included, at most the context."""
-        return int((self._tokenizer([sentence])[0] != self._padding).sum())
+    def longest(self, templates: tuple[str, ...]) -> str:
+        """The template that takes the most tokens; worked out once."""
+        if templates not in self._longest:
+            tokens = self._tokenizer([template.format('a') for template in templates])
+            self._longest[templates] = templates[int((tokens != self._padding).sum(1).argmax())]
+        return self._longest[templates]
 
     def too_long(self, sentence: str) -> bool:
         """Whether the sentence fills the context, so that its end may have been cut off."""

@@ -144,7 +144,7 @@ class Segmenter:
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
         classes, words = parse(entries, background, ids)
-        longest = max(self._templates, key=lambda template: text.length(template.format('a')))
+        longest = text.longest(self._templates)
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):
                 raise VocabularyError(

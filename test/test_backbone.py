@@ -257,7 +257,8 @@ def test_text_embeddings_are_unit_and_long_sentences_are_noticed():
     assert torch.allclose(rows.norm(dim=1), torch.ones(2), atol=1e-6)
     assert not text.too_long('a mug')
     assert text.too_long('mug ' * 100)
-    assert (text.length('mug'), text.length('a red mug')) == (3, 5)
+    templates = ('a {}', 'one very red {}', '{}')
+    assert text.longest(templates) == text.longest(templates) == 'one very red {}'
 
 
 def test_the_fingerprint_names_the_text_weights(tiny_file):
