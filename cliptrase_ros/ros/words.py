@@ -57,7 +57,7 @@ class Words:
         self._base: Segmenter | None = None
         # The newest that is asked for, and its outcome.
         self._wanted: Wanted | None = None
-        self._change = Future()
+        self._change: Future | None = None
         # What else of the parameters is live.
         self._applied: tuple | None = None
         self._jobs: Jobs | None = None
@@ -79,8 +79,7 @@ class Words:
         self._label_info = messages.LabelInfo and node.create_publisher(
             messages.LabelInfo, '~/label_info', LATCHED
         )
-        self._add_topics(classes, classes)
-        self._wanted = _wanted(options, settings, self._base)
+        self._wanted, self._change = _wanted(options, settings, self._base), Future()
         self._change.set_result('')
         self._go_live(self._base, words)
 
@@ -144,7 +143,7 @@ class Words:
         words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
         for first in range(0, len(classes), TOPICS_AT_ONCE):
             if self._wanted is wanted:
-                self._add_topics(classes, classes[first : first + TOPICS_AT_ONCE])
+                self._add_topics(classes[first : first + TOPICS_AT_ONCE])
                 await jobs.run(lambda: None)  # meanwhile the executor takes images
         if self._wanted is not wanted:
             newest = self._wanted
@@ -181,11 +180,11 @@ class Words:
         self._known_ids.update((c.name, c.id) for c in classes)
         return classes, background
 
-    def _add_topics(self, classes: Sequence[WordClass], some: Sequence[WordClass]) -> None:
-        """Make the topics of some of these classes."""
+    def _add_topics(self, classes: Sequence[WordClass]) -> None:
+        """Make those topics of classes that are not there."""
         self._topics = topic_names(classes, self._topics)
         for stream in self._streams:
-            stream.outputs.add_topics(some, self._topics)
+            stream.outputs.add_topics(classes, self._topics)
 
     def _go_live(self, segmenter: Segmenter, words: Vocabulary) -> None:
         """Label images with this from now on, and with what else the parameters say."""
@@ -198,6 +197,7 @@ class Words:
         self._version += new
         self._applied = _applied(options, settings)
         live = Live(segmenter, words, self._version)
+        self._add_topics(words.classes)
         with self.switch:
             self.live = live
             for stream in self._streams:

@@ -387,6 +387,23 @@ def test_an_error_while_going_live_does_not_end_the_node(robot, inside, monkeypa
     assert robot.call(SetVocabulary, 'set_vocabulary', prompts=['vase']).success
 
 
+def test_a_setting_that_changes_while_topics_are_made(robot, inside, monkeypatch):
+    wait_for(lambda: robot.vocabularies, what='words')
+    words = inside._words
+    run, live = words._jobs.run, words.live
+
+    def run_and_go_live(work, *args):
+        if not args:  # between two groups of topics
+            words._go_live(live.segmenter, live.words)
+        return run(work, *args)
+
+    monkeypatch.setattr(words._jobs, 'run', run_and_go_live)
+    names = [f'thing {n}' for n in range(25)]
+    answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=names)
+    assert answer.success, answer.message
+    assert set(inside._streams[0].outputs._class_publishers) == set(names)
+
+
 def test_masks_of_new_classes_come_with_the_words(robot, inside):
     """Not with the image that is in hand when the words change."""
     lamp, floor = robot.hear('mask/lamp', Image), robot.hear('mask/floor', Image)
