@@ -437,7 +437,8 @@ def test_a_model_that_is_loaded_during_a_cleanup_is_let_go(robot, inside, monkey
 
 
 def test_words_asked_for_during_a_reload_are_taken(robot, inside, monkeypatch):
-    wait_for(lambda: robot.vocabularies, what='words')
+    robot.stream()
+    wait_for(lambda: robot.vocabularies and robot.masks, what='words and masks')
     begun, go = threading.Event(), threading.Event()
     load = words_module.load
     monkeypatch.setattr(words_module, 'load', lambda s: (begun.set(), go.wait(20), load(s))[2])
@@ -453,6 +454,8 @@ def test_words_asked_for_during_a_reload_are_taken(robot, inside, monkeypatch):
     threads.append(threading.Thread(target=ask, args=request, kwargs={'prompts': ['vase']}))
     threads[1].start()
     wait_for(lambda: 'vase' in inside._words._known_ids, what='the words')
+    count = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > count + 2, what='masks with the old model')
     go.set()
     for thread in threads:
         thread.join(20)
