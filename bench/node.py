@@ -28,7 +28,6 @@ import numpy as np
 import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.time import Time
 from segment import hardware
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
@@ -43,6 +42,7 @@ from cliptrase_ros.ros.camera import pinhole
 from cliptrase_ros.ros.demo import PROFILE
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
+from cliptrase_ros.ros.shutdown import spun
 
 ROOT = Path(__file__).parents[1]
 WORDS = list(NodeOptions.vocabulary)
@@ -103,21 +103,10 @@ def world(folder, options):
     os.environ |= {'ROS_LOG_DIR': folder, 'XDG_CACHE_HOME': folder}
     lock = domain.claim()
     rclpy.init()
-    robot = rclpy.create_node('bench')
-    executor = SingleThreadedExecutor()
-    executor.add_node(robot)
-
-    def spin():
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    spinner = threading.Thread(target=spin, daemon=True)
-    spinner.start()
     try:
-        yield robot
+        with spun(rclpy.create_node('bench')) as robot:
+            yield robot
     finally:
-        executor.shutdown()
-        spinner.join(10)
         rclpy.try_shutdown()
         lock.close()
 

@@ -179,7 +179,7 @@ class Segmenter:
         """The picture that the labels of an image are for, at their size: the image, or its
         resized crop in the cliptrase protocol. [H, W, 3] uint8; errors as `encode`."""
         crop = self._crop(image)
-        size = self.settings.label_size or crop.shape[:2]
+        size = self._label_size(crop)
         if size == crop.shape[:2]:
             return crop
         return np.asarray(Image.fromarray(crop).resize(size[::-1], Image.Resampling.BILINEAR))
@@ -191,12 +191,12 @@ class Segmenter:
             The size (H, W) of the labels, and a matrix [2, 3]: pixel centres (x, y, 1) of the
             image -> (x, y) of the labels, integers being the centres of pixels.
         """
-        top, left, inner = 0, 0, size
         if self.settings.protocol == 'cliptrase':
             inner, top, left = crop_geometry(*size, self.settings.input_size)
             target = (self.settings.input_size, self.settings.input_size)
         else:
             target = inner = self.settings.label_size or size
+            top = left = 0
         sy, sx = (new / old for new, old in zip(inner, size, strict=True))
         moved = [[sx, 0, (sx - 1) / 2 - left], [0, sy, (sy - 1) / 2 - top]]
         return target, np.array(moved)
@@ -277,6 +277,9 @@ class Segmenter:
             return centre_crop(image, self.settings.input_size)
         return image
 
+    def _label_size(self, crop: np.ndarray) -> tuple[int, int]:
+        return self.settings.label_size or crop.shape[:2]
+
     def _whole_size(self, image: np.ndarray) -> tuple[int, int]:
         # The crop of the cliptrase protocol has its working size already.
         height, width = image.shape[:2]
@@ -293,7 +296,7 @@ class Segmenter:
             # Regions come from one more pass over the whole image: none ends at a window's edge.
             [whole] = self._encode_whole([image], self._whole_size(image))
             affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
-        size = settings.label_size or image.shape[:2]
+        size = self._label_size(image)
         return Dense(features, cls, affinity, labels, regions, size, offsets, working)
 
     def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
@@ -304,7 +307,7 @@ class Segmenter:
         features, cls, correlation = self._features(pixels, wants_regions)
         result = []
         for n, image in enumerate(images):
-            size = settings.label_size or image.shape[:2]
+            size = self._label_size(image)
             affinity = labels = regions = None
             if wants_regions:
                 affinity = clusters.denoised_affinity(correlation[n], settings.denoise_weight)

@@ -13,10 +13,11 @@ half the time, and cv_bridge cannot write with OpenCV 5.
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,8 @@ from . import images
 
 SIZE = 46, 70
 PADDING = 7
+# (encoding, big-endian, padded)
+CASES = tuple(itertools.product(images.ENCODINGS, (False, True), (False, True)))
 
 
 @dataclass(frozen=True)
@@ -59,7 +62,7 @@ def choose_codec(log: Any, timeout_s: float = 20.0) -> Codec:
         problem = f'{type(error).__name__}: {error}'
     else:
         log.info(
-            f'images are converted by cv_bridge in {len(equal)} of {len(list(_cases()))} cases of '
+            f'images are converted by cv_bridge in {len(equal)} of {len(CASES)} cases of '
             'encoding, byte order and padding, and by the own NumPy codec where that differs'
         )
         return codec
@@ -77,13 +80,6 @@ def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
         return images.to_rgb(message)
 
     return Codec('cv_bridge', to_rgb)
-
-
-def _cases() -> Iterator[tuple]:
-    for encoding in images.ENCODINGS:
-        for big in (False, True):
-            for padded in (False, True):
-                yield encoding, big, padded
 
 
 def _tried_in_a_child(timeout_s: float) -> set[tuple]:
@@ -114,7 +110,7 @@ def check() -> None:
     from cv_bridge import CvBridge
 
     bridge = CvBridge()
-    print(json.dumps([case for case in _cases() if _equal(bridge, *case)]))
+    print(json.dumps([case for case in CASES if _equal(bridge, *case)]))
 
 
 def _equal(bridge: Any, encoding: str, big: bool, padded: bool) -> bool:

@@ -8,19 +8,15 @@ a camera_publisher takes the place of the world, and there are no scores.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import rclpy
-from rclpy.executors import ExternalShutdownException
-from rclpy.node import Node
 
 from ..demo import SETTINGS
 from ..demo.world import CLASSES, THINGS, MissingExtra, require_pybullet
@@ -30,6 +26,7 @@ from . import domain
 from .collector import CAMERA, Collector, Failure, Snapshot
 from .parameters import NodeOptions
 from .report import RESULT, lines, report
+from .shutdown import spun
 
 PROFILE = 'config/fastdds_large_images.xml'
 # Where the camera is not the demo world, one word more.
@@ -58,17 +55,15 @@ def main(args: list[str] | None = None) -> int:
     lock = domain.claim()
     _use_transport_profile()
     rclpy.init()
-    collector = Collector()
-    spinner = threading.Thread(target=_spin, args=(collector,), daemon=True)
-    spinner.start()
     processes = []
     try:
-        processes.append(_start_camera(options))
-        values = {**settings, 'vocabulary': _yaml(first)}
-        node = [f'{name}:={value}' for name, value in values.items()]
-        processes.append(_start('node', node, [f'image:={CAMERA}']))
-        snapshots = _watch(collector, processes, options.frames, second)
-        result = report(collector, snapshots, settings, options.out)
+        with spun(Collector()) as collector:
+            processes.append(_start_camera(options))
+            values = {**settings, 'vocabulary': _yaml(first)}
+            node = [f'{name}:={value}' for name, value in values.items()]
+            processes.append(_start('node', node, [f'image:={CAMERA}']))
+            snapshots = _watch(collector, processes, options.frames, second)
+            result = report(collector, snapshots, settings, options.out)
         print('\n' + '\n'.join([*lines(result), f'pictures and {RESULT} are in {options.out}/']))
     except Failure as failure:
         print(f'\nthe demo failed: {failure}', file=sys.stderr)
@@ -78,7 +73,6 @@ def main(args: list[str] | None = None) -> int:
     finally:
         codes = [_end(process) for process in processes]
         rclpy.try_shutdown()
-        spinner.join(10)
         lock.close()
     if any(codes):
         print(f'the demo failed: the processes ended with {codes}', file=sys.stderr)
@@ -160,11 +154,6 @@ def _start(module: str, parameters: list[str], remaps: list[str]) -> subprocess.
 
 def _yaml(words: list[str]) -> str:
     return '[' + ', '.join(f'"{word}"' for word in words) + ']'
-
-
-def _spin(node: Node) -> None:
-    with contextlib.suppress(ExternalShutdownException):
-        rclpy.spin(node)
 
 
 def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -> list[Snapshot]:

@@ -44,6 +44,11 @@ class Labelled:
     options: NodeOptions
     camera_info: CameraInfo | None
 
+    @property
+    def colors(self) -> np.ndarray:
+        """[H, W, 3] uint8 RGB."""
+        return draw.colorize(self.result.labels, self.live.words)
+
     @cached_property
     def overlay(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
@@ -60,14 +65,19 @@ class Outputs:
         self._options = options
         self._label_mask = self._publisher(Image, 'label_mask')
         makers = {
-            'confidence': (Image, self._confidence),
-            'color_mask': (Image, self._color_mask),
+            'confidence': (Image, lambda it: messages.confidence(it.result, it.header)),
+            'color_mask': (Image, lambda it: messages.picture(it.colors, it.header)),
             'overlay': (Image, lambda it: messages.picture(it.overlay, it.header)),
             'overlay/compressed': (
                 CompressedImage,
                 lambda it: messages.jpeg(it.overlay, it.header),
             ),
-            'masks': (ClassMaskArray, self._class_masks),
+            'masks': (
+                ClassMaskArray,
+                lambda it: messages.class_masks(
+                    it.result, it.live.words.classes, it.live.version, it.header
+                ),
+            ),
             'camera_info': (CameraInfo, self._camera_info),
         }
         self._optional = [
@@ -138,18 +148,6 @@ class Outputs:
         return self._node.create_publisher(
             kind, self._prefix + topic, self._qos(), qos_overriding_options=overridable
         )
-
-    @staticmethod
-    def _confidence(it: Labelled) -> Image:
-        return messages.confidence(it.result, it.header)
-
-    @staticmethod
-    def _color_mask(it: Labelled) -> Image:
-        return messages.picture(draw.colorize(it.result.labels, it.live.words), it.header)
-
-    @staticmethod
-    def _class_masks(it: Labelled) -> ClassMaskArray:
-        return messages.class_masks(it.result, it.live.words.classes, it.live.version, it.header)
 
     def _camera_info(self, it: Labelled) -> CameraInfo | None:
         if not it.camera_info or not (it.camera_info.width and it.camera_info.height):

@@ -11,7 +11,8 @@ from rclpy.node import Node
 
 from ..errors import SettingError
 from ..settings import Settings, check, option
-from ..vocabulary import MAX_ID, parse_colors
+from ..vocabulary import MAX_ID, RGB, parse_colors
+from .qos import RELIABILITY
 
 
 @dataclass(frozen=True)
@@ -83,12 +84,12 @@ class NodeOptions:
         'best_effort',
         'QoS of the image subscription; best_effort works with every camera driver, reliable '
         'loses no large image on default Fast DDS transport.',
-        choices=('best_effort', 'reliable'),
+        choices=tuple(RELIABILITY),
     )
     output_reliability: str = option(
         'reliable',
         'QoS of what is published for each image; reliable serves both kinds of subscriber.',
-        choices=('best_effort', 'reliable'),
+        choices=tuple(RELIABILITY),
     )
     output_depth: int = option(
         1, 'How many messages an output keeps for a subscriber that is slow.', low=1, high=100
@@ -114,7 +115,7 @@ class NodeOptions:
                 f"unlabeled_id: {self.unlabeled_id} does not fit into label_encoding 'mono8'; use "
                 "'16UC1'"
             )
-        parse_colors(self.color_entries)
+        _ = self.colors_by_name  # raises where one is bad
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -122,9 +123,9 @@ class NodeOptions:
         return _not_empty(self.background)
 
     @property
-    def color_entries(self) -> tuple[str, ...]:
-        """The colours without the empty ones."""
-        return _not_empty(self.colors)
+    def colors_by_name(self) -> dict[str, RGB]:
+        """The colours that are chosen."""
+        return parse_colors(_not_empty(self.colors))
 
     @property
     def largest_id(self) -> int:

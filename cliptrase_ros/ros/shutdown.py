@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import threading
 from collections.abc import Callable, Iterator
 
 import rclpy
 from rclpy.exceptions import ParameterException
-from rclpy.executors import ExternalShutdownException
+from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 
 from ..errors import CliptraseError
@@ -27,6 +28,26 @@ def until_shutdown() -> Iterator[None]:
         # The signal closes the context at once, also under a callback that is publishing.
         if rclpy.ok():
             raise
+
+
+@contextlib.contextmanager
+def spun(node: Node) -> Iterator[Node]:
+    """The node spins on a thread of its own within the block, and is destroyed at its end."""
+    executor = SingleThreadedExecutor(context=node.context)
+    executor.add_node(node)
+
+    def spin() -> None:
+        with contextlib.suppress(ExternalShutdownException):
+            executor.spin()
+
+    thread = threading.Thread(target=spin, daemon=True)
+    thread.start()
+    try:
+        yield node
+    finally:
+        executor.shutdown()
+        thread.join(10)
+        node.destroy_node()
 
 
 def init(args: list[str] | None = None) -> None:

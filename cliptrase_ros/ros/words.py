@@ -15,7 +15,7 @@ from ..errors import Cancelled, CliptraseError
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from ..vocabulary import Ids, Vocabulary, WordClass, parse, parse_colors
+from ..vocabulary import Ids, Vocabulary, WordClass, parse
 from . import diagnostics, messages, parameters
 from .jobs import Jobs
 from .outputs import Live, topic_names
@@ -119,7 +119,7 @@ class Words:
         self._change = change
         change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
         try:
-            reason = await self._take_over(wanted, self._jobs)
+            reason = await self._take_over(wanted, options, settings)
         except Exception as error:
             reason = self._failed(wanted, error)
         change.set_result(reason)
@@ -136,9 +136,8 @@ class Words:
         self._base = base
         return await self.follow()
 
-    async def _take_over(self, wanted: Wanted, jobs: Jobs) -> str:
-        options, settings = self._parameters()
-        base = self._base.replace(**settings.live())
+    async def _take_over(self, wanted: Wanted, options: NodeOptions, settings: Settings) -> str:
+        jobs, base = self._jobs, self._base.replace(**settings.live())
         classes, background = self._reserve(base, options)
         words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
         for first in range(0, len(classes), TOPICS_AT_ONCE):
@@ -190,7 +189,7 @@ class Words:
         """Label images with this from now on, and with what else the parameters say."""
         options, settings = self._parameters()
         segmenter = segmenter.replace(**settings.live())
-        words = words.recolored(parse_colors(options.color_entries))
+        words = words.recolored(options.colors_by_name)
         old = self.live
         new = not old or old.words.embeddings is not words.embeddings
         new = new or old.words.classes != words.classes

@@ -6,11 +6,12 @@ import pytest
 
 rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 
-from processes import TINY, Process, spun, wait_for  # noqa: E402
+from processes import TINY, Process, wait_for  # noqa: E402
 from robot import CAMERA, WORDS, Robot, node  # noqa: E402
 
 from cliptrase_ros.ros import domain  # noqa: E402
 from cliptrase_ros.ros.node import SegmentationNode  # noqa: E402
+from cliptrase_ros.ros.shutdown import spun  # noqa: E402
 
 
 @pytest.fixture(scope='session', autouse=True)
@@ -27,7 +28,7 @@ def tester(_own_domain):
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('tester', context=context)
-    with spun(node, context):
+    with spun(node):
         yield node
     rclpy.shutdown(context=context)
 
@@ -70,7 +71,7 @@ def inside():
     made = SegmentationNode(context=context)
     made.trigger_configure()
     made.trigger_activate()
-    with spun(made, context):
+    with spun(made):
         yield made
         made.stop()
     rclpy.try_shutdown(context=context)

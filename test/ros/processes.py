@@ -1,6 +1,5 @@
 """Nodes in processes of their own, as launch starts them, and waiting for what they do."""
 
-import contextlib
 import signal
 import subprocess
 import sys
@@ -8,28 +7,8 @@ import threading
 import time
 from pathlib import Path
 
-from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
-
 ROOT = Path(__file__).parents[2]
 TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=96')
-
-
-@contextlib.contextmanager
-def spun(node, context):
-    """The node spins in the background within the block, and is destroyed at its end."""
-    executor = SingleThreadedExecutor(context=context)
-    executor.add_node(node)
-
-    def spin():
-        with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
-
-    thread = threading.Thread(target=spin, daemon=True)
-    thread.start()
-    yield
-    executor.shutdown()
-    thread.join(10)
-    node.destroy_node()
 
 
 class Process:
