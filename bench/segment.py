@@ -20,7 +20,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters, methods
+from cliptrase_ros import clusters, recipes
 
 CAMERA = (480, 640)
 
@@ -58,12 +58,13 @@ def table(segmenter, word_count, repeats):
     mean = segmenter.replace(regions='mean')
     none = segmenter.replace(regions='none')
     plain = none.encode(image)
-    tower, clip = segmenter._tower, methods.METHODS['clip']
+    tower = segmenter._tower
+    clip = recipes.unchanged(tower)
     pixels = torch.randn(1, 3, height, width, generator=generator).to(tower.device)
     eps, min_samples = clusters.dbscan_parameters(len(dense.affinity))
 
     work = {
-        'forward (clip)': lambda: methods.run(tower, pixels, clip),
+        'forward (clip)': lambda: recipes.run(tower, pixels, clip),
         'encode, no regions': lambda: none.encode(image),
         'encode': lambda: segmenter.encode(image),
         'of it DBSCAN': lambda: clusters.dbscan(dense.affinity, eps, min_samples),

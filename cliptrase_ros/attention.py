@@ -7,7 +7,9 @@ Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -23,27 +25,89 @@ class Heads(NamedTuple):
     v: Tensor
 
 
-Rule = Callable[[Heads], Tensor]
+Grid = tuple[int, int]
+# (heads, (rows, cols)) -> weights [B, H, N, N].
+Rule = Callable[[Heads, Grid], Tensor]
 
 
-def softmax_attention(x: Tensor, y: Tensor) -> Tensor:
-    """softmax(x yᵀ / sqrt(C)) [B, H, N, N]; rows sum to 1. The softmax runs in float32."""
-    logits = (x * x.shape[-1] ** -0.5) @ y.transpose(-2, -1)
-    return torch.softmax(logits, -1, dtype=torch.float32).to(x.dtype)
+def similarity(x: Tensor, y: Tensor) -> Tensor:
+    """Scaled dot products x yᵀ / sqrt(C) [B, H, N, N]."""
+    return (x * x.shape[-1] ** -0.5) @ y.transpose(-2, -1)
 
 
-def clip(heads: Heads) -> Tensor:
+def softmax(logits: Tensor) -> Tensor:
+    """Softmax over the last axis in float32, returned in the dtype of the logits."""
+    return torch.softmax(logits, -1, dtype=torch.float32).to(logits.dtype)
+
+
+def clip(heads: Heads, grid: Grid) -> Tensor:
     """CLIP's own attention of queries to keys; rows sum to 1."""
-    return softmax_attention(heads.q, heads.k)
+    return softmax(similarity(heads.q, heads.k))
 
 
-def cliptrase(heads: Heads) -> Tensor:
+def query_query(heads: Heads, grid: Grid) -> Tensor:
+    """Queries to queries, as in ClearCLIP (arXiv 2407.12442); rows sum to 1."""
+    return softmax(similarity(heads.q, heads.q))
+
+
+def key_key(heads: Heads, grid: Grid) -> Tensor:
+    """Keys to keys; rows sum to 1."""
+    return softmax(similarity(heads.k, heads.k))
+
+
+def sclip(heads: Heads, grid: Grid) -> Tensor:
+    """Correlative self-attention of SCLIP (arXiv 2312.01597): queries to queries plus keys to
+    keys, two softmaxes added up; rows sum to 2."""
+    return query_query(heads, grid) + key_key(heads, grid)
+
+
+def cliptrase(heads: Heads, grid: Grid) -> Tensor:
     """Self-correlation of queries, keys and values, added up; rows sum to 3.
 
-    CLIPtrase (arXiv 2407.08268), section 3. The official code adds the three softmaxes, where
-    the paper's figure takes one softmax of the mean similarity; this is the official code's form.
+    CLIPtrase (arXiv 2407.08268), section 3, as its official code has it.
     """
-    return sum(softmax_attention(x, x) for x in heads)
+    return sum(softmax(similarity(x, x)) for x in heads)
+
+
+def cliptrase_paper(heads: Heads, grid: Grid) -> Tensor:
+    """One softmax of the mean similarity of queries, keys and values; rows sum to 1.
+
+    CLIPtrase (arXiv 2407.08268) as its figure draws it.
+    """
+    return softmax(sum(similarity(x, x) for x in heads) / len(heads))
+
+
+def naclip(heads: Heads, grid: Grid, sigma: float = 5.0) -> Tensor:
+    """Keys to keys, and a patch prefers its neighbours: softmax(k kᵀ / sqrt(C) + omega).
+
+    NACLIP (arXiv 2404.08181), with its official code's sigma; rows sum to 1.
+    """
+    logits = similarity(heads.k, heads.k)
+    return softmax(logits + neighbourhood(grid, sigma, logits.device, logits.dtype))
+
+
+@lru_cache(maxsize=16)
+def neighbourhood(
+    grid: Grid, sigma: float, device: torch.device | None = None, dtype: torch.dtype | None = None
+) -> Tensor:
+    """NACLIP's omega [N, N] for a grid: exp(-d² / (2 sigma²)) of two patches d patches apart, 0
+    where one of the two is [CLS].
+
+    An infinite sigma prefers no distance, and the table is 0: k-k attention. (A constant 1 among
+    patches would only set [CLS] back.)
+    """
+    rows, cols = grid
+    table = torch.zeros(1 + rows * cols, 1 + rows * cols, device=device)
+    if math.isfinite(sigma):
+        table[1:, 1:] = torch.exp(-(patch_distance(grid, device) ** 2) / (2 * sigma**2))
+    return table.to(dtype)
+
+
+def patch_distance(grid: Grid, device: torch.device | None = None) -> Tensor:
+    """Euclidean distance [rows * cols, rows * cols] of patches, in patches."""
+    rows, cols = (torch.arange(n, dtype=torch.float32, device=device) for n in grid)
+    at = torch.cartesian_prod(rows, cols).view(-1, 2)
+    return (at[:, None] - at).norm(dim=-1)
 
 
 def semantic_correlation(heads: Heads) -> Tensor:

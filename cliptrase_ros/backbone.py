@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from . import methods, weights
+from . import recipes, weights
 from .errors import SettingError, UnsupportedBackbone
 from .settings import Settings
 from .visual import Tower
@@ -159,7 +159,7 @@ class Backbone:
     def _self_check(self, tower: Tower) -> None:
         """Compare a written-out tower with the model's own forward on one image of noise."""
         image, expected = self._check_image.to(tower.dtype), self._check_answer
-        got = tower.pool(methods.run(tower, image, methods.METHODS['clip']).tokens)
+        got = tower.pool(recipes.run(tower, image, recipes.unchanged(tower)).tokens)
         error = float((got.float() - expected).norm() / expected.norm())
         if not error <= _SELF_CHECK_TOLERANCE.get(tower.dtype, 1e-2):
             raise UnsupportedBackbone(

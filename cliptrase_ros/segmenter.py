@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clusters, methods, voting, windows
+from . import clusters, methods, recipes, voting, windows
 from .backbone import Backbone
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
@@ -87,7 +87,7 @@ class Segmenter:
         self.backbone = backbone
         self.settings = settings = settings or Settings()
         self._tower = backbone.tower(settings.precision, settings.position_offset)
-        self._method = methods.METHODS[settings.method]
+        self._recipe = methods.build(self._tower, settings)
         self._scale = settings.logit_scale or backbone.logit_scale
         self._templates = TEMPLATES[settings.prompt_templates]
         if settings.window_px % self._tower.patch or (
@@ -262,9 +262,14 @@ class Segmenter:
         dtype = words.label_dtype
         return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
 
-    def __call__(self, image: np.ndarray, words: Vocabulary) -> Segmentation:
-        """`label(encode(image), words)`: image [H, W, 3] uint8 RGB -> labels [H, W]."""
-        return self.label(self.encode(image), words)
+    def __call__(self, image: np.ndarray, words: Vocabulary, **changes: Any) -> Segmentation:
+        """`label(encode(image), words)`: image [H, W, 3] uint8 RGB -> labels [H, W].
+
+        Args:
+            changes: settings for this call alone, such as method='gclip'; see `replace`.
+        """
+        run = self.replace(**changes) if changes else self
+        return run.label(run.encode(image), words)
 
     def _to_device(self, image: np.ndarray) -> Tensor:
         """[3, H, W] float32 in 0..255 on the device."""
@@ -343,7 +348,7 @@ class Segmenter:
         """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
         tower, backbone = self._tower, self.backbone
         images = (pixels / 255 - backbone.mean) / backbone.std
-        encoded = methods.run(tower, images, self._method, correlation)
+        encoded = recipes.run(tower, images, self._recipe, correlation)
         tokens = tower.project(encoded.tokens).float()
         rows, cols = (side // tower.patch for side in pixels.shape[-2:])
         features = tokens[:, 1:].view(len(pixels), rows, cols, -1)

@@ -15,6 +15,18 @@ from typing import Any
 
 from .errors import SettingError, did_you_mean
 
+METHODS = (
+    'cliptrase',
+    'gclip',
+    'sc_clip',
+    'resclip',
+    'naclip',
+    'clearclip',
+    'sclip',
+    'maskclip',
+    'clip',
+)
+
 # Sides of 1 .. 9999 px.
 _SIZE = re.compile('([1-9][0-9]{0,3})x([1-9][0-9]{0,3})')
 
@@ -96,8 +108,45 @@ class Settings:
     )
     method: str = option(
         'cliptrase',
-        'How the last block attends: cliptrase (arXiv 2407.08268) or clip, the unchanged tower.',
-        choices=('cliptrase', 'clip'),
+        'How the last block attends; doc/methods.md has a screen on each. gclip is reconstructed; '
+        'clip is the unchanged tower.',
+        choices=METHODS,
+    )
+    method_form: str = option(
+        'code',
+        "code: as the authors' code computes it; paper: as the paper writes it, where cliptrase "
+        'and sc_clip differ. Other methods: no difference, or one of numbers.',
+        choices=('code', 'paper'),
+    )
+    naclip_sigma: float = option(
+        5.0,
+        'How far, in patches, a patch prefers its neighbours in naclip and resclip (official: 5); '
+        '0: no preference, plain k-k attention.',
+        low=0.0,
+        high=1000.0,
+    )
+    gclip_block: int = option(
+        0,
+        'gclip: number, from 1, of the first of the two blocks whose attention is fused; 0: where '
+        'global tokens emerge.',
+        low=0,
+        high=200,
+    )
+    gclip_suppression: bool = option(
+        True, 'gclip: re-normalise the feed-forward channel that makes values alike.'
+    )
+    resclip_lambda: float = option(
+        0.5,
+        "resclip: share of the middle blocks' attention in the last one's (paper 0.5; the "
+        'official code 0.2 to 0.6 by data set).',
+        low=0.0,
+        high=1.0,
+    )
+    resclip_tau: float = option(
+        2.0,
+        'resclip: sum of each row of attention weights (official code 2; paper 1).',
+        low=0.0,
+        high=10.0,
     )
     regions: str = option(
         'vote',
@@ -214,6 +263,10 @@ class Settings:
             raise SettingError(
                 "output_size: another size needs protocol 'native'; the cliptrase protocol has "
                 'labels of the size of its crop'
+            )
+        if self.cls_weighting and self.method == 'sc_clip':
+            raise SettingError(
+                'cls_weighting: sc_clip makes no [CLS] to weight by; choose another method'
             )
         if self.window_px > self.input_size:
             raise SettingError(

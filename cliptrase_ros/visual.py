@@ -25,6 +25,9 @@ _POSITION_TABLES = 8
 class Block:
     """One pre-norm transformer block, taken apart: x + attention(x), then x + feed_forward(x)."""
 
+    # Output channel of the feed-forward whose weights are taken times a factor: (channel, factor).
+    _suppressed: tuple[int, float] | None = None
+
     def __init__(self, block: nn.Module):
         self._norm_1, self._attention = block.ln_1, block.attn
         self._norm_2, self._mlp = block.ln_2, block.mlp
@@ -48,12 +51,34 @@ class Block:
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """The block's second half on x [B, N, D], before the residual sum."""
-        return self._scale_2(self._mlp(self._norm_2(x)))
+        hidden = self._mlp(self._norm_2(x))
+        if self._suppressed:
+            channel, factor = self._suppressed
+            bias = self._mlp.c_proj.bias[channel]
+            hidden[..., channel] = (hidden[..., channel] - bias) * factor + bias
+        return self._scale_2(hidden)
 
-    def forward(self, x: Tensor, heads: Heads | None = None) -> Tensor:
-        """The block as the model has it; `heads` saves projecting x again."""
-        q, k, v = heads or self.heads(x)
-        x = x + self.mix(F.scaled_dot_product_attention(q, k, v))
+    def suppressed(self) -> Block:
+        """This block with the loudest channel of its feed-forward at the loudness of the others.
+
+        The row of the output weights with the largest norm is taken times the mean norm of the
+        others over its own, as in GCLIP's channel suppression (reconstructed, see gclip.py). The
+        shared weights stay as they are.
+        """
+        norms = self._mlp.c_proj.weight.float().norm(dim=1)
+        channel = int(norms.argmax())
+        others = (norms.sum() - norms[channel]) / (len(norms) - 1)
+        block = copy.copy(self)
+        block._suppressed = channel, float(others / norms[channel])
+        return block
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The block as the model has it."""
+        return self.finish(x, F.scaled_dot_product_attention(*self.heads(x)))
+
+    def finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """The block's output for its input x [B, N, D] and attended values [B, H, N, C]."""
+        x = x + self.mix(attended)
         return x + self.feed_forward(x)
 
 

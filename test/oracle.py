@@ -102,13 +102,20 @@ class Oracle:
         name = f'transformer.resblocks.{block}.attn.out_proj'
         return np.concatenate(heads, 1) @ self.w[f'{name}.weight'].T + self.w[f'{name}.bias']
 
-    def feed_forward(self, block, x):
+    def feed_forward(self, block, x, suppressed=False):
+        """`suppressed`: the row of the output weights with the largest norm is scaled to the mean
+        norm of the others."""
         name = f'transformer.resblocks.{block}'
+        weight = self.w[f'{name}.mlp.c_proj.weight'].copy()
+        if suppressed:
+            norms = np.sqrt((weight**2).sum(1))
+            loudest = norms.argmax()
+            weight[loudest] *= np.delete(norms, loudest).mean() / norms[loudest]
         hidden = self.norm(f'{name}.ln_2', x) @ self.w[f'{name}.mlp.c_fc.weight'].T
         hidden = quick_gelu(hidden + self.w[f'{name}.mlp.c_fc.bias'])
-        return hidden @ self.w[f'{name}.mlp.c_proj.weight'].T + self.w[f'{name}.mlp.c_proj.bias']
+        return hidden @ weight.T + self.w[f'{name}.mlp.c_proj.bias']
 
-    def block(self, block, x, pairs):
+    def block(self, block, x, pairs, suppressed=False):
         """One block whose attention is the sum of softmax(a b^T) over pairs such as 'qk'."""
         q, k, v = self.qkv(block, x)
         of = {'q': q, 'k': k, 'v': v}
@@ -121,7 +128,7 @@ class Oracle:
                     total[i] += softmax(right @ left[i] / np.sqrt(left.shape[1]))
             mixed.append(total @ v[h])
         x = x + self.out(block, mixed)
-        return x + self.feed_forward(block, x)
+        return x + self.feed_forward(block, x, suppressed)
 
     def correlation(self, block, x):
         """Mean over heads and over q, k, v of the cosine between tokens."""

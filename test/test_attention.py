@@ -1,3 +1,5 @@
+import math
+
 import numpy as np
 import oracle
 import pytest
@@ -12,9 +14,21 @@ def heads(device, tokens=7, seed=0):
     return attention.Heads(q, k, v)
 
 
-@pytest.mark.parametrize('rule, total', [(attention.clip, 1), (attention.cliptrase, 3)])
-def test_rows_sum_to_the_number_of_softmaxes(device, rule, total):
-    weights = rule(heads(device))
+GRID = (2, 3)
+TOTALS = {
+    attention.clip: 1,
+    attention.query_query: 1,
+    attention.key_key: 1,
+    attention.naclip: 1,
+    attention.cliptrase_paper: 1,
+    attention.sclip: 2,
+    attention.cliptrase: 3,
+}
+
+
+@pytest.mark.parametrize('rule', TOTALS)
+def test_rows_sum_to_the_number_of_softmaxes(device, rule):
+    weights, total = rule(heads(device), GRID), TOTALS[rule]
     assert weights.shape == (2, 3, 7, 7)
     assert torch.allclose(weights.sum(-1), torch.tensor(float(total), device=device))
 
@@ -26,9 +40,11 @@ def test_rules_follow_their_equations(device):
     def rows(a, b):
         return np.array([oracle.softmax(b @ a[i] / np.sqrt(5)) for i in range(7)])
 
-    clip = attention.clip(h)[1, 2].cpu().numpy()
-    cliptrase = attention.cliptrase(h)[1, 2].cpu().numpy()
+    clip = attention.clip(h, GRID)[1, 2].cpu().numpy()
+    cliptrase = attention.cliptrase(h, GRID)[1, 2].cpu().numpy()
+    sclip = attention.sclip(h, GRID)[1, 2].cpu().numpy()
     assert np.abs(clip - rows(q, k)).max() < 1e-6
+    assert np.abs(sclip - rows(q, q) - rows(k, k)).max() < 1e-6
     assert np.abs(cliptrase - rows(q, q) - rows(k, k) - rows(v, v)).max() < 1e-6
 
 
@@ -50,13 +66,31 @@ def test_permuting_tokens_permutes_the_weights(device):
     h = heads(device)
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1)).to(device)
     permuted = attention.Heads(*(x[:, :, order] for x in h))
-    for rule in (attention.clip, attention.cliptrase):
-        expected = rule(h)[:, :, order][..., order]
-        assert torch.allclose(rule(permuted), expected, atol=1e-6)
+    for rule in set(TOTALS) - {attention.naclip}:
+        expected = rule(h, GRID)[:, :, order][..., order]
+        assert torch.allclose(rule(permuted, GRID), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_low_precision_keeps_its_dtype_and_correlation_is_float32(device, dtype):
     h = attention.Heads(*(x.to(dtype) for x in heads(device)))
-    assert attention.cliptrase(h).dtype == dtype
+    assert all(rule(h, GRID).dtype == dtype for rule in TOTALS)
     assert attention.semantic_correlation(h).dtype == torch.float32
+
+
+def test_no_preference_of_neighbours_is_key_key(device):
+    h = heads(device)
+    assert torch.equal(attention.naclip(h, GRID, math.inf), attention.key_key(h, GRID))
+    assert not torch.allclose(attention.naclip(h, GRID), attention.key_key(h, GRID), atol=1e-3)
+
+
+def test_neighbourhood_falls_with_distance_and_leaves_cls_alone(device):
+    assert not attention.neighbourhood((3, 4), math.inf).any()
+    near = attention.neighbourhood((3, 4), 2.0, device).cpu()
+    assert near[0].sum() == near[:, 0].sum() == 0
+    patches = near[1:, 1:]
+    # Patch 0 at row 0, column 0; patch 1 beside it, patch 4 below, patch 5 across.
+    assert patches[0, 0] == 1
+    assert patches[0, 1] == patches[0, 4] == pytest.approx(math.exp(-1 / 8))
+    assert patches[0, 5] == pytest.approx(math.exp(-2 / 8))
+    assert torch.equal(patches, patches.T)

@@ -121,12 +121,32 @@ def paper_settings(size=224, **changes):
     return ct.Settings(protocol='cliptrase', input_size=size, precision='fp32', **changes)
 
 
+FEATURES = {
+    'clip': {'method': 'clip'},
+    'cliptrase': {'method': 'cliptrase'},
+    'sclip': {'method': 'sclip'},
+    'naclip': {'method': 'naclip'},
+    'kk_no_residual_no_ffn': {'method': 'naclip', 'naclip_sigma': 0.0},
+    'resclip_rcs_tau2_lambda0.6': {'method': 'resclip', 'resclip_lambda': 0.6},
+    'sc_clip': {'method': 'sc_clip'},
+}
+
+
 @needs_golden
-@pytest.mark.parametrize('method', PAIRS)
-def test_official_features(official, official_backbone, method):
-    segmenter = ct.Segmenter(official_backbone, paper_settings(method=method))
+@pytest.mark.parametrize('name', FEATURES)
+def test_official_features(official, official_backbone, name):
+    segmenter = ct.Segmenter(official_backbone, paper_settings(**FEATURES[name]))
     features = segmenter.encode(official['photo/astronaut']).features
-    assert relative(features.cpu().numpy().reshape(-1, 64), official[f'features/{method}']) < 1e-4
+    assert relative(features.cpu().numpy().reshape(-1, 64), official[f'features/{name}']) < 1e-4
+
+
+@needs_golden
+def test_official_features_of_another_grid(official, official_backbone):
+    settings = ct.Settings(method='naclip', precision='fp32', input_size=160, regions='none')
+    dense = ct.Segmenter(official_backbone, settings).encode(official['crop/224/astronaut'][32:192])
+    got = torch.cat([dense.cls[None], dense.features.flatten(0, 1)]).cpu().numpy()
+    assert dense.features.shape[:2] == (10, 14)
+    assert relative(got, official['features/naclip_10x14']) < 1e-4
 
 
 @needs_golden

@@ -18,7 +18,10 @@ def test_defaults_hold_and_every_setting_is_described():
 @pytest.mark.parametrize(
     'values, reason',
     [
-        ({'method': 'cliptrace'}, "'cliptrace' is not one of cliptrase, clip. Did you mean 'clip"),
+        (
+            {'method': 'cliptrace'},
+            "'cliptrace' is not one of cliptrase, gclip, .* Did you mean 'clip",
+        ),
         ({'input_size': 31}, 'outside 32 .. 2048'),
         ({'input_size': 336.0}, 'expected int, got float'),
         ({'input_size': True}, 'expected int, got bool'),

@@ -25,6 +25,7 @@ from rosgraph_msgs.msg import Clock
 from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
+import cliptrase_ros as ct
 from cliptrase_ros import draw
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.ros import words as words_module
@@ -249,7 +250,7 @@ def test_every_parameter_is_described(robot, start):
     method, size, threshold, rate = answers[2:]
     assert all(d.description for d in answers)
     assert [d.read_only for d in answers] == [False, True, True, True, False, False]
-    assert method.additional_constraints == 'one of: cliptrase, clip'
+    assert method.additional_constraints == f'one of: {", ".join(ct.METHODS)}'
     assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (32, 2048)
     assert threshold.floating_point_range[0].to_value == 1.0
     assert rate.floating_point_range[0].to_value == 1000.0

@@ -1,0 +1,288 @@
+"""Every method on small towers: against naive equations, and what must hold for all of them."""
+
+import copy
+import gc
+
+import method_oracles as naive
+import numpy as np
+import oracle
+import pytest
+import torch
+from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual, picture
+
+import cliptrase_ros as ct
+from cliptrase_ros import gclip, methods, recipes, sc_clip
+from cliptrase_ros.visual import Tower
+
+ALL = tuple(ct.METHODS)
+# Blocks of a tower with 4: what the recipes choose by depth.
+MIDDLE, LOW, LEVELS, RESIDUAL = 3, 1, (2, 3), (3,)
+SIZES = [(48, 48), (40, 64), (64, 40)]
+
+
+def recipe(tower, method, **changes):
+    return methods.build(tower, ct.Settings(method=method, **changes))
+
+
+def images(height, width, count=1, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(count, 3, height, width, generator=generator)
+
+
+def tokens(visual, pixels, method, **changes):
+    tower = Tower(visual)
+    return recipes.run(tower, pixels, recipe(tower, method, **changes)).tokens
+
+
+def relative(got, expected):
+    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
+
+
+CASES = {
+    'clip': ('clip', {}, lambda r, x: r.run(x, ['qk'])[0]),
+    'cliptrase': ('cliptrase', {}, lambda r, x: r.run(x, ['qq', 'kk', 'vv'])[0]),
+    'cliptrase, paper': ('cliptrase', {'method_form': 'paper'}, naive.cliptrase_paper),
+    'maskclip': ('maskclip', {}, naive.maskclip),
+    'sclip': ('sclip', {}, naive.sclip),
+    'clearclip': ('clearclip', {}, naive.clearclip),
+    'naclip': ('naclip', {}, naive.naclip),
+    'naclip, sigma': ('naclip', {'naclip_sigma': 1.5}, lambda r, x: naive.naclip(r, x, 1.5)),
+    'naclip, no prior': ('naclip', {'naclip_sigma': 0.0}, naive.key_key),
+    'resclip': ('resclip', {}, lambda r, x: naive.resclip(r, x, RESIDUAL)),
+    'resclip, numbers': (
+        'resclip',
+        {'resclip_lambda': 0.3, 'resclip_tau': 1.2, 'naclip_sigma': 2.0},
+        lambda r, x: naive.resclip(r, x, RESIDUAL, 0.3, 1.2, 2.0),
+    ),
+    'gclip': ('gclip', {'gclip_block': 1}, lambda r, x: naive.gclip(r, x, 1)),
+    'gclip, second block': ('gclip', {'gclip_block': 2}, lambda r, x: naive.gclip(r, x, 2)),
+    'gclip, no suppression': (
+        'gclip',
+        {'gclip_block': 1, 'gclip_suppression': False},
+        lambda r, x: naive.gclip(r, x, 1, suppression=False),
+    ),
+    'sc_clip': ('sc_clip', {}, lambda r, x: naive.sc_clip(r, x, MIDDLE, LOW, LEVELS)),
+    'sc_clip, paper': (
+        'sc_clip',
+        {'method_form': 'paper'},
+        lambda r, x: naive.sc_clip(r, x, MIDDLE, LOW, LEVELS, paper_form=True),
+    ),
+}
+
+
+@pytest.mark.parametrize('size', SIZES)
+@pytest.mark.parametrize('case', CASES)
+def test_features_follow_the_equations(visual, case, size):
+    method, changes, expected = CASES[case]
+    pixels = images(*size)
+    got = Tower(visual).project(tokens(visual, pixels.to(visual.proj.device), method, **changes))
+    reference = oracle.Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
+    expected = expected(reference, pixels[0].double().numpy())
+    got = got[0].cpu().numpy()[-len(expected) :]
+    assert len(expected) >= size[0] * size[1] // TINY_PATCH**2
+    assert relative(got, expected) < 1e-4
+
+
+def test_every_method_has_a_case():
+    assert {method for method, _, _ in CASES.values()} == set(ALL)
+
+
+def test_channel_suppression_changes_something(visual, device):
+    pixels = images(40, 24).to(device)
+    plain = tokens(visual, pixels, 'gclip', gclip_suppression=False)
+    assert relative(tokens(visual, pixels, 'gclip').cpu().numpy(), plain.cpu().numpy()) > 1e-4
+
+
+@pytest.mark.parametrize('method', ALL)
+def test_turning_image_and_weights_turns_the_result(device, method):
+    """Rows and columns are never mixed up: everything transposed gives the transposed features."""
+    visual, turned = make_visual().to(device), make_turned_visual().to(device)
+    pixels = images(40, 72, seed=2).to(device)
+    one, other = Tower(visual), Tower(turned)
+    a = recipes.run(one, pixels, recipe(one, method), True)
+    b = recipes.run(other, pixels.transpose(2, 3), recipe(other, method), True)
+    swapped = b.tokens[0, 1:].view(9, 5, -1).transpose(0, 1).reshape(45, -1)
+    assert torch.allclose(a.tokens[0, 1:], swapped, atol=1e-4)
+    assert torch.allclose(a.tokens[0, 0], b.tokens[0, 0], atol=1e-4)
+    assert torch.allclose(a.correlation[0, 0, 0], b.correlation[0, 0, 0], atol=1e-4)
+
+
+@pytest.mark.parametrize('method', ALL)
+def test_a_batch_is_the_images_one_by_one(visual, device, method):
+    pixels = images(40, 48, count=3, seed=3).to(device)
+    tower = Tower(visual)
+    run = recipe(tower, method)
+    batch = recipes.run(tower, pixels, run, True)
+    for n in range(3):
+        single = recipes.run(tower, pixels[n : n + 1], run, True)
+        assert torch.allclose(batch.tokens[n], single.tokens[0], atol=1e-5)
+        assert torch.allclose(batch.correlation[n], single.correlation[0], atol=1e-5)
+
+
+@pytest.mark.parametrize('method', ALL)
+@pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
+def test_running_in_low_precision_is_close_and_changes_no_weight(visual, device, method, dtype):
+    before = copy.deepcopy(visual.state_dict())
+    pixels = images(40, 24).to(device)
+    low, full = Tower(visual, dtype), Tower(visual)
+    got = recipes.run(low, pixels, recipe(low, method, gclip_block=1)).tokens
+    expected = recipes.run(full, pixels, recipe(full, method, gclip_block=1)).tokens
+    assert got.dtype == dtype
+    limit = 0.1 if dtype == torch.bfloat16 else 0.02
+    if method == 'sc_clip':  # its thresholds turn a rounding into another set of patches
+        limit = 0.2
+    compared = (got.float() - expected).norm(dim=-1) / expected.norm(dim=-1)
+    assert float(compared.median()) < limit
+    after = visual.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert after['conv1.weight'].dtype == torch.float32
+
+
+def test_resclip_without_its_residual_is_naclip(visual, device):
+    pixels = images(40, 24).to(device)
+    plain = tokens(visual, pixels, 'naclip')
+    got = tokens(visual, pixels, 'resclip', resclip_lambda=0.0, resclip_tau=1.0)
+    assert torch.allclose(got, plain, atol=1e-6)
+
+
+def test_all_methods_differ_and_share_the_model(backbone, words):
+    image = picture(48, 64)
+    run = ct.Segmenter(backbone, ct.Settings(precision='fp32', input_size=48))
+    dense = {method: run.replace(method=method).encode(image) for method in ALL}
+    for one in ALL:
+        for other in ALL:
+            close = torch.allclose(dense[one].features, dense[other].features, rtol=1e-2)
+            assert close == (one == other), (one, other)
+    # Regions come from the correlation of the tower's own block, whatever the last one does.
+    for method in set(ALL) - {'gclip'}:
+        assert torch.equal(dense[method].affinity, dense['clip'].affinity)
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+@pytest.mark.parametrize('method', ALL)
+def test_a_method_is_chosen_per_call(backbone, words, method, regions):
+    image = picture(40, 72)
+    settings = ct.Settings(precision='fp32', input_size=40, cluster_eps=1.0, cluster_min_samples=3)
+    run = ct.Segmenter(backbone, settings)
+    here = run(image, words, method=method, regions=regions)
+    fixed = ct.Segmenter(backbone, settings.replace(method=method, regions=regions))
+    assert (here.labels == fixed(image, words).labels).all()
+    assert run.settings == settings
+
+
+@pytest.mark.parametrize('method', ALL)
+def test_sliding_windows(backbone, words, method):
+    settings = ct.Settings(method=method, input_size=48, window_px=32, window_stride_px=16)
+    result = ct.Segmenter(backbone, settings)(picture(60, 100), words)
+    assert result.labels.shape == (60, 100)
+
+
+@pytest.mark.parametrize('layers, refused', [(2, {'gclip', 'resclip', 'sc_clip'}), (3, set())])
+def test_towers_that_are_too_short_are_refused_at_load(layers, refused):
+    backbone = ct.Backbone(make_visual(layers=layers))
+    for method in ALL:
+        settings = ct.Settings(method=method)
+        if method not in refused:
+            ct.Segmenter(backbone, settings)
+            continue
+        with pytest.raises(ct.UnsupportedBackbone) as error:
+            ct.Segmenter(backbone, settings)
+        assert f"method '{method}' needs a tower of at least 3 blocks, this one has 2" in str(
+            error.value
+        )
+        assert 'run cliptrase, naclip' in str(error.value)
+
+
+@pytest.mark.parametrize('layers', [3, 4, 5, 7, 8, 12, 24, 40])
+def test_blocks_by_depth_exist(layers):
+    tower = Tower(make_visual(layers=layers, width=16))
+    for method in ('gclip', 'resclip', 'sc_clip'):
+        run = recipe(tower, method)
+        chosen = run.states | run.maps
+        assert chosen and min(chosen) >= 1 and max(chosen) < layers
+
+
+def test_blocks_by_depth_are_the_published_ones_at_12():
+    tower = Tower(make_visual(layers=12, width=16))
+    assert recipe(tower, 'resclip').maps == {6, 7, 8, 9}
+    chosen = recipe(tower, 'sc_clip')
+    assert (chosen.middle, chosen.low, chosen.levels) == (9, 4, (4, 5, 6, 7, 8, 9, 10))
+    assert recipe(tower, 'gclip').maps == {7, 8}
+    assert recipe(tower, 'gclip', gclip_block=6).maps == {6, 7}
+    deep = Tower(make_visual(layers=24, width=16))
+    assert recipe(deep, 'resclip').maps == set(range(11, 19))
+    assert recipe(deep, 'sc_clip').levels == tuple(range(7, 21))
+
+
+def test_a_gclip_block_too_late_is_refused(backbone):
+    with pytest.raises(ct.SettingError, match=r'gclip_block: 3 leaves no block .* takes 1 \.\. 2'):
+        ct.Segmenter(backbone, ct.Settings(method='gclip', gclip_block=3))
+
+
+def make_global(block):
+    """A tower of 6 blocks in which, from a block on, all patches look at a few of them."""
+    visual = make_visual(layers=6, image_size=64)
+    attention = visual.transformer.resblocks[block - 1].attn
+    width = attention.embed_dim
+    # Every query is one long vector; the keys that resemble it win the softmax of every row.
+    attention.in_proj_weight.data[:width] = 0
+    attention.in_proj_bias.data[:width] = 0
+    attention.in_proj_bias.data[: 2 * width : width // TINY_HEADS] = 40.0
+    return visual
+
+
+@pytest.mark.parametrize('block', [2, 3, 4])
+def test_global_tokens_are_found_where_they_emerge(device, block):
+    tower = Tower(make_global(block).to(device))
+    ratios = gclip.global_ratios(tower, gclip.pink_noise(tower))
+    assert len(ratios) == 5
+    assert [n for n, ratio in enumerate(ratios, 1) if ratio > gclip.EMERGING_RATIO] == [block]
+    assert recipe(tower, 'gclip').maps == {block, block + 1}
+
+
+def test_global_tokens_that_emerge_too_late_leave_the_last_two_blocks(device):
+    assert recipe(Tower(make_global(5).to(device)), 'gclip').maps == {4, 5}
+
+
+def test_the_emerging_block_is_worked_out_once_a_tower(visual, monkeypatch):
+    tower, calls = Tower(visual), []
+    ratios = gclip.global_ratios
+    monkeypatch.setattr(gclip, 'global_ratios', lambda *a: (calls.append(1), ratios(*a))[1])
+    assert gclip.emerging_block(tower) == gclip.emerging_block(tower)
+    assert len(calls) == 1
+    remembered = len(gclip._EMERGING)
+    del tower
+    gc.collect()
+    assert len(gclip._EMERGING) < remembered
+
+
+def test_pink_noise_has_the_spectrum_of_photographs(visual):
+    noise = gclip.pink_noise(Tower(make_visual(image_size=(96, 128))))[0, 0].cpu().numpy()
+    assert noise.shape == (96, 128) and noise.std() == pytest.approx(1, abs=0.1)
+    power = np.abs(np.fft.fft2(noise)) ** 2
+    radius = np.hypot(np.fft.fftfreq(96)[:, None], np.fft.fftfreq(128))
+    low = power[(radius > 0.02) & (radius < 0.06)].mean()
+    high = power[(radius > 0.2) & (radius < 0.6)].mean()
+    assert 30 < low / high < 500  # amplitude 1 / f: about (0.35 / 0.035)²
+
+
+def test_outlier_factors_and_repair_follow_the_equations(device):
+    x = images(1, 1, count=63 * 4)[..., 0, 0].view(1, 63, 12)
+    x[0, 5] += 4
+    x[0, 6] -= 3
+    factors = sc_clip.outlier_factors(x.to(device))[0].cpu().numpy()
+    expected = naive.outlier_factors(x[0].double().numpy())
+    assert np.abs(factors - expected).max() < 1e-4
+    odd = sc_clip.anomalies(x.to(device))
+    assert odd.sum() == 4 and odd[0, 5] and odd[0, 6]
+    odd[0, :4] = odd[0, 9:13] = True  # the corner of a 7 x 9 grid and all around it
+    fixed = sc_clip.repaired(x.to(device), odd, (7, 9))[0].cpu().numpy()
+    expected = naive.repair(x[0].double().numpy(), odd[0].cpu().numpy(), (7, 9))
+    assert np.abs(fixed - expected).max() < 1e-5
+    assert (fixed[0] == x[0, 0].numpy()).all() and (fixed[5] != x[0, 5].numpy()).any()
+
+
+def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
+    image = np.full((48, 64, 3), 128, np.uint8)
+    features = ct.Segmenter(backbone, ct.Settings(method='sc_clip')).encode(image).features
+    assert bool(torch.isfinite(features).all())
