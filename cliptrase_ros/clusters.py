@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .resample import bands
+from .resample import Enlarge, bands
 
 # N: (eps, min_samples) as published, for 224 and 336 px at patch 16.
 PUBLISHED = {196: (0.7, 3), 441: (1.1, 7)}
@@ -106,12 +106,12 @@ def region_maps(
     return median_filter(maps[0], median)
 
 
-def regions(maps: Tensor, size: tuple[int, int]) -> Tensor:
+def regions(maps: Tensor, size: tuple[int, int], enlarge: Enlarge = bands) -> Tensor:
     """The region [H, W] int64 of every pixel: the strongest of the maps [R, h, w] there.
 
     Pixels of patches that are noise join a region as well.
     """
     result = torch.empty(size, dtype=torch.long, device=maps.device)
-    for rows, band in bands(maps, size):
+    for rows, band in enlarge(maps, size):
         result[rows] = band.max(0).indices
     return result

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clusters, methods, recipes, voting, windows
+from . import clusters, methods, recipes, refine, voting, windows
 from .backbone import Backbone
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
+from .resample import Enlarge, bands
 from .settings import Settings
 from .templates import TEMPLATES
 from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
@@ -44,6 +46,8 @@ class Dense:
         size: (H, W) of the labels to come, in pixels.
         offsets: (top, left) of each window on the working image, or None.
         working_size: (height, width) of the working image in pixels.
+        image: [3, H', W'] in 0..255, the picture whose edges are followed: with refine 'pamr' as
+            the tower saw it, with 'guided' of the size of the labels, uint8; else None.
     """
 
     features: Tensor
@@ -54,6 +58,7 @@ class Dense:
     size: tuple[int, int]
     offsets: list[tuple[int, int]] | None
     working_size: tuple[int, int]
+    image: Tensor | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -294,7 +299,8 @@ class Segmenter:
         settings = self.settings
         working = windows.working_size(*image.shape[:2], settings.input_size)
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
-        tiles = windows.crop(_resize(self._to_device(image), working), offsets, settings.window_px)
+        seen = _resize(self._to_device(image), working)
+        tiles = windows.crop(seen, offsets, settings.window_px)
         features, cls, _ = self._features(tiles, correlation=False)
         affinity = labels = regions = None
         if settings.regions != 'none':
@@ -302,7 +308,8 @@ class Segmenter:
             [whole] = self._encode_whole([image], self._whole_size(image))
             affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
         size = self._label_size(image)
-        return Dense(features, cls, affinity, labels, regions, size, offsets, working)
+        picture = self._picture(image, seen)
+        return Dense(features, cls, affinity, labels, regions, size, offsets, working, picture)
 
     def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
@@ -313,15 +320,40 @@ class Segmenter:
         result = []
         for n, image in enumerate(images):
             size = self._label_size(image)
+            picture = self._picture(image, pixels[n])
             affinity = labels = regions = None
             if wants_regions:
                 affinity = clusters.denoised_affinity(correlation[n], settings.denoise_weight)
                 labels = self._clusters(affinity, features.shape[1:3])
-                regions = self._regions(affinity, labels, size)
+                regions = self._regions(affinity, labels, size, working, picture)
             result.append(
-                Dense(features[n], cls[n], affinity, labels, regions, size, None, working)
+                Dense(features[n], cls[n], affinity, labels, regions, size, None, working, picture)
             )
         return result
+
+    def _picture(self, image: np.ndarray, seen: Tensor) -> Tensor | None:
+        """The `Dense.image` of an image that the tower sees as `seen`."""
+        if self.settings.refine == 'guided':
+            return _resize(self._to_device(image), self._label_size(image)).byte()
+        return seen if self.settings.refine == 'pamr' else None
+
+    def _enlarge(
+        self, size: tuple[int, int], working: tuple[int, int], picture: Tensor | None
+    ) -> Enlarge:
+        """How maps that decide where labels end are enlarged to `size`."""
+        name = self.settings.refine
+        if name == 'none':
+            return bands
+        if picture is None or tuple(picture.shape[1:]) != (working if name == 'pamr' else size):
+            raise SettingError(
+                f'refine: the image was not encoded for {name!r}; encode it with this segmenter'
+            )
+        if name == 'pamr':
+            rule = partial(refine.pamr_rows, image=picture)
+        else:
+            grid = tuple(side * refine.CELLS // self._tower.patch for side in working)
+            rule = partial(refine.guided_rows, image=picture, grid=grid)
+        return partial(refine.along, rule=rule, most=self.settings.refine_words)
 
     def _clusters(self, affinity: Tensor, grid: tuple[int, int]) -> Tensor:
         """The cluster [rows, cols] of each patch."""
@@ -332,7 +364,14 @@ class Segmenter:
         )
         return labels.view(grid)
 
-    def _regions(self, affinity: Tensor, labels: Tensor, size: tuple[int, int]) -> Tensor | None:
+    def _regions(
+        self,
+        affinity: Tensor,
+        labels: Tensor,
+        size: tuple[int, int],
+        working: tuple[int, int],
+        picture: Tensor | None,
+    ) -> Tensor | None:
         """The region [H, W] of each pixel, or None where all patches are noise."""
         settings = self.settings
         maps = clusters.region_maps(
@@ -342,7 +381,9 @@ class Segmenter:
             settings.region_upsampling,
             settings.region_median,
         )
-        return clusters.regions(maps, size) if len(maps) else None
+        if not len(maps):
+            return None
+        return clusters.regions(maps, size, self._enlarge(size, working, picture))
 
     def _features(self, pixels: Tensor, correlation: bool):
         """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
@@ -358,11 +399,18 @@ class Segmenter:
     def _label(self, dense: Dense, words: Vocabulary, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Ids [H, W] int64 and confidence [H, W] on the device."""
         owner = words.owner.to(logits.device)
-        mean = dense.regions is not None and self.settings.regions == 'mean'
+        # Where there are regions, their edges are the labels' edges, and are refined already.
+        whole = dense.regions is not None
+        enlarge = bands if whole else self._enlarge(dense.size, dense.working_size, dense.image)
+        scores = enlarge(logits, dense.size)
+        mean = whole and self.settings.regions == 'mean'
         rule = voting.label_regions if mean else voting.label_pixels
-        labels, confidence = rule(logits, owner, dense.size, dense.regions)
+        labels, confidence = rule(scores, owner, dense.regions)
         ids = words.label_ids.to(labels.device)[labels]
         ids[confidence < self.settings.confidence_threshold] = UNLABELED
+        if self.settings.margin_threshold:
+            margins = voting.margins(scores, owner, labels, dense.regions)
+            ids[margins < self.settings.margin_threshold * self._scale] = UNLABELED
         confidence[ids == UNLABELED] = 0
         return ids, confidence
 

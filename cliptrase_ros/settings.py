@@ -239,6 +239,29 @@ class Settings:
         low=1,
         high=15,
     )
+    refine: str = option(
+        'none',
+        'How the edges of labels find those of the image: none, scores are enlarged bilinearly; '
+        'guided, by a fast guided filter (arXiv 1505.00996); pamr, by averaging along similar '
+        'colours at the working size (arXiv 2005.08104). Where there are regions, their maps are '
+        'refined, else the scores of words.',
+        choices=('none', 'guided', 'pamr'),
+    )
+    refine_words: int = option(
+        12,
+        'At most so many prompts (or regions) are refined, those that win most of the image; the '
+        'others keep their plain scores. Bounds the cost.',
+        low=1,
+        high=10000,
+    )
+    margin_threshold: float = option(
+        0.0,
+        'Pixels whose label leads the best other class, background being one, by less than this '
+        'cosine become unlabelled; where there are regions, the mean scores of the region count.',
+        low=0.0,
+        high=2.0,
+        live=True,
+    )
     prompt_templates: str = option(
         'imagenet80',
         'Sentences that a word is put into before it is encoded; the mean of their embeddings '

@@ -186,3 +186,52 @@ def scores(tokens, text, grid, size, cls_weighting=False):
     logits = 100 * unit[1:] @ text.T
     full = np.array([bilinear(column.reshape(grid), size) for column in logits.T])
     return full * (100 * text @ unit[0])[:, None, None] if cls_weighting else full
+
+
+def neighbourhood(y, x, shape, distance):
+    """The 8 places around a pixel at a distance, moved inside where they are outside."""
+    for dy in (-distance, 0, distance):
+        for dx in (-distance, 0, distance):
+            if dy or dx:
+                yield min(max(y + dy, 0), shape[0] - 1), min(max(x + dx, 0), shape[1] - 1)
+
+
+def pamr(maps, image, steps, dilations):
+    """PAMR of maps [M, H, W] along an image [3, H, W]."""
+    shape = image.shape[1:]
+    for _ in range(steps):
+        result = np.zeros(maps.shape)
+        for y, x in np.ndindex(shape):
+            places = [at for d in dilations for at in neighbourhood(y, x, shape, d)]
+            around = np.array([image[:, v, u] for v, u in places])
+            centre = image[:, y, x]
+            both = np.concatenate([around, [centre] * len(dilations)])
+            scale = 1e-8 + 0.1 * both.std(0, ddof=1)
+            weights = softmax(-(np.abs(around - centre) / scale).mean(1))
+            for weight, (v, u) in zip(weights, places, strict=True):
+                result[:, y, x] += weight * maps[:, v, u]
+        maps = result
+    return maps
+
+
+def guided(scores, guide, radius, epsilon):
+    """Guided filter with a colour guide [3, h, w]: (a [3, h, w], b [h, w]) of scores [h, w]."""
+    shape = scores.shape
+    slopes, offsets = np.zeros((3, *shape)), np.zeros(shape)
+
+    def window(y, x):
+        top, left = max(0, y - radius), max(0, x - radius)
+        return slice(top, y + radius + 1), slice(left, x + radius + 1)
+
+    for y, x in np.ndindex(shape):
+        colors = guide[(slice(None), *window(y, x))].reshape(3, -1)
+        values = scores[window(y, x)].ravel()
+        own = np.cov(colors, bias=True) + epsilon * np.eye(3)
+        shared = ((colors - colors.mean(1, keepdims=True)) * (values - values.mean())).mean(1)
+        slopes[:, y, x] = np.linalg.solve(own, shared)
+        offsets[y, x] = values.mean() - slopes[:, y, x] @ colors.mean(1)
+    mean_slopes, mean_offsets = np.zeros((3, *shape)), np.zeros(shape)
+    for y, x in np.ndindex(shape):
+        mean_slopes[:, y, x] = slopes[(slice(None), *window(y, x))].mean((1, 2))
+        mean_offsets[y, x] = offsets[window(y, x)].mean()
+    return mean_slopes, mean_offsets

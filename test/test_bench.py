@@ -25,6 +25,20 @@ def test_the_benchmark_prints_a_table_with_the_machine():
     assert [row[4] for row in rows if row[1] == 'forward (clip)'] == ['1.00', '1.00']
 
 
+def test_the_benchmark_of_refinement_prints_a_table():
+    size = ['--device', 'cpu', '--words', '2', '13', '--labels', '24x32', '--repeats', '2']
+    done = subprocess.run(
+        [sys.executable, 'bench/refine.py', *size], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    machine, *table = done.stdout.splitlines()
+    assert 'threads; torch' in machine and machine.endswith('refine_words 12')
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in table[2:]]
+    rules = 'plain', 'guided', 'guided, all words', 'pamr', 'pamr, all words'
+    assert [row[1:3] for row in rows] == [[n, rule] for n in ('2', '13') for rule in rules]
+    assert [row[5] for row in rows if row[2] == 'plain'] == ['1.0', '1.0']
+
+
 def test_the_benchmark_of_the_world_prints_both_stages():
     pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
     size = ['--width', '80', '--height', '60', '--scenes', '2', '--views', '1']

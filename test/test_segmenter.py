@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from towers import make_turned_visual, make_visual, picture
+from towers import TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
+from cliptrase_ros import clusters, voting
+from cliptrase_ros import refine as rule
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.segmenter import centre_crop
 from cliptrase_ros.temporal import Smoother
@@ -184,9 +186,10 @@ def test_the_papers_protocol_is_resize_and_centre_crop(backbone, words, shape):
     'precision, regions',
     [('bf16', 'none'), ('fp16', 'none'), ('fp16', 'vote'), ('fp16', 'mean')],
 )
-def test_low_precision_agrees_with_float32(backbone, words, precision, regions):
+@pytest.mark.parametrize('refine', ['none', 'guided', 'pamr'])
+def test_low_precision_agrees_with_float32(backbone, words, precision, regions, refine):
     image = picture(96, 128, seed=4)
-    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3, 'refine': refine}
     full = segmenter(backbone, **options)(image, words)
     low = segmenter(backbone, precision=precision, **options)(image, words)
     assert (full.labels == low.labels).mean() > 0.95
@@ -272,10 +275,13 @@ def test_two_threads_get_what_one_gets(backbone, words):
     assert all((a == b).all() for a, b in zip(alone * 3, together, strict=True))
 
 
-def test_everything_turned_gives_the_turned_labels(device, words):
+@pytest.mark.parametrize('refine', ['none', 'guided', 'pamr'])
+@pytest.mark.parametrize('regions', ['vote', 'none'])
+def test_everything_turned_gives_the_turned_labels(device, words, refine, regions):
     visual, turned = make_visual().to(device), make_turned_visual().to(device)
     image = picture(48, 80, seed=5)
     options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options |= {'refine': refine, 'regions': regions}
     a = segmenter(ct.Backbone(visual), **options)(image, words)
     b = segmenter(ct.Backbone(turned), **options)(image.transpose(1, 0, 2), words)
     assert len(np.unique(a.labels)) > 1
@@ -283,7 +289,14 @@ def test_everything_turned_gives_the_turned_labels(device, words):
 
 
 @pytest.mark.parametrize(
-    'changes', [{}, {'regions': 'none'}, {'window_px': 32, 'window_stride_px': 16}]
+    'changes',
+    [
+        {},
+        {'regions': 'none'},
+        {'window_px': 32, 'window_stride_px': 16},
+        {'regions': 'none', 'refine': 'pamr'},
+        {'refine': 'guided'},
+    ],
 )
 def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
     run = segmenter(backbone, **changes)
@@ -365,3 +378,144 @@ def test_scores_may_come_from_several_frames(backbone, words):
     assert torch.equal(smooth(first[:, 1:], 0.0, 'b'), first[:, 1:])
     smooth.forget()
     assert torch.equal(smooth(second[:, 1:], 0.75, 'b'), second[:, 1:])
+
+
+WINDOWS = {'window_px': 32, 'window_stride_px': 16}
+
+
+@pytest.mark.parametrize('refine', ['guided', 'pamr'])
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+@pytest.mark.parametrize(
+    'changes', [{}, WINDOWS, {'output_size': '31x90'}, {'protocol': 'cliptrase', 'input_size': 64}]
+)
+def test_refined_labels_have_the_size_of_the_others(backbone, words, refine, regions, changes):
+    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3, 'regions': regions, **changes}
+    run = segmenter(backbone, refine=refine, **options)
+    image = picture(60, 100)
+    result = run(image, words)
+    plain = run.replace(refine='none')(image, words)
+    assert result.labels.shape == result.confidence.shape == plain.labels.shape
+    assert result.confidence.min() >= 0 and result.confidence.max() <= 1
+    assert 0 < (result.labels != plain.labels).mean() < 0.5
+
+
+def refined_naively(run, name, scores, dense):
+    """Argmax of all scores, each of them refined and enlarged as a whole."""
+    if name == 'pamr':
+        seen = rule.enlarged(scores, dense.working_size)
+        full = rule.enlarged(rule.pamr(seen, dense.image), dense.size)
+    else:
+        grid = tuple(4 * side // TINY_PATCH for side in dense.working_size)
+        full = rule.guided_rows(scores, dense.size, dense.image, grid)(slice(0, dense.size[0]))
+    return full.argmax(0).cpu().numpy()
+
+
+@pytest.mark.parametrize('refine', ['guided', 'pamr'])
+@pytest.mark.parametrize('changes', [{}, WINDOWS, {'output_size': '31x90'}])
+def test_few_words_are_refined_as_if_there_were_no_bound(backbone, words, refine, changes):
+    run = segmenter(backbone, regions='none', refine=refine, refine_words=7, **changes)
+    dense = run.encode(picture(60, 100))
+    best = refined_naively(run, refine, run.scores(dense, words), dense)
+    ids = np.append(words.label_ids.cpu().numpy()[:5], [0, 0])
+    assert (run.label(dense, words).labels == ids[best]).all()
+
+
+@pytest.mark.parametrize('refine', ['guided', 'pamr'])
+def test_many_words_are_refined_where_it_matters(backbone, refine):
+    rng = np.random.default_rng(0)
+    words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(200)], rng.normal(size=(200, 16)))
+    run = segmenter(backbone, regions='none', refine=refine)
+    image = picture(60, 100)
+    bounded, plain = run(image, words), run.replace(refine='none')(image, words)
+    everything = run.replace(refine_words=200)(image, words)
+    assert 12 < len(np.unique(plain.labels)) < 60
+    assert (bounded.labels == everything.labels).mean() > (plain.labels == everything.labels).mean()
+
+
+def test_without_refinement_no_picture_is_kept(backbone):
+    assert segmenter(backbone).encode(picture(60, 100)).image is None
+    guided = segmenter(backbone, refine='guided').encode(picture(60, 100)).image
+    assert guided.shape == (3, 60, 100) and guided.dtype == torch.uint8
+    assert (guided.permute(1, 2, 0).cpu().numpy() == picture(60, 100)).all()
+    small = segmenter(backbone, refine='guided', output_size='50x30').encode(picture(60, 100)).image
+    assert small.shape == (3, 30, 50)
+    assert segmenter(backbone, refine='pamr').encode(picture(60, 100)).image.shape == (3, 48, 80)
+
+
+@pytest.mark.parametrize('encoder, labeller', [('none', 'pamr'), ('pamr', 'guided')])
+def test_an_image_is_encoded_for_its_refinement(backbone, words, encoder, labeller):
+    run = segmenter(backbone, regions='none')
+    dense = run.replace(refine=encoder).encode(picture(60, 100))
+    with pytest.raises(ct.SettingError, match=f"not encoded for '{labeller}'; encode it with"):
+        run.replace(refine=labeller).label(dense, words)
+
+
+@pytest.mark.parametrize('refine', ['guided', 'pamr'])
+def test_of_regions_the_maps_are_refined(backbone, words, refine):
+    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    run = segmenter(backbone, refine=refine, **options)
+    dense, plain = (r.encode(picture(60, 100)) for r in (run, segmenter(backbone, **options)))
+    maps = clusters.region_maps(dense.affinity, dense.clusters.flatten(), dense.clusters.shape)
+    assert len(maps) > 1 and not torch.equal(dense.regions, plain.regions)
+    assert (dense.regions.cpu().numpy() == refined_naively(run, refine, maps, dense)).all()
+    labels = segmenter(backbone, **options).label(dense, words).labels
+    assert (run.label(dense, words).labels == labels).all()
+
+
+@pytest.mark.parametrize('refine, edge', [('none', 32), ('guided', 35), ('pamr', 35)])
+def test_labels_end_where_the_colours_do(backbone, words, refine, edge):
+    image = np.full((64, 96, 3), 90, np.uint8)
+    image[:, 35:, 0] = 200
+    run = segmenter(backbone, regions='none', refine=refine, input_size=64)
+    dense = run.encode(image)
+    scores = torch.zeros(7, 8, 12, device=dense.features.device)
+    scores[1, :, :4] = scores[3, :, 4:] = 1
+    labels = run.label(dense, words, scores).labels
+    assert (labels == np.where(np.arange(96) < edge, 2, 4)).all()
+
+
+def test_labels_without_a_margin_become_unlabelled(backbone, words):
+    # As many labels as patches, so that scores are not enlarged; the two distractors are one class.
+    run = segmenter(backbone, regions='none', output_size='8x6')
+    dense = run.encode(picture(60, 80))
+    cosines = run.scores(dense, words) / 100
+    of_class = torch.cat([cosines[:5], cosines[5:].amax(0, keepdim=True)])
+    first, second = of_class.sort(0, descending=True).values[:2]
+    lead = (first - second).cpu().numpy()
+    threshold = float(np.median(lead)) + 1e-6
+    result = run.label(dense, words)
+    cut = run.replace(margin_threshold=threshold).label(dense, words)
+    kept = lead >= threshold
+    assert kept.any() and (result.labels[~kept] > 0).any()
+    assert (cut.labels == np.where(kept, result.labels, 0)).all()
+    assert (cut.confidence[~kept] == 0).all()
+    assert (cut.confidence[cut.labels > 0] == result.confidence[cut.labels > 0]).all()
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean'])
+def test_a_region_is_unlabelled_as_a_whole(backbone, words, regions):
+    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3, 'regions': regions}
+    run = segmenter(backbone, **options)
+    dense = run.encode(picture(64, 80, seed=1))
+    plain = run.label(dense, words).labels
+    thresholds = 0.05, 0.09, 0.11, 0.13, 2.0
+    cuts = [run.replace(margin_threshold=t).label(dense, words).labels for t in thresholds]
+    assert (cuts[-1] == 0).all()
+    lost = [(cut != plain).sum() for cut in cuts]
+    assert lost == sorted(lost) and len(set(lost)) > 2
+    numbers = dense.regions.cpu().numpy()
+    for cut in cuts:
+        assert (cut[cut > 0] == plain[cut > 0]).all()
+        for number in np.unique(numbers):
+            assert len(np.unique(cut[numbers == number])) == 1
+
+
+def test_no_margin_asked_for_is_none_computed(backbone, words, monkeypatch):
+    def refuse(*arguments):
+        raise AssertionError
+
+    monkeypatch.setattr(voting, 'margins', refuse)
+    run = segmenter(backbone)
+    run(picture(64, 80), words)
+    with pytest.raises(AssertionError):
+        run.replace(margin_threshold=0.1)(picture(64, 80), words)

@@ -31,6 +31,8 @@ def test_defaults_hold_and_every_setting_is_described():
         ({'cls_weighting': 1}, 'expected bool'),
         ({'model': None}, 'expected str'),
         ({'region_median': 4}, 'odd'),
+        ({'refine': 'crf'}, "'crf' is not one of none, guided, pamr"),
+        ({'margin_threshold': -0.01}, 'outside 0.0 .. 2.0'),
         ({'window_px': 448}, 'larger than input_size'),
         ({'window_px': 64}, 'window_stride_px: 112 is larger than window_px 64'),
         ({'window_px': 224, 'protocol': 'cliptrase'}, "protocol 'native'"),

@@ -1,0 +1,86 @@
+#!/usr/bin/env python3
+"""What the rules of refinement cost at labelling, by the number of words.
+
+bench/refine.py [--device D] [--words 5 50 150] [--labels 240x320 480x640] [--repeats 10]
+
+Random scores on the patch grid of a working image of 336 x 448 (sides are HEIGHTxWIDTH here) become
+labels and confidences. All lines of a table are measured in turn within one process, after a
+warm-up; ratios are to the plain enlargement. 'all words' is without the bound of refine_words.
+"""
+
+import argparse
+import sys
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from segment import hardware, measure
+
+import cliptrase_ros as ct
+from cliptrase_ros import refine, resample, voting
+
+WORKING = (336, 448)
+PATCH = 16
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
+    parser.add_argument('--words', type=int, nargs='+', default=[5, 50, 150])
+    parser.add_argument('--labels', type=size, nargs='+', default=[(240, 320), (480, 640)])
+    parser.add_argument('--repeats', type=int, default=10)
+    options = parser.parse_args()
+    device = torch.device(options.device)
+    print(f'{hardware(device)}; refine_words {ct.Settings.refine_words}')
+    print('| labels | words | rule | p50 ms | p95 ms | of plain |\n|---|---|---|---|---|---|')
+    for labels in options.labels:
+        for words in options.words:
+            table(labels, words, options.repeats, device)
+
+
+def size(text):
+    return tuple(int(side) for side in text.split('x'))
+
+
+def table(labels, words, repeats, device):
+    generator = torch.Generator().manual_seed(0)
+    grid = tuple(side // PATCH for side in WORKING)
+    scores = torch.randn(words, *grid, generator=generator).to(device)
+    picture = torch.randint(0, 256, (3, *labels), generator=generator, dtype=torch.uint8)
+    seen = torch.rand(3, *WORKING, generator=generator).to(device)
+    owner = torch.arange(words, device=device)
+    cells = tuple(refine.CELLS * side for side in grid)
+    guided = partial(refine.guided_rows, image=picture.to(device), grid=cells)
+    pamr = partial(refine.pamr_rows, image=seen)
+    most = ct.Settings.refine_words
+
+    work = {
+        'plain': lambda: voting.label_pixels(resample.bands(scores, labels), owner),
+        **{
+            name: partial(follow, scores, labels, owner, rule, bound)
+            for name, rule, bound in (
+                ('guided', guided, most),
+                ('guided, all words', guided, words),
+                ('pamr', pamr, most),
+                ('pamr, all words', pamr, words),
+            )
+        },
+    }
+    times = measure(work, repeats, device)
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        ratio = np.median(np.divide(values, times['plain']))
+        cells = f'{labels[0]} x {labels[1]} | {words} | {name} | {p50:.1f} | {p95:.1f}'
+        print(f'| {cells} | {ratio:.1f} |', flush=True)
+
+
+def follow(scores, labels, owner, rule, most):
+    return voting.label_pixels(refine.along(scores, labels, rule, most), owner)
+
+
+if __name__ == '__main__':
+    main()
