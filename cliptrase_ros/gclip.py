@@ -8,6 +8,7 @@ paper; where they leave a gap, the choice is ours and doc/methods.md says so.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from weakref import WeakKeyDictionary
 
@@ -17,6 +18,8 @@ from torch import Tensor
 from . import attention
 from .recipes import Recipe, Trace, by_depth, run, unchanged
 from .visual import Tower
+
+log = logging.getLogger(__name__)
 
 # A block has global tokens once its most attended patch gets this many times the median's share.
 EMERGING_RATIO = 10.0
@@ -47,6 +50,7 @@ def recipe(tower: Tower, block: int = 0, suppression: bool = True) -> GClip:
             blocks on.
     """
     first = block or emerging_block(tower)
+    log.info('gclip fuses the attention of blocks %d and %d', first, first + 1)
     blocks = list(tower.blocks)
     if suppression:
         blocks[first:] = [block.suppressed() for block in blocks[first:]]

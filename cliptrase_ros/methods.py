@@ -62,7 +62,14 @@ def _gclip(tower: Tower, settings: Settings) -> Recipe:
 
 
 def _resclip(tower: Tower, settings: Settings) -> Recipe:
-    return resclip.recipe(tower, _sigma(settings), settings.resclip_lambda, settings.resclip_tau)
+    return resclip.recipe(
+        tower,
+        sigma=_sigma(settings),
+        share=settings.resclip_lambda,
+        gain=settings.resclip_tau,
+        feedback_share=settings.resclip_feedback_lambda,
+        feedback_gain=settings.resclip_feedback_tau,
+    )
 
 
 def _sc_clip(tower: Tower, settings: Settings) -> Recipe:

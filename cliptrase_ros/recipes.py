@@ -33,6 +33,11 @@ class Trace(NamedTuple):
     states: dict[int, Tensor]
     maps: dict[int, Tensor]
 
+    def of(self, n: int) -> Trace:
+        """That of image n alone."""
+        states, maps = ({k: x[n : n + 1] for k, x in d.items()} for d in (self.states, self.maps))
+        return Trace(self.x[n : n + 1], self.grid, states, maps)
+
 
 @dataclass(frozen=True, eq=False)
 class Recipe:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clusters, methods, recipes, refine, voting, windows
+from . import clusters, methods, recipes, refine, resclip, voting, windows
 from .backbone import Backbone
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
@@ -28,6 +28,14 @@ LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
 
 # Beyond this the long side would make more patches than any machine can attend to.
 MAX_ASPECT = 8
+
+
+class Feedback(NamedTuple):
+    """What the last block works on, and the images [B, 3, h, w] in 0..255 that the tower saw; B is
+    1, or the number of windows."""
+
+    trace: recipes.Trace
+    images: Tensor
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,6 +56,8 @@ class Dense:
         working_size: (height, width) of the working image in pixels.
         image: [3, H', W'] in 0..255, the picture whose edges are followed: with refine 'pamr' as
             the tower saw it, with 'guided' of the size of the labels, uint8; else None.
+        feedback: where the words have a say in the attention, what it takes to run the last
+            block once more; else None.
     """
 
     features: Tensor
@@ -59,6 +69,7 @@ class Dense:
     offsets: list[tuple[int, int]] | None
     working_size: tuple[int, int]
     image: Tensor | None = None
+    feedback: Feedback | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +104,7 @@ class Segmenter:
         self.settings = settings = settings or Settings()
         self._tower = backbone.tower(settings.precision, settings.position_offset)
         self._recipe = methods.build(self._tower, settings)
+        self._feeds_back = settings.method == 'resclip' and settings.resclip_feedback
         self._scale = settings.logit_scale or backbone.logit_scale
         self._templates = TEMPLATES[settings.prompt_templates]
         if settings.window_px % self._tower.patch or (
@@ -250,6 +262,8 @@ class Segmenter:
                 f'word embeddings have {embeddings.shape[1]} channels, the image features '
                 f'{dense.features.shape[-1]}; they must come from the same model'
             )
+        if dense.feedback is not None:
+            dense = self._fed_back(dense, words, embeddings)
         return self._logits(dense, embeddings)
 
     def label(self, dense: Dense, words: Vocabulary, scores: Tensor | None = None) -> Segmentation:
@@ -301,7 +315,8 @@ class Segmenter:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = _resize(self._to_device(image), working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        features, cls, _ = self._features(tiles, correlation=False)
+        features, cls, encoded = self._features(tiles, correlation=False)
+        feedback = Feedback(encoded.trace, tiles) if self._feeds_back else None
         affinity = labels = regions = None
         if settings.regions != 'none':
             # Regions come from one more pass over the whole image: none ends at a window's edge.
@@ -309,25 +324,36 @@ class Segmenter:
             affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
         size = self._label_size(image)
         picture = self._picture(image, seen)
-        return Dense(features, cls, affinity, labels, regions, size, offsets, working, picture)
+        return Dense(
+            *(features, cls, affinity, labels, regions),
+            *(size, offsets, working, picture, feedback),
+        )
 
     def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
         settings = self.settings
         pixels = torch.stack([_resize(self._to_device(image), working) for image in images])
         wants_regions = settings.regions != 'none'
-        features, cls, correlation = self._features(pixels, wants_regions)
+        features, cls, encoded = self._features(pixels, wants_regions)
         result = []
         for n, image in enumerate(images):
             size = self._label_size(image)
             picture = self._picture(image, pixels[n])
             affinity = labels = regions = None
             if wants_regions:
-                affinity = clusters.denoised_affinity(correlation[n], settings.denoise_weight)
+                affinity = clusters.denoised_affinity(
+                    encoded.correlation[n], settings.denoise_weight
+                )
                 labels = self._clusters(affinity, features.shape[1:3])
                 regions = self._regions(affinity, labels, size, working, picture)
+            feedback = None
+            if self._feeds_back:
+                feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
             result.append(
-                Dense(features[n], cls[n], affinity, labels, regions, size, None, working, picture)
+                Dense(
+                    *(features[n], cls[n], affinity, labels, regions),
+                    *(size, None, working, picture, feedback),
+                )
             )
         return result
 
@@ -386,14 +412,35 @@ class Segmenter:
         return clusters.regions(maps, size, self._enlarge(size, working, picture))
 
     def _features(self, pixels: Tensor, correlation: bool):
-        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
-        tower, backbone = self._tower, self.backbone
-        images = (pixels / 255 - backbone.mean) / backbone.std
-        encoded = recipes.run(tower, images, self._recipe, correlation)
-        tokens = tower.project(encoded.tokens).float()
-        rows, cols = (side // tower.patch for side in pixels.shape[-2:])
-        features = tokens[:, 1:].view(len(pixels), rows, cols, -1)
-        return features, tokens[:, 0], encoded.correlation
+        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], what was encoded."""
+        images = (pixels / 255 - self.backbone.mean) / self.backbone.std
+        encoded = recipes.run(self._tower, images, self._recipe, correlation)
+        return *self._project(encoded.tokens, encoded.trace.grid), encoded
+
+    def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+        """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""
+        tokens = self._tower.project(tokens).float()
+        return tokens[:, 1:].unflatten(1, grid), tokens[:, 0]
+
+    @torch.no_grad()
+    def _fed_back(self, dense: Dense, words: Vocabulary, embeddings: Tensor) -> Dense:
+        """The last block run once more with the labels of a first pass (ResCLIP's SFR)."""
+        trace, images = dense.feedback
+        features = dense.features.view(len(images), *trace.grid, -1)
+        # Background comes first there, and the classes 1 .. K after it.
+        owner = (words.owner.to(images.device) + 1) % (len(words.classes) + 1)
+        labels = resclip.first_labels(
+            voting.cosines(features, embeddings).movedim(-1, 1),
+            images,
+            owner,
+            self._tower.patch,
+            self.settings.resclip_feedback_threshold,
+        )
+        tokens = self._recipe.last(trace, resclip.semantic_map(labels))
+        features, cls = self._project(tokens, trace.grid)
+        return replace(
+            dense, features=features.view(dense.features.shape), cls=cls.view(dense.cls.shape)
+        )
 
     @torch.no_grad()
     def _label(self, dense: Dense, words: Vocabulary, logits: Tensor) -> tuple[Tensor, Tensor]:

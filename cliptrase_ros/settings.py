@@ -136,9 +136,9 @@ class Settings:
         True, 'gclip: re-normalise the feed-forward channel that makes values alike.'
     )
     resclip_lambda: float = option(
-        0.5,
-        "resclip: share of the middle blocks' attention in the last one's (paper 0.5; the "
-        'official code 0.2 to 0.6 by data set).',
+        0.4,
+        "resclip: share of the middle blocks' attention in the last one's (official code 0.2 to "
+        '0.6 by data set, 0.4 for COCO-Stuff; paper 0.5).',
         low=0.0,
         high=1.0,
     )
@@ -147,6 +147,32 @@ class Settings:
         'resclip: sum of each row of attention weights (official code 2; paper 1).',
         low=0.0,
         high=10.0,
+    )
+    resclip_feedback: bool = option(
+        False,
+        'resclip: run the last block once more for the words, with the labels of a first pass in '
+        'its attention (SFR). Published results have it; it costs PAMR over all words.',
+    )
+    resclip_feedback_lambda: float = option(
+        0.7,
+        'resclip: share of the labels in that attention (official code 0.6 or 0.7 by data set; '
+        'paper 0.7).',
+        low=0.0,
+        high=1.0,
+    )
+    resclip_feedback_tau: float = option(
+        1.8,
+        'resclip: factor of that attention before its softmax (official code 1.8 to 2.2 by data '
+        'set, 1.8 for COCO-Stuff; paper 1).',
+        low=0.0,
+        high=10.0,
+    )
+    resclip_feedback_threshold: float = option(
+        0.11,
+        'resclip: pixels of the first pass less probable than this count as background (official '
+        'code 0.1 to 0.5 by data set, 0.11 for COCO-Stuff).',
+        low=0.0,
+        high=1.0,
     )
     regions: str = option(
         'vote',

@@ -90,17 +90,46 @@ def query_key(reference, block, x):
     return [rows(dots(a, b)) for a, b in zip(q, k, strict=True)]
 
 
-def resclip(reference, image, blocks, share=0.5, gain=2.0, sigma=5.0):
-    """`blocks` are numbers from 1."""
+def resclip(reference, image, blocks, share=0.4, gain=2.0, sigma=5.0, semantics=None):
+    """`blocks` are numbers from 1; `semantics` is (S [1 + N, 1 + N], lambda, tau) of SFR."""
     outputs, grid = earlier(reference, image)
     maps = [query_key(reference, number - 1, outputs[number - 1]) for number in blocks]
     middle = iter([sum(head) / len(maps) for head in zip(*maps, strict=True)])
     prior = omega(grid, sigma)
 
     def weights(q, k, v):
-        return gain * ((1 - share) * rows(dots(k, k) + prior) + share * next(middle))
+        logits = dots(k, k)
+        if semantics:
+            table, feedback_share, feedback_gain = semantics
+            logits = (1 - feedback_share) * logits + feedback_share * table
+            logits = feedback_gain * logits
+        return gain * ((1 - share) * rows(logits + prior) + share * next(middle))
 
     return project(reference, attend(reference, outputs[-1], weights))
+
+
+def semantic_map(labels):
+    """SFR's S [1 + N, 1 + N] of patch labels [rows, cols]."""
+    height, width = labels.shape
+    count, farthest = labels.size, max(height, width) - 1
+    table = np.zeros((count, count))
+    for i in range(count):
+        for j in range(count):
+            start, end = np.array(divmod(i, width)), np.array(divmod(j, width))
+            if labels[tuple(start)] != labels[tuple(end)]:
+                continue
+            steps, table[i, j] = abs(start - end).max(), 1
+            for k in range(steps + 1):
+                at = np.round(start * (1 - k / farthest) + end * (k / farthest)).astype(int)
+                if labels[tuple(at)] != labels[tuple(start)]:
+                    table[i, j] = np.exp(-steps / farthest)
+    reach = (min(31, count) - 1) // 2
+    kernel = np.exp(-(np.arange(-reach, reach + 1) ** 2) / 50)
+    kernel /= kernel.sum()
+    blurred = np.array([np.convolve(row, kernel, 'full')[reach : reach + count] for row in table])
+    result = np.zeros((1 + count, 1 + count))
+    result[1:, 1:] = blurred / (blurred.sum(1, keepdims=True) + 1e-8)
+    return result / result.max()
 
 
 def gclip(reference, image, first, suppression=True):

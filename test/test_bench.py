@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+import cliptrase_ros as ct
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -37,6 +39,25 @@ def test_the_benchmark_of_refinement_prints_a_table():
     rules = 'plain', 'guided', 'guided, all words', 'pamr', 'pamr, all words'
     assert [row[1:3] for row in rows] == [[n, rule] for n in ('2', '13') for rule in rules]
     assert [row[5] for row in rows if row[2] == 'plain'] == ['1.0', '1.0']
+
+
+def test_the_benchmark_of_methods_compares_all_with_clip():
+    options = ['--model', 'cliptrase-tiny', '--device', 'cpu', '--sizes', '32x32', '48x64']
+    done = subprocess.run(
+        [sys.executable, 'bench/methods.py', *options, '--repeats', '2', '--words', '3'],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    machine, *table = done.stdout.splitlines()
+    assert 'cliptrase-tiny (random), torch.float32' in machine
+    rows = [[cell.strip() for cell in line.strip('|').split('|')] for line in table[2:]]
+    assert {row[0] for row in rows} == {'32 x 32', '48 x 64'}
+    assert [row[1] for row in rows] == 2 * [*reversed(ct.METHODS), 'resclip, feedback']
+    for _, _, p50, p95, ratio in rows:
+        assert 0 < float(p50) <= float(p95) and float(ratio) > 0
+    assert [row[4] for row in rows if row[1] == 'clip'] == ['1.00', '1.00']
 
 
 def test_the_benchmark_of_the_world_prints_both_stages():

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import cliptrase_ros as ct
-from cliptrase_ros import weights
+from cliptrase_ros import METHODS, weights
 from cliptrase_ros.demo import SETTINGS, score
 from cliptrase_ros.demo.world import CLASSES
 
@@ -95,3 +95,16 @@ def test_the_command_prints_a_line_a_variant(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith(f'{variants[0]}: mIoU 0.') and 'of unread words' in lines[0]
     assert lines[2].startswith(f'{variants[1]}: mIoU') and 'robot arm' in lines[3]
+
+
+def test_the_command_compares_all_methods_and_kinds_of_regions(capsys):
+    pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
+    score.main(['--views', '1', '--methods'])
+    title, line, *rows = capsys.readouterr().out.splitlines()
+    assert title == '| method | regions none | regions vote | regions mean |'
+    assert line.count('|') == title.count('|') and len(rows) == len(METHODS)
+    cells = [[cell.strip() for cell in row.strip('|').split('|')] for row in rows]
+    assert [name for name, *_ in cells] == list(METHODS)
+    for _, *numbers in cells:
+        assert all(0 <= float(cell.split(',')[0]) <= 1 and cell.endswith(' ms') for cell in numbers)
+    assert len({tuple(numbers) for _, *numbers in cells}) == len(METHODS)

@@ -28,7 +28,7 @@ ALLOWED = {
     'visual': {'attention', 'errors'},
     'recipes': {'attention', 'visual'},
     'gclip': {'attention', 'recipes', 'visual'},
-    'resclip': {'attention', 'recipes', 'visual'},
+    'resclip': {'attention', 'recipes', 'refine', 'resample', 'visual'},
     'sc_clip': {'attention', 'recipes', 'visual'},
     'methods': {
         'attention',
@@ -52,6 +52,7 @@ ALLOWED = {
         'recipes',
         'refine',
         'resample',
+        'resclip',
         'settings',
         'templates',
         'vocabulary',
@@ -64,7 +65,7 @@ ALLOWED = {
     'demo/renders': {'world'},
     'demo/captions': {'templates', 'world'},
     'demo/train': {'backbone', 'captions', 'errors', 'renders', 'visual', 'weights', 'world'},
-    'demo/score': {'SETTINGS', 'captions', 'metrics', 'segmenter', 'settings', 'world'},
+    'demo/score': {'SETTINGS', 'captions', 'methods', 'metrics', 'segmenter', 'settings', 'world'},
 }
 
 

@@ -11,7 +11,7 @@ import torch
 from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import gclip, methods, recipes, sc_clip
+from cliptrase_ros import gclip, methods, recipes, resclip, sc_clip
 from cliptrase_ros.visual import Tower
 
 ALL = tuple(ct.METHODS)
@@ -286,3 +286,100 @@ def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
     image = np.full((48, 64, 3), 128, np.uint8)
     features = ct.Segmenter(backbone, ct.Settings(method='sc_clip')).encode(image).features
     assert bool(torch.isfinite(features).all())
+
+
+# Islands, bridges and a diagonal, on a grid that is no square.
+ISLANDS = np.array(
+    [
+        [0, 0, 0, 1, 1, 0, 0],
+        [0, 2, 0, 1, 0, 0, 2],
+        [0, 2, 2, 2, 0, 1, 2],
+        [1, 0, 0, 2, 2, 1, 1],
+    ]
+)
+
+
+@pytest.mark.parametrize('labels', [ISLANDS, ISLANDS.T, ISLANDS[:2, :2], np.zeros((6, 9), int)])
+def test_semantic_map_follows_its_equations(device, labels):
+    both = torch.from_numpy(np.stack([labels, labels[::-1]])).to(device)
+    got = resclip.semantic_map(both).cpu().numpy()
+    assert np.abs(got[0] - naive.semantic_map(labels)).max() < 1e-6
+    assert np.abs(got[1] - naive.semantic_map(labels[::-1])).max() < 1e-6
+    assert (got[:, 0] == 0).all() and (got[:, :, 0] == 0).all() and got.max() == 1
+
+
+def test_a_patch_takes_its_most_frequent_label_and_the_lowest_of_two():
+    pixels = torch.tensor([[[0, 0, 5, 1], [0, 3, 1, 5]]])
+    assert resclip.patch_labels(pixels, 2).tolist() == [[[0, 1]]]
+
+
+@pytest.mark.parametrize('size', [(48, 48), (40, 64), (64, 40)])
+@pytest.mark.parametrize('threshold', [0.0, 0.3])
+def test_feedback_follows_its_equations(device, words, size, threshold):
+    settings = ct.Settings(
+        method='resclip',
+        precision='fp32',
+        input_size=min(size),
+        regions='none',
+        resclip_feedback=True,
+        resclip_feedback_threshold=threshold,
+    )
+    backbone = ct.Backbone(make_visual().to(device))
+    run, image = ct.Segmenter(backbone, settings), picture(*size, seed=1)
+    dense = run.encode(image)
+    got = run.scores(dense, words).cpu().numpy()
+
+    mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
+    pixels = (np.moveaxis(image, -1, 0) / 255 - mean) / std
+    reference, text = oracle.Oracle(make_visual(), 2, 8), words.embeddings.double().numpy()
+    first = unit(naive.resclip(reference, pixels, RESIDUAL)[1:]) @ text.T
+    grid = tuple(dense.features.shape[:2])
+    maps = np.array([oracle.bilinear(m.reshape(grid), size) for m in first.T])
+    refined = 40 * oracle.pamr(maps, pixels, 10, (8, 16))
+    probability = np.exp(refined) / np.exp(refined).sum(0)
+    best = np.array([1, 2, 3, 4, 5, 0, 0])[refined.argmax(0)]  # the last two are background
+    best[probability.max(0) < threshold] = 0
+    cells = best.reshape(grid[0], 8, grid[1], 8).transpose(0, 2, 1, 3).reshape(*grid, 64)
+    labels = np.array([[np.bincount(cell).argmax() for cell in row] for row in cells])
+    assert len(np.unique(labels)) > 1
+    semantics = naive.semantic_map(labels), 0.7, 1.8
+    again = naive.resclip(reference, pixels, RESIDUAL, semantics=semantics)
+    expected = (100 * unit(again[1:]) @ text.T).T.reshape(-1, *grid)
+    assert np.abs(got - expected).max() < 1e-3 * np.abs(expected).max()
+    plain = run.replace(resclip_feedback=False)
+    assert np.abs(plain.scores(plain.encode(image), words).cpu().numpy() - got).max() > 1e-2
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=1, keepdims=True)
+
+
+def test_feedback_with_windows_and_batches(backbone, words):
+    settings = ct.Settings(
+        method='resclip', precision='fp32', input_size=48, resclip_feedback=True, regions='none'
+    )
+    sliding = ct.Segmenter(backbone, settings.replace(window_px=32, window_stride_px=16))
+    dense = sliding.encode(picture(48, 80))
+    assert dense.feedback.images.shape == (8, 3, 32, 32)
+    assert sliding.label(dense, words).labels.shape == (48, 80)
+
+    run = ct.Segmenter(backbone, settings)
+    images = [picture(48, 64, seed=n) for n in range(3)]
+    for image, dense in zip(images, run.encode_batch(images), strict=True):
+        alone = run.scores(run.encode(image), words)
+        assert torch.allclose(run.scores(dense, words), alone, atol=1e-3)
+
+
+def test_feedback_without_its_share_and_gain_is_no_feedback(backbone, words):
+    settings = ct.Settings(
+        method='resclip',
+        precision='fp32',
+        input_size=48,
+        resclip_feedback=True,
+        resclip_feedback_lambda=0.0,
+        resclip_feedback_tau=1.0,
+    )
+    run, image = ct.Segmenter(backbone, settings), picture(48, 64)
+    plain = run.replace(resclip_feedback=False)
+    expected = plain.scores(plain.encode(image), words)
+    assert torch.allclose(run.scores(run.encode(image), words), expected, atol=1e-3)
