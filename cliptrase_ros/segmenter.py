@@ -16,6 +16,7 @@ from torch import Tensor
 
 from . import clusters, methods, recipes, refine, voting, windows
 from .backbone import Backbone
+from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
 from .resample import Enlarge, bands
@@ -123,7 +124,8 @@ class Segmenter:
         background: Sequence[str] = (),
         ids: Ids | None = None,
     ) -> Vocabulary:
-        """Words made ready: parsed, checked and encoded (or read from the cache on disk).
+        """Words made ready: parsed, checked and encoded (or read from the cache on disk), and the
+        distractors of the settings beside them.
 
         Args and grammar: see `vocabulary.parse`.
 
@@ -149,6 +151,8 @@ class Segmenter:
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
         classes, words = parse(entries, background, ids)
+        given = [word for c in classes for word in (c.name, *c.prompts)]
+        words += beside([*given, *words], self.settings.distractors)
         longest = text.longest(self._templates)
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):

@@ -269,6 +269,14 @@ class Settings:
         choices=('imagenet80', 'vild14', 'imagenet7', 'photo', 'none'),
         live=True,
     )
+    distractors: str = option(
+        'none',
+        'A list of words that are added to the background words, but for those that are in the '
+        'vocabulary: stuff are the 26 of SCLIP for VOC21, common about a hundred ordinary things. '
+        'The first time each takes as long to encode as a word of your own.',
+        choices=('none', 'stuff', 'common'),
+        live=True,
+    )
     cache_dir: str = option(
         '', 'Folder of the word-embedding cache; empty: cliptrase_ros in the user cache folder.'
     )

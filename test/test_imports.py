@@ -16,6 +16,7 @@ ALLOWED = {
     'errors': set(),
     'settings': {'errors'},
     'templates': set(),
+    'distractors': set(),
     'attention': set(),
     'resample': set(),
     'vocabulary': {'errors'},
@@ -46,6 +47,7 @@ ALLOWED = {
     'segmenter': {
         'backbone',
         'clusters',
+        'distractors',
         'embeddings',
         'errors',
         'methods',

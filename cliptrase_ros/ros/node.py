@@ -208,7 +208,8 @@ class SegmentationNode(LifecycleNode):
         try:
             settings = parameters.read(self, Settings, values)
             options = parameters.read(self, NodeOptions, values)
-            if values.keys() & {'vocabulary', 'background', 'prompt_templates'}:
+            words = {'vocabulary', 'background', 'prompt_templates', 'distractors'}
+            if values.keys() & words:
                 self._words.check(options, settings)
         except Exception as error:  # whatever it is, it must not end the executor
             return SetParametersResult(successful=False, reason=str(error))
@@ -257,6 +258,7 @@ class SegmentationNode(LifecycleNode):
                 'device': live.segmenter.backbone.device,
                 'vocabulary version': live.version,
                 'vocabulary classes': len(live.words.classes),
+                'background words': len(live.words.background),
             }
         health = diagnostics.of_model(self._statistics, bool(live), self._words.last_error)
         message.status.append(diagnostics.status(f'{name}: model', self._statistics, health, facts))
