@@ -24,6 +24,7 @@ ALLOWED = {
     'clusters': {'resample'},
     'refine': {'resample'},
     'voting': {'resample'},
+    'presence': set(),
     'temporal': set(),
     'windows': set(),
     'visual': {'attention', 'errors'},

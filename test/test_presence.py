@@ -1,0 +1,179 @@
+"""Which words are in the picture, against naive float64 loops written from the equations."""
+
+import numpy as np
+import pytest
+import torch
+from oracle import softmax
+from scipy import ndimage
+
+from cliptrase_ros import presence
+from cliptrase_ros.presence import Roster, Votes
+
+# Two prompts for class 1, and two background words.
+OWNER = torch.tensor([0, 1, 1, 2, 3, 3])
+
+
+def logits(seed=0, grid=(3, 5)):
+    return 3 * torch.randn(6, *grid, generator=torch.Generator().manual_seed(seed))
+
+
+def naive_probability(scores, owner, classes):
+    """[K, rows, cols]: softmax of each patch, added up over the queries of each class."""
+    scores = scores.double().numpy()
+    result = np.zeros((classes, *scores.shape[1:]))
+    for y, x in np.ndindex(scores.shape[1:]):
+        for share, k in zip(softmax(scores[:, y, x]), owner.tolist(), strict=True):
+            if k < classes:
+                result[k, y, x] += share
+    return result
+
+
+def naive_boxes(mask):
+    result = np.zeros_like(mask)
+    for k, one in enumerate(mask):
+        parts, _ = ndimage.label(one, np.ones((3, 3)))
+        for box in ndimage.find_objects(parts):
+            result[k][box] = True
+    return result
+
+
+def naive_attention(blocks, averaged, needed):
+    """blocks: [H, 1 + N, 1 + N] of each, in order; averaged: their numbers from 1."""
+    n = blocks[0].shape[-1] - 1
+    means = [block.double().numpy().mean(0)[1:, 1:] for block in blocks]
+    result = np.zeros((n, n))
+    for i, j in np.ndindex(n, n):
+        if sum(mean[i, j] > mean.mean() for mean in means) >= needed:
+            result[i, j] = sum(means[number - 1][i, j] for number in averaged) / len(averaged)
+    return result
+
+
+def naive_tagclip(probability, attention):
+    """Scores before they are divided by the best."""
+    classes, rows, cols = probability.shape
+    scores = []
+    for k in range(classes):
+        coarse = probability[k].ravel()
+        refined = [sum(a * p for a, p in zip(row, coarse, strict=True)) for row in attention]
+        refined = np.array(refined).reshape(rows, cols)
+        [inside] = naive_boxes(refined[None] > refined.mean())
+        scores.append(
+            max(attention[i, inside.ravel()] @ coarse[inside.ravel()] for i in range(rows * cols))
+        )
+    return np.array(scores)
+
+
+def maps(depth, grid=(3, 5), batch=2, seed=0):
+    """Attention [B, H, 1 + N, 1 + N] of each block."""
+    n = 1 + grid[0] * grid[1]
+    noise = torch.randn(depth, batch, 2, n, n, generator=torch.Generator().manual_seed(seed))
+    return (2 * noise).softmax(-1)
+
+
+def voted(blocks):
+    votes = Votes(len(blocks))
+    for block in blocks:
+        votes.add(block)
+    return votes.attention()
+
+
+def test_prompts_of_a_class_add_up(device):
+    scores = logits()
+    found = presence.probabilities(scores.to(device), OWNER.to(device), 3).cpu().numpy()
+    expected = naive_probability(scores, OWNER, 3)
+    assert np.abs(found - expected).max() < 1e-6
+    best = presence.denoise(scores.to(device), OWNER.to(device), 3).cpu().numpy()
+    assert np.abs(best - expected.max((1, 2))).max() < 1e-6
+
+
+@pytest.mark.parametrize(
+    'depth, averaged, needed',
+    [
+        (12, [9, 10, 11], 4),  # as published
+        (24, [17, 18, 19, 20, 21, 22, 23], 8),
+        (5, [4], 2),
+        (4, [3], 2),
+        (3, [2], 1),
+        (2, [1], 1),
+    ],
+)
+def test_attention_that_a_third_of_the_blocks_vote_for(device, depth, averaged, needed):
+    blocks = maps(depth)
+    found = voted(blocks.to(device)).cpu().numpy()
+    for image in range(2):
+        expected = naive_attention(list(blocks[:, image]), averaged, needed)
+        assert np.abs(found[image] - expected).max() < 1e-6
+        assert 0 < (expected == 0).sum() < expected.size
+
+
+@pytest.mark.parametrize('grid', [(3, 5), (5, 3), (1, 6), (8, 8)])
+def test_boxes_of_parts(device, grid):
+    rng = np.random.default_rng(0)
+    mask = np.stack([rng.random(grid) < share for share in (0, 0.1, 0.3, 0.5, 0.9, 1)])
+    found = presence.boxes(torch.from_numpy(mask).to(device)).cpu().numpy()
+    assert (found == naive_boxes(mask)).all()
+
+
+def test_a_part_may_wind(device):
+    mask = np.array(
+        [
+            [c == '#' for c in row]
+            for row in (
+                '#######.#',
+                '......#..',
+                '#####.#..',
+                '#...#.#..',
+                '#.#...#..',
+                '#.#####..',
+                '#........',
+            )
+        ]
+    )[None]
+    found = presence.boxes(torch.from_numpy(mask).to(device)).cpu().numpy()
+    assert (found == naive_boxes(mask)).all()
+    assert not presence.boxes(torch.zeros(2, 3, 4, dtype=torch.bool, device=device)).any()
+
+
+@pytest.mark.parametrize('grid', [(3, 5), (6, 4), (2, 2)])
+def test_tagclip_follows_the_equations(device, grid):
+    scores = logits(1, grid)
+    attention = voted(maps(4, grid, seed=1))[0]
+    probability = presence.probabilities(scores.to(device), OWNER.to(device), 3)
+    found = presence.tagclip(probability, attention.to(device)).cpu().numpy()
+    naive = naive_attention(list(maps(4, grid, seed=1)[:, 0]), [3], 2)
+    expected = naive_tagclip(naive_probability(scores, OWNER, 3), naive)
+    assert np.abs(found - expected / expected.max()).max() < 1e-5
+    assert found.max() == 1 and found.min() < 0.99
+
+
+def test_where_no_patch_belongs_to_another_no_word_is_dropped():
+    one = presence.probabilities(logits(grid=(1, 1)), OWNER, 3)
+    assert presence.tagclip(one, voted(maps(4, (1, 1)))[0]).tolist() == [1, 1, 1]
+
+
+def shown(roster, frames, threshold=0.5, patience=2, subject='a'):
+    """What the roster says of scores of one class, frame by frame."""
+    rows = [roster(torch.tensor([score, 0.0]), threshold, patience, subject) for score in frames]
+    assert not any(row[1] for row in rows)
+    return [bool(row[0]) for row in rows]
+
+
+def test_a_word_enters_at_the_threshold_and_leaves_below_half_of_it():
+    assert shown(Roster(), [0.49, 0.5, 0.3, 0.26, 0.25]) == [False, True, True, True, True]
+    # The second frame in a row is too much; 0.3 is not enough to come back, nor is one frame.
+    frames = [0.6, 0.1, 0.3, 0.1, 0.1, 0.3, 0.5]
+    assert shown(Roster(), frames) == [True, True, True, True, False, False, True]
+    assert shown(Roster(), [0.6, 0.1], patience=1) == [True, False]
+
+
+def test_without_patience_each_frame_is_on_its_own():
+    assert shown(Roster(), [0.6, 0.4, 0.6, 0.1], patience=0) == [True, False, True, False]
+
+
+def test_other_words_and_a_new_start_forget():
+    roster = Roster()
+    assert shown(roster, [0.6, 0.3]) == [True, True]
+    assert shown(roster, [0.3], subject='b') == [False]
+    assert shown(roster, [0.6], subject='b') == [True]
+    roster.forget()
+    assert shown(roster, [0.3], subject='b') == [False]
