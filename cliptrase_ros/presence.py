@@ -7,6 +7,7 @@ for: 0 .. K-1, and K for a background word.
 from __future__ import annotations
 
 from collections.abc import Hashable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -32,6 +33,18 @@ def denoise(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
     MaskCLIP's prompt denoising (arXiv 2112.01071), which drops those below 0.5.
     """
     return probabilities(logits, owner, classes).flatten(1).amax(1)
+
+
+class Evidence(NamedTuple):
+    """What TagCLIP asks of one image before any word is.
+
+    Attributes:
+        values: [rows, cols, E] features of patches that keep their own values in the last block.
+        attention: [N, N], see `Votes`.
+    """
+
+    values: Tensor
+    attention: Tensor
 
 
 class Votes:
@@ -126,6 +139,13 @@ def _parts(mask: Tensor) -> Tensor:
         if torch.equal(spread, numbers):
             return numbers.long()
         numbers = spread
+
+
+def only(present: Tensor, logits: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
+    """The rows of logits [Q, ...] and owner [Q] of those classes that are `present` [K] and of
+    background words."""
+    kept = torch.cat([present, present.new_ones(1)])[owner]
+    return logits[kept], owner[kept]
 
 
 class Roster:

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clusters, methods, recipes, refine, voting, windows
+from . import clusters, methods, presence, recipes, refine, voting, windows
 from .backbone import Backbone
 from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
@@ -49,6 +49,7 @@ class Dense:
         working_size: (height, width) of the working image in pixels.
         image: [3, H', W'] in 0..255, the picture whose edges are followed: with refine 'pamr' as
             the tower saw it, with 'guided' of the size of the labels, uint8; else None.
+        evidence: what TagCLIP needs of the whole image, or None where `present_only` is another.
     """
 
     features: Tensor
@@ -60,6 +61,7 @@ class Dense:
     offsets: list[tuple[int, int]] | None
     working_size: tuple[int, int]
     image: Tensor | None = None
+    evidence: presence.Evidence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -248,26 +250,59 @@ class Segmenter:
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
         """
-        embeddings = words.embeddings.to(dense.features.device)
-        if embeddings.shape[1] != dense.features.shape[-1]:
-            raise ShapeError(
-                f'word embeddings have {embeddings.shape[1]} channels, the image features '
-                f'{dense.features.shape[-1]}; they must come from the same model'
-            )
-        return self._logits(dense, embeddings)
+        return self._logits(dense, _embeddings(dense, words))
 
-    def label(self, dense: Dense, words: Vocabulary, scores: Tensor | None = None) -> Segmentation:
+    @torch.no_grad()
+    def presence(
+        self, dense: Dense, words: Vocabulary, scores: Tensor | None = None
+    ) -> Tensor | None:
+        """How much speaks for each class [K] being in the picture, 0..1, by `present_only`; None
+        where that is off. From `present_threshold` on a class counts as there.
+
+        Args:
+            scores: as in `label`.
+
+        Raises:
+            ShapeError: the word embeddings are not of the backbone's joint space.
+            SettingError: the image was encoded without what this setting needs.
+        """
+        if self.settings.present_only == 'off':
+            return None
+        owner, classes = words.owner.to(dense.features.device), len(words.classes)
+        if self.settings.present_only == 'denoise':
+            scores = self.scores(dense, words) if scores is None else scores
+            return presence.denoise(scores, owner, classes)
+        if dense.evidence is None:
+            raise SettingError(
+                "present_only: the image was encoded without 'tagclip'; encode it with this setting"
+            )
+        cosines = voting.cosines(dense.evidence.values, _embeddings(dense, words))
+        logits = cosines.movedim(-1, 0) * self.backbone.logit_scale
+        probability = presence.probabilities(logits, owner, classes)
+        return presence.tagclip(probability, dense.evidence.attention)
+
+    def label(
+        self,
+        dense: Dense,
+        words: Vocabulary,
+        scores: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> Segmentation:
         """Labels of an encoded image for a vocabulary.
 
         Args:
             scores: instead of `scores(dense, words)`, such as their mean over several frames.
+            present: [K] bool, the classes that may be labelled, instead of those that `presence`
+                finds in this image, such as those of several frames.
 
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
         """
         if scores is None:
             scores = self.scores(dense, words)
-        labels, confidence = self._label(dense, words, scores)
+        if present is None and self.settings.present_only != 'off':
+            present = self.presence(dense, words, scores) >= self.settings.present_threshold
+        labels, confidence = self._label(dense, words, scores, present)
         dtype = words.label_dtype
         return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
 
@@ -400,9 +435,16 @@ class Segmenter:
         return features, tokens[:, 0], encoded.correlation
 
     @torch.no_grad()
-    def _label(self, dense: Dense, words: Vocabulary, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _label(
+        self, dense: Dense, words: Vocabulary, logits: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Ids [H, W] int64 and confidence [H, W] on the device."""
         owner = words.owner.to(logits.device)
+        if present is not None:
+            logits, owner = presence.only(present, logits, owner)
+            if not len(owner):  # no word is there, and no background word competes
+                nothing = logits.new_zeros(dense.size)
+                return nothing.long(), nothing
         # Where there are regions, their edges are the labels' edges, and are refined already.
         whole = dense.regions is not None
         enlarge = bands if whole else self._enlarge(dense.size, dense.working_size, dense.image)
@@ -434,6 +476,17 @@ def load(settings: Settings | None = None) -> Segmenter:
     """A segmenter with the model that the settings name. Errors: see `Backbone.load`."""
     settings = settings or Settings()
     return Segmenter(Backbone.load(settings), settings)
+
+
+def _embeddings(dense: Dense, words: Vocabulary) -> Tensor:
+    """The word embeddings [Q, E] on the device of an image's features."""
+    embeddings = words.embeddings.to(dense.features.device)
+    if embeddings.shape[1] != dense.features.shape[-1]:
+        raise ShapeError(
+            f'word embeddings have {embeddings.shape[1]} channels, the image features '
+            f'{dense.features.shape[-1]}; they must come from the same model'
+        )
+    return embeddings
 
 
 def check_image(image: np.ndarray) -> None:

@@ -200,6 +200,22 @@ class Settings:
     confidence_threshold: float = option(
         0.0, 'Pixels less confident than this become unlabelled.', low=0.0, high=1.0, live=True
     )
+    present_only: str = option(
+        'off',
+        'Label with those words only that are judged to be in the picture. denoise: those that '
+        'are probable somewhere (MaskCLIP, arXiv 2112.01071; free). tagclip: those that patches '
+        'and the patches they attend to agree on (TagCLIP, arXiv 2312.12828; reads the attention '
+        'of all blocks).',
+        choices=('off', 'denoise', 'tagclip'),
+    )
+    present_threshold: float = option(
+        0.5,
+        'Score from which a word is in the picture. denoise: its largest probability anywhere; '
+        "tagclip: its score as a share of the best word's.",
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
     cls_weighting: bool = option(
         False,
         "Multiply each word's patch score by the image's own ([CLS]) score of that word: the "

@@ -52,6 +52,7 @@ ALLOWED = {
         'embeddings',
         'errors',
         'methods',
+        'presence',
         'recipes',
         'refine',
         'resample',

@@ -5,7 +5,9 @@ import pytest
 import torch
 from oracle import softmax
 from scipy import ndimage
+from towers import picture
 
+import cliptrase_ros as ct
 from cliptrase_ros import presence
 from cliptrase_ros.presence import Roster, Votes
 
@@ -177,3 +179,78 @@ def test_other_words_and_a_new_start_forget():
     assert shown(roster, [0.6], subject='b') == [True]
     roster.forget()
     assert shown(roster, [0.3], subject='b') == [False]
+
+
+def segmenter(backbone, **changes):
+    return ct.Segmenter(backbone, ct.Settings(**{'precision': 'fp32', 'input_size': 48, **changes}))
+
+
+def without(words, absent):
+    """The vocabulary without some classes; ids as before."""
+    kept = [k for k in range(len(words.classes)) if k not in absent]
+    classes = tuple(words.classes[k] for k in kept)
+    rows = [q for q, k in enumerate(words.owner.tolist()) if k not in absent]
+    owner = [kept.index(k) if k in kept else len(kept) for k in words.owner[rows].tolist()]
+    return ct.Vocabulary(classes, words.background, words.embeddings[rows], torch.tensor(owner))
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+@pytest.mark.parametrize('window_px', [0, 32])
+def test_absent_words_might_as_well_not_be_asked_for(backbone, words, regions, window_px):
+    settings = {'regions': regions, 'window_px': window_px, 'window_stride_px': 16}
+    run = segmenter(backbone, present_only='denoise', logit_scale=10.0, **settings)
+    dense = run.encode(picture(64, 96))
+    scores = run.presence(dense, words)
+    run = run.replace(present_threshold=float(scores.median()))
+    absent = {k for k, score in enumerate(scores) if score < scores.median()}
+    assert len(absent) == 2
+    found = run.label(dense, words)
+    expected = segmenter(backbone, logit_scale=10.0, **settings).label(
+        dense, without(words, absent)
+    )
+    assert (found.labels == expected.labels).all() and found.labels.any()
+    assert np.abs(found.confidence - expected.confidence).max() < 1e-6
+
+
+def test_presence_is_the_largest_probability_anywhere(backbone, words):
+    run = segmenter(backbone, present_only='denoise', regions='none', logit_scale=20.0)
+    dense = run.encode(picture(48, 72))
+    scores = run.presence(dense, words)
+    labelled = run.replace(present_only='off', output_size='9x6')(picture(48, 72), words)
+    assert len(np.unique(labelled.labels)) > 2
+    for number in set(np.unique(labelled.labels)) - {0}:
+        largest = labelled.confidence[labelled.labels == number].max()  # a pixel is a patch
+        assert largest == pytest.approx(float(scores[number - 1]), abs=1e-5)
+    flat = torch.zeros(7, 6, 9, device=backbone.device)
+    assert torch.allclose(run.presence(dense, words, flat).cpu(), torch.tensor(1 / 7))
+
+
+def test_who_calls_may_decide_what_is_there(backbone, words):
+    image = picture(64, 96)
+    for mode in ('off', 'denoise'):
+        run = segmenter(backbone, present_only=mode, regions='none')
+        present = torch.tensor([False, True, False, True, False], device=backbone.device)
+        found = run.label(run.encode(image), words, present=present)
+        assert set(np.unique(found.labels)) <= {0, 2, 4}
+        expected = segmenter(backbone, regions='none')(image, without(words, {0, 2, 4}))
+        assert (found.labels == expected.labels).all()
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+def test_where_no_word_is_there_nothing_is_labelled(backbone, words, regions):
+    run = segmenter(
+        backbone, present_only='denoise', present_threshold=1.0, logit_scale=1.0, regions=regions
+    )
+    alone = ct.Vocabulary.from_embeddings(list('abcde'), words.embeddings[:5])
+    for vocabulary in (words, alone):
+        result = run(picture(64, 96), vocabulary)
+        assert result.labels.shape == (64, 96) and result.labels.dtype == np.uint8
+        assert not result.labels.any() and not result.confidence.any()
+
+
+def test_off_costs_nothing_and_says_nothing(backbone, words):
+    run = segmenter(backbone)
+    dense = run.encode(picture(48, 48))
+    assert dense.evidence is None and run.presence(dense, words) is None
+    with pytest.raises(ct.SettingError, match="encoded without 'tagclip'"):
+        run.replace(present_only='tagclip').label(dense, words)

@@ -240,13 +240,12 @@ class SegmentationNode(LifecycleNode):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         for stream in self._streams:
-            facts = {'topic': stream.topic or '', 'image': stream.seen}
             message.status.append(
                 diagnostics.status(
                     f'{name}: {stream.name or "camera"}',
                     stream.statistics,
                     stream.health(),
-                    facts,
+                    stream.facts(),
                 )
             )
         facts = diagnostics.memory() | {'images by': self._codec.name}

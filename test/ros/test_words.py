@@ -12,7 +12,7 @@ from lifecycle_msgs.srv import ChangeState
 from processes import wait_for
 from rcl_interfaces.srv import GetParameters
 from rclpy.qos import QoSProfile
-from robot import LATCHED, array, image, node
+from robot import LATCHED, PIXELS, WORDS, array, image, node
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from towers import picture
@@ -161,6 +161,32 @@ def test_smoothing_takes_time_to_change_its_mind(robot, start):
     assert (settled(images[0]) == two).mean() > 0.9
     assert robot.set(smoothing=0.0)[0].successful
     assert (settled(images[0]) == one).all()
+
+
+def test_words_stay_in_the_picture_for_a_while(robot, start):
+    """The words are sure of PIXELS; of black, floor is more than half as sure, the others less."""
+    parameters = 'present_only:=denoise', 'present_threshold:=0.9', 'present_patience:=1000'
+    process = node(start, WORDS, *parameters, 'logit_scale:=100.0', 'regions:=none')
+
+    def settled(message, names):
+        robot.stream(make=lambda: message)
+        wait_for(lambda: robot.value('words in the picture') == names, what=names, process=process)
+        robot.masks.clear()
+        wait_for(lambda: len(robot.masks) > 3, what='masks', process=process)
+        robot.stop()
+        assert robot.value('words in the picture') == names
+        return set(np.unique(array(robot.masks[-1])))
+
+    black = image(np.zeros_like(PIXELS))
+    assert settled(image(), 'floor, mug, door') > {1}
+    settled(black, 'floor, mug, door')
+    assert robot.set(present_patience=1)[0].successful
+    assert settled(black, 'floor') == {1}
+    assert robot.set(present_patience=0)[0].successful
+    assert settled(black, '') == {0}
+    assert robot.set(present_threshold=0.5)[0].successful
+    assert settled(black, 'floor') == {1}
+    assert len(robot.vocabularies) == 1  # none of this is a change of words
 
 
 def test_the_service_answers_when_the_words_are_live(running):
