@@ -15,7 +15,7 @@ _STUFF = (
 )
 
 _ROOM = 'wall floor ceiling door window stairs pillar curtain blinds carpet radiator pipe vent'
-_FURNITURE = 'table chair sofa bed cabinet shelf drawer mirror picture lamp clock cushion'
+_FURNITURE = 'table chair sofa bed cabinet shelf drawer mirror lamp clock cushion'
 _HOUSEHOLD = (
     'bottle cup plate bowl bag box basket bucket bin towel blanket shoe book paper plant flower '
     'sink toilet refrigerator oven'

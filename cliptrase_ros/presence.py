@@ -6,12 +6,20 @@ for: 0 .. K-1, and K for a background word.
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from . import attention
+from .recipes import LastBlock, Trace
+from .visual import Block, Tower
+
+# As published: MaskCLIP's, and TagCLIP's for COCO-Stuff, whose words are things and surfaces as a
+# robot's are (0.5 for things alone).
+THRESHOLDS = {'denoise': 0.5, 'tagclip': 0.1}
 
 # A word that is in stays down to this share of the threshold.
 STAYS_AT = 0.5
@@ -30,7 +38,7 @@ def probabilities(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
 def denoise(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
     """How probable each class [K] is where it is most probable; logits [Q, h, w].
 
-    MaskCLIP's prompt denoising (arXiv 2112.01071), which drops those below 0.5.
+    MaskCLIP's prompt denoising (arXiv 2112.01071).
     """
     return probabilities(logits, owner, classes).flatten(1).amax(1)
 
@@ -79,6 +87,18 @@ class Votes:
         blocks had more than their mean."""
         mean = self._sum / len(self._averaged)
         return mean.masked_fill(self._votes < self._needed, 0.0)
+
+
+def evidence(tower: Tower, blocks: Sequence[Block], trace: Trace, votes: Votes) -> list[Evidence]:
+    """What TagCLIP asks of each image [B], from what the blocks below the last one left.
+
+    Args:
+        votes: has seen the attention of all blocks but the last.
+    """
+    votes.add(attention.clip(blocks[-1].heads(trace.x), trace.grid))
+    values = tower.project(LastBlock(blocks).last(trace))[:, 1:].float()
+    values = values.unflatten(1, trace.grid)
+    return [Evidence(*one) for one in zip(values, votes.attention(), strict=True)]
 
 
 def tagclip(probability: Tensor, attention: Tensor) -> Tensor:

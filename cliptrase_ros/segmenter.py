@@ -257,7 +257,7 @@ class Segmenter:
         self, dense: Dense, words: Vocabulary, scores: Tensor | None = None
     ) -> Tensor | None:
         """How much speaks for each class [K] being in the picture, 0..1, by `present_only`; None
-        where that is off. From `present_threshold` on a class counts as there.
+        where that is off. A class is there from `self.present_threshold` on.
 
         Args:
             scores: as in `label`.
@@ -281,6 +281,12 @@ class Segmenter:
         probability = presence.probabilities(logits, owner, classes)
         return presence.tagclip(probability, dense.evidence.attention)
 
+    @property
+    def present_threshold(self) -> float:
+        """The score of `presence` from which a class is in the picture."""
+        published = presence.THRESHOLDS.get(self.settings.present_only, 0.0)
+        return self.settings.present_threshold or published
+
     def label(
         self,
         dense: Dense,
@@ -301,7 +307,7 @@ class Segmenter:
         if scores is None:
             scores = self.scores(dense, words)
         if present is None and self.settings.present_only != 'off':
-            present = self.presence(dense, words, scores) >= self.settings.present_threshold
+            present = self.presence(dense, words, scores) >= self.present_threshold
         labels, confidence = self._label(dense, words, scores, present)
         dtype = words.label_dtype
         return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
@@ -340,22 +346,26 @@ class Segmenter:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = _resize(self._to_device(image), working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        features, cls, _ = self._features(tiles, correlation=False)
-        affinity = labels = regions = None
-        if settings.regions != 'none':
+        features, cls, *_ = self._features(tiles, correlation=False)
+        affinity = labels = regions = evidence = None
+        if settings.regions != 'none' or settings.present_only == 'tagclip':
             # Regions come from one more pass over the whole image: none ends at a window's edge.
+            # So does what the words of the picture are judged by.
             [whole] = self._encode_whole([image], self._whole_size(image))
             affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
+            evidence = whole.evidence
         size = self._label_size(image)
         picture = self._picture(image, seen)
-        return Dense(features, cls, affinity, labels, regions, size, offsets, working, picture)
+        found = features, cls, affinity, labels, regions
+        return Dense(*found, size, offsets, working, picture, evidence)
 
     def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
         settings = self.settings
         pixels = torch.stack([_resize(self._to_device(image), working) for image in images])
         wants_regions = settings.regions != 'none'
-        features, cls, correlation = self._features(pixels, wants_regions)
+        tagging = settings.present_only == 'tagclip'
+        features, cls, correlation, evidence = self._features(pixels, wants_regions, tagging)
         result = []
         for n, image in enumerate(images):
             size = self._label_size(image)
@@ -366,7 +376,11 @@ class Segmenter:
                 labels = self._clusters(affinity, features.shape[1:3])
                 regions = self._regions(affinity, labels, size, working, picture)
             result.append(
-                Dense(features[n], cls[n], affinity, labels, regions, size, None, working, picture)
+                Dense(
+                    *(features[n], cls[n], affinity, labels, regions, size, None, working),
+                    image=picture,
+                    evidence=evidence[n] if tagging else None,
+                )
             )
         return result
 
@@ -424,15 +438,18 @@ class Segmenter:
             return None
         return clusters.regions(maps, size, self._enlarge(size, working, picture))
 
-    def _features(self, pixels: Tensor, correlation: bool):
-        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation."""
-        tower, backbone = self._tower, self.backbone
+    def _features(self, pixels: Tensor, correlation: bool, tagging: bool = False):
+        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], correlation, and
+        the evidence of each image."""
+        tower, backbone, blocks = self._tower, self.backbone, self._recipe.blocks
         images = (pixels / 255 - backbone.mean) / backbone.std
-        encoded = recipes.run(tower, images, self._recipe, correlation)
+        votes = presence.Votes(len(blocks)) if tagging else None
+        encoded = recipes.run(tower, images, self._recipe, correlation, votes and votes.add)
         tokens = tower.project(encoded.tokens).float()
         rows, cols = (side // tower.patch for side in pixels.shape[-2:])
         features = tokens[:, 1:].view(len(pixels), rows, cols, -1)
-        return features, tokens[:, 0], encoded.correlation
+        evidence = presence.evidence(tower, blocks, encoded.trace, votes) if tagging else None
+        return features, tokens[:, 0], encoded.correlation, evidence
 
     @torch.no_grad()
     def _label(

@@ -209,9 +209,10 @@ class Settings:
         choices=('off', 'denoise', 'tagclip'),
     )
     present_threshold: float = option(
-        0.5,
+        0.0,
         'Score from which a word is in the picture. denoise: its largest probability anywhere; '
-        "tagclip: its score as a share of the best word's.",
+        "tagclip: its score as a share of the best word's. 0: as published, 0.5 for denoise, 0.1 "
+        'for tagclip (for words that include floors and walls; 0.5 for things alone).',
         low=0.0,
         high=1.0,
         live=True,

@@ -24,7 +24,7 @@ ALLOWED = {
     'clusters': {'resample'},
     'refine': {'resample'},
     'voting': {'resample'},
-    'presence': set(),
+    'presence': {'attention', 'recipes', 'visual'},
     'temporal': set(),
     'windows': set(),
     'visual': {'attention', 'errors'},

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import torch
-from oracle import softmax
+from method_oracles import dots, earlier, maskclip, rows
+from oracle import Oracle, softmax
 from scipy import ndimage
-from towers import picture
+from towers import TINY_HEADS, TINY_PATCH, make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros import presence
@@ -248,9 +249,88 @@ def test_where_no_word_is_there_nothing_is_labelled(backbone, words, regions):
         assert not result.labels.any() and not result.confidence.any()
 
 
+def test_thresholds_are_the_published_ones_unless_given(backbone, words):
+    for mode, threshold in (('denoise', 0.5), ('tagclip', 0.1)):
+        run = segmenter(backbone, present_only=mode, logit_scale=20.0)
+        assert run.present_threshold == threshold
+        assert run.replace(present_threshold=0.25).present_threshold == 0.25
+        dense = run.encode(picture(64, 96))
+        present = run.presence(dense, words) >= threshold
+        assert 0 < present.sum() < 5
+        found, expected = run.label(dense, words), run.label(dense, words, present=present)
+        assert (found.labels == expected.labels).all()
+
+
 def test_off_costs_nothing_and_says_nothing(backbone, words):
     run = segmenter(backbone)
     dense = run.encode(picture(48, 48))
     assert dense.evidence is None and run.presence(dense, words) is None
     with pytest.raises(ct.SettingError, match="encoded without 'tagclip'"):
         run.replace(present_only='tagclip').label(dense, words)
+
+
+def naive_evidence(backbone, image):
+    """(joint-space values [N, E], attention [N, N], grid) of an image [H, W, 3]."""
+    reference = Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
+    mean, std = (x.double().cpu().numpy() for x in (backbone.mean, backbone.std))
+    pixels = (image.transpose(2, 0, 1) / 255 - mean) / std
+    states, grid = earlier(reference, pixels)
+    blocks = []
+    for block, x in enumerate(states):
+        q, k, _ = reference.qkv(block, x)
+        maps = [rows(dots(*head)) for head in zip(q, k, strict=True)]
+        blocks.append(torch.from_numpy(np.array(maps)))
+    return maskclip(reference, pixels)[1:], naive_attention(blocks, [3], 2), grid
+
+
+@pytest.mark.parametrize('shape', [(48, 72), (64, 48)])
+@pytest.mark.parametrize('changes', [{}, {'method': 'clip', 'regions': 'none'}])
+def test_tagclip_from_pixels_to_scores(backbone, words, shape, changes):
+    image = picture(*shape)
+    run = segmenter(backbone, present_only='tagclip', present_threshold=0.5, **changes)
+    dense = run.encode(image)
+    values, attention, grid = naive_evidence(backbone, image)
+    assert np.abs(dense.evidence.attention.cpu().numpy() - attention).max() < 1e-5
+    unit = values / np.linalg.norm(values, axis=1, keepdims=True)
+    logits = torch.from_numpy(100 * words.embeddings.double().numpy() @ unit.T).view(7, *grid)
+    expected = naive_tagclip(naive_probability(logits, words.owner, 5), attention)
+    found = run.presence(dense, words).cpu().numpy()
+    assert np.abs(found - expected / expected.max()).max() < 1e-3
+
+    absent = {k for k, score in enumerate(found) if score < 0.5}
+    assert 0 < len(absent) < 5
+    reduced = run.replace(present_only='off')(image, without(words, absent))
+    assert (run(image, words).labels == reduced.labels).all()
+
+
+def test_tagclip_leaves_the_features_as_they_are(backbone):
+    images = [picture(96, 128), picture(64, 48), picture(48, 64)]
+    run, plain = segmenter(backbone, present_only='tagclip'), segmenter(backbone)
+    for image, dense in zip(images, run.encode_batch(images), strict=True):
+        alone = run.encode(image)
+        assert torch.allclose(dense.features, plain.encode(image).features, atol=1e-5)
+        assert torch.allclose(dense.evidence.values, alone.evidence.values, atol=1e-5)
+        assert (dense.evidence.attention - alone.evidence.attention).abs().mean() < 1e-5
+
+
+@pytest.mark.parametrize('regions', ['vote', 'none'])
+def test_with_windows_the_whole_image_is_judged(backbone, words, regions):
+    image = picture(60, 100)
+    run = segmenter(backbone, present_only='tagclip', regions=regions)
+    sliding = run.replace(window_px=32, window_stride_px=16)
+    whole, dense = run.encode(image), sliding.encode(image)
+    assert dense.features.shape[0] == 8 and (dense.clusters is None) == (regions == 'none')
+    assert torch.allclose(sliding.presence(dense, words), run.presence(whole, words), atol=1e-4)
+    assert sliding.label(dense, words).labels.shape == (60, 100)
+
+
+def test_the_attention_of_every_block_is_seen_once(backbone):
+    from cliptrase_ros import recipes
+
+    tower, seen = backbone.tower('fp32', 0.1), []
+    pixels = torch.randn(2, 3, 24, 40, device=backbone.device)
+    recipe = recipes.LastBlock(tower.blocks, maps=frozenset({2}))
+    watched = recipes.run(tower, pixels, recipe, watch=seen.append)
+    assert [tuple(weights.shape) for weights in seen] == 3 * [(2, TINY_HEADS, 16, 16)]
+    assert list(watched.trace.maps) == [2] and watched.trace.maps[2] is seen[1]
+    assert torch.allclose(watched.tokens, recipes.run(tower, pixels, recipe).tokens, atol=1e-5)

@@ -117,8 +117,8 @@ class Frames:
         evidence = segmenter.presence(dense, words, scores)
         if evidence is None:
             return scores, None
-        threshold = segmenter.settings.present_threshold
-        present = stream.roster(evidence, threshold, options.present_patience, subject)
+        threshold, patience = segmenter.present_threshold, options.present_patience
+        present = stream.roster(evidence, threshold, patience, subject)
         pairs = zip(words.classes, present.tolist(), strict=True)
         stream.present = ', '.join(c.name for c, there in pairs if there)
         return scores, present
