@@ -164,7 +164,7 @@ def _parts(mask: Tensor) -> Tensor:
 def only(present: Tensor, logits: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
     """The rows of logits [Q, ...] and owner [Q] of those classes that are `present` [K] and of
     background words."""
-    kept = torch.cat([present, present.new_ones(1)])[owner]
+    kept = F.pad(present.to(owner.device), (0, 1), value=True)[owner]
     return logits[kept], owner[kept]
 
 

@@ -230,7 +230,7 @@ def test_who_calls_may_decide_what_is_there(backbone, words):
     image = picture(64, 96)
     for mode in ('off', 'denoise'):
         run = segmenter(backbone, present_only=mode, regions='none')
-        present = torch.tensor([False, True, False, True, False], device=backbone.device)
+        present = torch.tensor([False, True, False, True, False])
         found = run.label(run.encode(image), words, present=present)
         assert set(np.unique(found.labels)) <= {0, 2, 4}
         expected = segmenter(backbone, regions='none')(image, without(words, {0, 2, 4}))
