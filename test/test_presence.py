@@ -195,10 +195,18 @@ def without(words, absent):
     return ct.Vocabulary(classes, words.background, words.embeddings[rows], torch.tensor(owner))
 
 
-@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
-@pytest.mark.parametrize('window_px', [0, 32])
-def test_absent_words_might_as_well_not_be_asked_for(backbone, words, regions, window_px):
-    settings = {'regions': regions, 'window_px': window_px, 'window_stride_px': 16}
+@pytest.mark.parametrize(
+    'settings',
+    [
+        {'regions': 'vote'},
+        {'regions': 'mean'},
+        {'regions': 'none', 'window_px': 32, 'window_stride_px': 16},
+        {'regions': 'vote', 'window_px': 32, 'window_stride_px': 16},
+        {'regions': 'none', 'refine': 'guided', 'margin_threshold': 0.02},
+        {'regions': 'none', 'refine': 'pamr'},
+    ],
+)
+def test_absent_words_might_as_well_not_be_asked_for(backbone, words, settings):
     run = segmenter(backbone, present_only='denoise', logit_scale=10.0, **settings)
     dense = run.encode(picture(64, 96))
     scores = run.presence(dense, words)
