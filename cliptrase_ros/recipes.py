@@ -6,7 +6,7 @@ are numbered 1 .. L, as the papers do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -96,8 +96,20 @@ class Encoded(NamedTuple):
     trace: Trace
 
 
-def run(tower: Tower, images: Tensor, recipe: Recipe, correlation: bool = False) -> Encoded:
-    """Encode normalised images [B, 3, h, w]."""
+def run(
+    tower: Tower,
+    images: Tensor,
+    recipe: Recipe,
+    correlation: bool = False,
+    watch: Callable[[Tensor], None] | None = None,
+) -> Encoded:
+    """Encode normalised images [B, 3, h, w].
+
+    Args:
+        correlation: also yield the semantic correlation.
+        watch: called with the attention weights [B, H, N, N] of each block below L in turn, none
+            of which is kept.
+    """
     x = tower.embed(images)
     states, maps, similar = {}, {}, None
     *earlier, _ = recipe.blocks
@@ -106,9 +118,13 @@ def run(tower: Tower, images: Tensor, recipe: Recipe, correlation: bool = False)
         if correlation and number == len(earlier):
             similar = attention.semantic_correlation(heads)
         grid = tuple(side // tower.patch for side in images.shape[-2:])
-        if number in recipe.maps:
-            maps[number] = attention.clip(heads, grid)
-            attended = maps[number] @ heads.v
+        if watch or number in recipe.maps:
+            weights = attention.clip(heads, grid)
+            attended = weights @ heads.v
+            if watch:
+                watch(weights)
+            if number in recipe.maps:
+                maps[number] = weights
         else:
             attended = F.scaled_dot_product_attention(*heads)
         x = block.finish(x, attended)

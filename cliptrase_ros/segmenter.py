@@ -14,8 +14,9 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import clusters, methods, recipes, refine, resclip, voting, windows
+from . import clusters, methods, presence, recipes, refine, resclip, voting, windows
 from .backbone import Backbone
+from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .errors import SettingError, ShapeError, VocabularyError
 from .resample import Enlarge, bands
@@ -58,6 +59,7 @@ class Dense:
             the tower saw it, with 'guided' of the size of the labels, uint8; else None.
         feedback: where the words have a say in the attention, what it takes to run the last
             block once more; else None.
+        evidence: what TagCLIP needs of the whole image, or None where `present_only` is another.
     """
 
     features: Tensor
@@ -70,6 +72,7 @@ class Dense:
     working_size: tuple[int, int]
     image: Tensor | None = None
     feedback: Feedback | None = None
+    evidence: presence.Evidence | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -135,7 +138,8 @@ class Segmenter:
         background: Sequence[str] = (),
         ids: Ids | None = None,
     ) -> Vocabulary:
-        """Words made ready: parsed, checked and encoded (or read from the cache on disk).
+        """Words made ready: parsed, checked and encoded (or read from the cache on disk), and the
+        distractors of the settings beside them.
 
         Args and grammar: see `vocabulary.parse`.
 
@@ -161,6 +165,8 @@ class Segmenter:
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
         classes, words = parse(entries, background, ids)
+        given = [word for c in classes for word in (c.name, *c.prompts)]
+        words += beside([*given, *words], self.settings.distractors)
         longest = text.longest(self._templates)
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):
@@ -256,28 +262,68 @@ class Segmenter:
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
         """
-        embeddings = words.embeddings.to(dense.features.device)
-        if embeddings.shape[1] != dense.features.shape[-1]:
-            raise ShapeError(
-                f'word embeddings have {embeddings.shape[1]} channels, the image features '
-                f'{dense.features.shape[-1]}; they must come from the same model'
-            )
+        embeddings = _embeddings(dense, words)
         if dense.feedback is not None:
             dense = self._fed_back(dense, words, embeddings)
         return self._logits(dense, embeddings)
 
-    def label(self, dense: Dense, words: Vocabulary, scores: Tensor | None = None) -> Segmentation:
+    @torch.no_grad()
+    def presence(
+        self, dense: Dense, words: Vocabulary, scores: Tensor | None = None
+    ) -> Tensor | None:
+        """How much speaks for each class [K] being in the picture, 0..1, by `present_only`; None
+        where that is off. A class is there from `self.present_threshold` on.
+
+        Args:
+            scores: as in `label`.
+
+        Raises:
+            ShapeError: the word embeddings are not of the backbone's joint space.
+            SettingError: the image was encoded without what this setting needs.
+        """
+        if self.settings.present_only == 'off':
+            return None
+        owner, classes = words.owner.to(dense.features.device), len(words.classes)
+        if self.settings.present_only == 'denoise':
+            scores = self.scores(dense, words) if scores is None else scores
+            return presence.denoise(scores, owner, classes)
+        if dense.evidence is None:
+            raise SettingError(
+                "present_only: the image was encoded without 'tagclip'; encode it with this setting"
+            )
+        cosines = voting.cosines(dense.evidence.values, _embeddings(dense, words))
+        logits = cosines.movedim(-1, 0) * self.backbone.logit_scale
+        probability = presence.probabilities(logits, owner, classes)
+        return presence.tagclip(probability, dense.evidence.attention)
+
+    @property
+    def present_threshold(self) -> float:
+        """The score of `presence` from which a class is in the picture."""
+        published = presence.THRESHOLDS.get(self.settings.present_only, 0.0)
+        return self.settings.present_threshold or published
+
+    def label(
+        self,
+        dense: Dense,
+        words: Vocabulary,
+        scores: Tensor | None = None,
+        present: Tensor | None = None,
+    ) -> Segmentation:
         """Labels of an encoded image for a vocabulary.
 
         Args:
             scores: instead of `scores(dense, words)`, such as their mean over several frames.
+            present: [K] bool, the classes that may be labelled, instead of those that `presence`
+                finds in this image, such as those of several frames.
 
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
         """
         if scores is None:
             scores = self.scores(dense, words)
-        labels, confidence = self._label(dense, words, scores)
+        if present is None and self.settings.present_only != 'off':
+            present = self.presence(dense, words, scores) >= self.present_threshold
+        labels, confidence = self._label(dense, words, scores, present)
         dtype = words.label_dtype
         return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
 
@@ -315,26 +361,27 @@ class Segmenter:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = _resize(self._to_device(image), working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        features, cls, encoded = self._features(tiles, correlation=False)
+        features, cls, encoded, _ = self._features(tiles, correlation=False)
         feedback = Feedback(encoded.trace, tiles) if self._feeds_back else None
-        affinity = labels = regions = None
-        if settings.regions != 'none':
+        affinity = labels = regions = evidence = None
+        if settings.regions != 'none' or settings.present_only == 'tagclip':
             # Regions come from one more pass over the whole image: none ends at a window's edge.
+            # So does what the words of the picture are judged by.
             [whole] = self._encode_whole([image], self._whole_size(image))
             affinity, labels, regions = whole.affinity, whole.clusters, whole.regions
+            evidence = whole.evidence
         size = self._label_size(image)
         picture = self._picture(image, seen)
-        return Dense(
-            *(features, cls, affinity, labels, regions),
-            *(size, offsets, working, picture, feedback),
-        )
+        found = features, cls, affinity, labels, regions
+        return Dense(*found, size, offsets, working, picture, feedback, evidence)
 
     def _encode_whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
         settings = self.settings
         pixels = torch.stack([_resize(self._to_device(image), working) for image in images])
         wants_regions = settings.regions != 'none'
-        features, cls, encoded = self._features(pixels, wants_regions)
+        tagging = settings.present_only == 'tagclip'
+        features, cls, encoded, evidence = self._features(pixels, wants_regions, tagging)
         result = []
         for n, image in enumerate(images):
             size = self._label_size(image)
@@ -351,8 +398,10 @@ class Segmenter:
                 feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
             result.append(
                 Dense(
-                    *(features[n], cls[n], affinity, labels, regions),
-                    *(size, None, working, picture, feedback),
+                    *(features[n], cls[n], affinity, labels, regions, size, None, working),
+                    image=picture,
+                    feedback=feedback,
+                    evidence=evidence[n] if tagging else None,
                 )
             )
         return result
@@ -411,11 +460,17 @@ class Segmenter:
             return None
         return clusters.regions(maps, size, self._enlarge(size, working, picture))
 
-    def _features(self, pixels: Tensor, correlation: bool):
-        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], what was encoded."""
+    def _features(self, pixels: Tensor, correlation: bool, tagging: bool = False):
+        """[B, 3, h, w] in 0..255 -> features [B, rows, cols, E], cls [B, E], what was encoded, and
+        the evidence of each image."""
         images = (pixels / 255 - self.backbone.mean) / self.backbone.std
-        encoded = recipes.run(self._tower, images, self._recipe, correlation)
-        return *self._project(encoded.tokens, encoded.trace.grid), encoded
+        blocks = self._recipe.blocks
+        votes = presence.Votes(len(blocks)) if tagging else None
+        encoded = recipes.run(self._tower, images, self._recipe, correlation, votes and votes.add)
+        evidence = None
+        if tagging:
+            evidence = presence.evidence(self._tower, blocks, encoded.trace, votes)
+        return *self._project(encoded.tokens, encoded.trace.grid), encoded, evidence
 
     def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""
@@ -443,9 +498,16 @@ class Segmenter:
         )
 
     @torch.no_grad()
-    def _label(self, dense: Dense, words: Vocabulary, logits: Tensor) -> tuple[Tensor, Tensor]:
+    def _label(
+        self, dense: Dense, words: Vocabulary, logits: Tensor, present: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
         """Ids [H, W] int64 and confidence [H, W] on the device."""
         owner = words.owner.to(logits.device)
+        if present is not None:
+            logits, owner = presence.only(present, logits, owner)
+            if not len(owner):  # no word is there, and no background word competes
+                nothing = logits.new_zeros(dense.size)
+                return nothing.long(), nothing
         # Where there are regions, their edges are the labels' edges, and are refined already.
         whole = dense.regions is not None
         enlarge = bands if whole else self._enlarge(dense.size, dense.working_size, dense.image)
@@ -477,6 +539,17 @@ def load(settings: Settings | None = None) -> Segmenter:
     """A segmenter with the model that the settings name. Errors: see `Backbone.load`."""
     settings = settings or Settings()
     return Segmenter(Backbone.load(settings), settings)
+
+
+def _embeddings(dense: Dense, words: Vocabulary) -> Tensor:
+    """The word embeddings [Q, E] on the device of an image's features."""
+    embeddings = words.embeddings.to(dense.features.device)
+    if embeddings.shape[1] != dense.features.shape[-1]:
+        raise ShapeError(
+            f'word embeddings have {embeddings.shape[1]} channels, the image features '
+            f'{dense.features.shape[-1]}; they must come from the same model'
+        )
+    return embeddings
 
 
 def check_image(image: np.ndarray) -> None:

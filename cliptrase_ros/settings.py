@@ -226,6 +226,23 @@ class Settings:
     confidence_threshold: float = option(
         0.0, 'Pixels less confident than this become unlabelled.', low=0.0, high=1.0, live=True
     )
+    present_only: str = option(
+        'off',
+        'Label with those words only that are judged to be in the picture. denoise: those that '
+        'are probable somewhere (MaskCLIP, arXiv 2112.01071; free). tagclip: those that patches '
+        'and the patches they attend to agree on (TagCLIP, arXiv 2312.12828; reads the attention '
+        'of all blocks).',
+        choices=('off', 'denoise', 'tagclip'),
+    )
+    present_threshold: float = option(
+        0.0,
+        'Score from which a word is in the picture. denoise: its largest probability anywhere; '
+        "tagclip: its score as a share of the best word's. 0: as published, 0.5 for denoise, 0.1 "
+        'for tagclip (for words that include floors and walls; 0.5 for things alone).',
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
     cls_weighting: bool = option(
         False,
         "Multiply each word's patch score by the image's own ([CLS]) score of that word: the "
@@ -293,6 +310,14 @@ class Settings:
         'Sentences that a word is put into before it is encoded; the mean of their embeddings '
         'counts.',
         choices=('imagenet80', 'vild14', 'imagenet7', 'photo', 'none'),
+        live=True,
+    )
+    distractors: str = option(
+        'none',
+        'A list of words that are added to the background words, but for those that are in the '
+        'vocabulary: stuff are the 26 of SCLIP for VOC21, common about a hundred ordinary things. '
+        'The first time each takes as long to encode as a word of your own.',
+        choices=('none', 'stuff', 'common'),
         live=True,
     )
     cache_dir: str = option(

@@ -313,7 +313,7 @@ def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
     run, sizes = segmenter(backbone), []
     features = run._features
     monkeypatch.setattr(
-        run, '_features', lambda pixels, c: (sizes.append(len(pixels)), features(pixels, c))[1]
+        run, '_features', lambda pixels, *a: (sizes.append(len(pixels)), features(pixels, *a))[1]
     )
     run.encode_batch([picture(96, 128), picture(64, 48), picture(48, 64)])
     assert sorted(sizes) == [1, 2]

@@ -67,9 +67,11 @@ def test_replace_checks_as_well():
         settings.method = 'clip'
 
 
-def test_methods_and_templates_offered_are_those_that_exist():
+def test_what_is_offered_is_what_exists():
+    from cliptrase_ros.distractors import DISTRACTORS
     from cliptrase_ros.templates import TEMPLATES
 
     choices = {f.name: f.metadata['choices'] for f in dataclasses.fields(ct.Settings)}
     assert set(choices['method']) == set(ct.METHODS)
     assert set(choices['prompt_templates']) == set(TEMPLATES)
+    assert set(choices['distractors']) == set(DISTRACTORS)

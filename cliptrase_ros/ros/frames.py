@@ -15,7 +15,7 @@ from rclpy.node import Node
 from ..errors import ShapeError
 from ..segmenter import Dense, Segmenter
 from . import diagnostics, images
-from .outputs import Labelled
+from .outputs import Labelled, Live
 from .parameters import NodeOptions
 from .stream import Frame, Stream
 from .words import Words
@@ -95,9 +95,8 @@ class Frames:
             live = self._words.live
             if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
                 dense = live.segmenter.encode(image)
-            scores = live.segmenter.scores(dense, live.words)
-            scores = stream.smooth(scores, options.smoothing, (live.version, frame.epoch))
-            result = live.segmenter.label(dense, live.words, scores)
+            scores, present = self._steadied(frame, dense, live, options)
+            result = live.segmenter.label(dense, live.words, scores, present)
             inference_s = encode_s + time.monotonic() - started
             stream.outputs.publish(
                 Labelled(image, header, result, live, options, stream.camera_info)
@@ -107,6 +106,22 @@ class Frames:
         statistics.record(diagnostics.INFERENCE, inference_s)
         statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+
+    def _steadied(
+        self, frame: Frame, dense: Dense, live: Live, options: NodeOptions
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Scores, and which classes are in the picture, in the light of the frames before."""
+        stream, segmenter, words = frame.stream, live.segmenter, live.words
+        subject = live.version, frame.epoch
+        scores = stream.smooth(segmenter.scores(dense, words), options.smoothing, subject)
+        evidence = segmenter.presence(dense, words, scores)
+        if evidence is None:
+            return scores, None
+        threshold, patience = segmenter.present_threshold, options.present_patience
+        present = stream.roster(evidence, threshold, patience, subject)
+        pairs = zip(words.classes, present.tolist(), strict=True)
+        stream.present = ', '.join(c.name for c, there in pairs if there)
+        return scores, present
 
     @contextmanager
     def _reported(self, frame: Frame) -> Iterator[None]:

@@ -208,7 +208,8 @@ class SegmentationNode(LifecycleNode):
         try:
             settings = parameters.read(self, Settings, values)
             options = parameters.read(self, NodeOptions, values)
-            if values.keys() & {'vocabulary', 'background', 'prompt_templates'}:
+            words = {'vocabulary', 'background', 'prompt_templates', 'distractors'}
+            if values.keys() & words:
                 self._words.check(options, settings)
         except Exception as error:  # whatever it is, it must not end the executor
             return SetParametersResult(successful=False, reason=str(error))
@@ -239,13 +240,12 @@ class SegmentationNode(LifecycleNode):
         message = DiagnosticArray()
         message.header.stamp = self.get_clock().now().to_msg()
         for stream in self._streams:
-            facts = {'topic': stream.topic or '', 'image': stream.seen}
             message.status.append(
                 diagnostics.status(
                     f'{name}: {stream.name or "camera"}',
                     stream.statistics,
                     stream.health(),
-                    facts,
+                    stream.facts(),
                 )
             )
         facts = diagnostics.memory() | {'images by': self._codec.name}
@@ -257,6 +257,7 @@ class SegmentationNode(LifecycleNode):
                 'device': live.segmenter.backbone.device,
                 'vocabulary version': live.version,
                 'vocabulary classes': len(live.words.classes),
+                'background words': len(live.words.background),
             }
         health = diagnostics.of_model(self._statistics, bool(live), self._words.last_error)
         message.status.append(diagnostics.status(f'{name}: model', self._statistics, health, facts))

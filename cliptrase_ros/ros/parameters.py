@@ -47,6 +47,14 @@ class NodeOptions:
         high=0.99,
         live=True,
     )
+    present_patience: int = option(
+        5,
+        'With present_only, a word leaves when its score has been below half of present_threshold '
+        'for so many frames in a row; 0: each frame on its own.',
+        low=0,
+        high=1000,
+        live=True,
+    )
     max_rate_hz: float = option(
         0.0,
         'Images a second, of each camera, that are worked on at most; 0: as many as can be.',

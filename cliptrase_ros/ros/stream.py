@@ -14,6 +14,7 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import SettingError
+from ..presence import Roster
 from ..segmenter import check_image
 from ..temporal import Smoother
 from . import diagnostics, qos
@@ -52,10 +53,13 @@ class Stream:
         self.name = name
         self.statistics = Statistics()
         self.smooth = Smoother()
+        self.roster = Roster()
         self.camera_info: CameraInfo | None = None
         self.outputs: Outputs | None = None
         self.topic: str | None = None
         self.seen = ''
+        # The names of the words in the newest picture, where that is found out.
+        self.present: str | None = None
         self.epoch = 0
         # The newest sentence of each kind, for diagnostics.
         self.reasons: dict[str, str] = {}
@@ -115,6 +119,13 @@ class Stream:
             silence = diagnostics.silence(self._node, self._subscriptions[0])
         return diagnostics.of_camera(self.statistics, bool(self.topic), silence, self.reasons)
 
+    def facts(self) -> dict[str, str]:
+        """What comes in, for diagnostics."""
+        facts = {'topic': self.topic or '', 'image': self.seen}
+        if self.present is not None:
+            facts['words in the picture'] = self.present
+        return facts
+
     def due(self, max_rate_hz: float) -> bool:
         """Whether an image that comes now is worked on, so that the mean rate is not above this;
         0: every image is."""
@@ -138,6 +149,7 @@ class Stream:
         stamp_ns = _nanoseconds(message)
         if stamp_ns < self._stamp_ns:
             self.smooth.forget()
+            self.roster.forget()
             back_s = (self._stamp_ns - stamp_ns) * 1e-9
             self.warn(
                 diagnostics.STAMP_WENT_BACK,

@@ -225,8 +225,8 @@ class Words:
 
 
 def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted:
-    words = options.vocabulary, options.background, settings.prompt_templates
-    return Wanted(words, base.backbone)
+    texts = options.vocabulary, options.background, settings.distractors
+    return Wanted((*texts, settings.prompt_templates), base.backbone)
 
 
 def _applied(options: NodeOptions, settings: Settings) -> tuple:

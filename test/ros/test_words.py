@@ -12,11 +12,12 @@ from lifecycle_msgs.srv import ChangeState
 from processes import wait_for
 from rcl_interfaces.srv import GetParameters
 from rclpy.qos import QoSProfile
-from robot import LATCHED, array, image, node
+from robot import LATCHED, PIXELS, WORDS, array, image, node
 from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from towers import picture
 
+from cliptrase_ros.distractors import beside
 from cliptrase_ros.errors import CliptraseError
 from cliptrase_ros.ros.services import with_ids
 
@@ -59,6 +60,7 @@ REFUSED = [
     ({'background': ['floor']}, "'floor' stands twice"),
     ({'colors': ['floor=red']}, 'write name=#rrggbb'),
     ({'prompt_templates': 'photos'}, "'photos' is not one of"),
+    ({'distractors': 'thing'}, "'thing' is not one of"),
     ({'confidence_threshold': 1.5}, 'range'),
     ({'max_rate_hz': float('nan')}, 'nan'),
     ({'max_rate_hz': -1.0}, 'range'),
@@ -78,6 +80,24 @@ def test_wrong_values_are_refused_with_the_reason_and_change_nothing(running):
     wait_for(lambda: len(robot.masks) > count + 2, what='masks as before', process=process)
     assert robot.vocabularies[-1].version == 1
     assert set(np.unique(array(robot.masks[-1]))) <= {0, 1, 2, 9}
+
+
+def test_distractors_come_and_go(running):
+    robot, process = running
+    assert not list(robot.vocabularies[-1].background)
+    assert robot.set(distractors='stuff')[0].successful
+    wait_for(lambda: robot.vocabularies[-1].version == 2, what='distractors', process=process)
+    words = robot.vocabularies[-1]
+    assert list(words.background) == list(beside(['floor', 'door'], 'stuff'))
+    assert [c.name for c in words.classes] == ['floor', 'mug', 'door']
+    wait_for(lambda: robot.value('background words', 'model') == '24', what='their number')
+    # A word of one's own is no distractor any more.
+    assert robot.set(vocabulary=['floor', 'Sky'])[0].successful
+    wait_for(lambda: robot.vocabularies[-1].version == 3, what='a word', process=process)
+    assert list(robot.vocabularies[-1].background) == list(beside(['floor', 'sky'], 'stuff'))
+    assert robot.set(distractors='none')[0].successful
+    wait_for(lambda: robot.vocabularies[-1].version == 4, what='no distractors', process=process)
+    assert not list(robot.vocabularies[-1].background)
 
 
 def test_odd_names_are_handled(running):
@@ -141,6 +161,32 @@ def test_smoothing_takes_time_to_change_its_mind(robot, start):
     assert (settled(images[0]) == two).mean() > 0.9
     assert robot.set(smoothing=0.0)[0].successful
     assert (settled(images[0]) == one).all()
+
+
+def test_words_stay_in_the_picture_for_a_while(robot, start):
+    """The words are sure of PIXELS; of black, floor is more than half as sure, the others less."""
+    parameters = 'present_only:=denoise', 'present_threshold:=0.9', 'present_patience:=1000'
+    process = node(start, WORDS, *parameters, 'logit_scale:=100.0', 'regions:=none')
+
+    def settled(message, names):
+        robot.stream(make=lambda: message)
+        wait_for(lambda: robot.value('words in the picture') == names, what=names, process=process)
+        robot.masks.clear()
+        wait_for(lambda: len(robot.masks) > 3, what='masks', process=process)
+        robot.stop()
+        assert robot.value('words in the picture') == names
+        return set(np.unique(array(robot.masks[-1])))
+
+    black = image(np.zeros_like(PIXELS))
+    assert settled(image(), 'floor, mug, door') > {1}
+    settled(black, 'floor, mug, door')
+    assert robot.set(present_patience=1)[0].successful
+    assert settled(black, 'floor') == {1}
+    assert robot.set(present_patience=0)[0].successful
+    assert settled(black, '') == {0}
+    assert robot.set(present_threshold=0.5)[0].successful
+    assert settled(black, 'floor') == {1}
+    assert len(robot.vocabularies) == 1  # none of this is a change of words
 
 
 def test_the_service_answers_when_the_words_are_live(running):

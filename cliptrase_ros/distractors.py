@@ -1,0 +1,43 @@
+"""Distractor words: what else pictures show, so that it need not pass for one of the words.
+
+`stuff` are the 26 words that SCLIP (arXiv 2312.01597) and many after it use for the background of
+VOC21 and COCO-Object. `common` is a list of our own: ordinary things, indoors and outdoors, that a
+robot's camera sees.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+_STUFF = (
+    'sky wall tree wood grass road sea river mountain sands desk bed building cloud lamp door '
+    'window wardrobe ceiling shelf curtain stair floor hill rail fence'
+)
+
+_ROOM = 'wall floor ceiling door window stairs pillar curtain blinds carpet radiator pipe vent'
+_FURNITURE = 'table chair sofa bed cabinet shelf drawer mirror lamp clock cushion'
+_HOUSEHOLD = (
+    'bottle cup plate bowl bag box basket bucket bin towel blanket shoe book paper plant flower '
+    'sink toilet refrigerator oven'
+)
+_DEVICES = 'screen keyboard computer phone cable socket switch fan sign poster'
+_WORKPLACE = 'pallet crate barrel cart ladder tool rope hose cardboard'
+_OUTDOORS = (
+    'sky cloud tree bush grass leaves soil sand gravel rock water snow road sidewalk kerb bridge '
+    'building roof fence railing gate pole bench hill'
+)
+_MOVING = 'person hand car truck bicycle motorcycle wheel dog cat bird'
+
+_COMMON = (_ROOM, _FURNITURE, _HOUSEHOLD, _DEVICES, _WORKPLACE, _OUTDOORS, _MOVING)
+
+DISTRACTORS = {
+    'none': (),
+    'stuff': tuple(_STUFF.split()),
+    'common': tuple(' '.join(_COMMON).split()),
+}
+
+
+def beside(words: Iterable[str], name: str) -> tuple[str, ...]:
+    """The distractors of a list without those that are among `words`, in whatever case."""
+    taken = {' '.join(word.split()).casefold() for word in words}
+    return tuple(word for word in DISTRACTORS[name] if word not in taken)
