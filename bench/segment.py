@@ -58,7 +58,7 @@ def table(segmenter, word_count, repeats):
     mean = segmenter.replace(regions='mean')
     none = segmenter.replace(regions='none')
     plain = none.encode(image)
-    tower = segmenter._tower
+    tower = segmenter._encoder.tower
     clip = recipes.unchanged(tower)
     pixels = torch.randn(1, 3, height, width, generator=generator).to(tower.device)
     eps, min_samples = clusters.dbscan_parameters(len(dense.affinity))
@@ -96,7 +96,7 @@ def measure(work, repeats, device):
 
 
 def machine(segmenter):
-    settings, dtype = segmenter.settings, segmenter._tower.dtype
+    settings, dtype = segmenter.settings, segmenter._encoder.tower.dtype
     return f'{hardware(segmenter.backbone.device)}; {settings.model} ({settings.weights}), {dtype}'
 
 

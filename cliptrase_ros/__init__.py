@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from .backbone import Backbone as Backbone
     from .draw import colorize as colorize
     from .draw import overlay as overlay
+    from .encoder import Dense as Dense
     from .errors import CliptraseError as CliptraseError
     from .errors import SettingError as SettingError
     from .errors import ShapeError as ShapeError
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from .errors import VocabularyError as VocabularyError
     from .errors import WeightsError as WeightsError
     from .methods import METHODS as METHODS
-    from .segmenter import Dense as Dense
     from .segmenter import Segmentation as Segmentation
     from .segmenter import Segmenter as Segmenter
     from .segmenter import load as load
@@ -40,7 +40,7 @@ _MODULE_OF = {
     'METHODS': 'methods',
     'Backbone': 'backbone',
     'CliptraseError': 'errors',
-    'Dense': 'segmenter',
+    'Dense': 'encoder',
     'Segmentation': 'segmenter',
     'Segmenter': 'segmenter',
     'SettingError': 'errors',

@@ -10,12 +10,15 @@ Shapes: M maps on any grid (h, w); a picture [3, H', W'] of colours in 0..255; (
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .resample import BAND_ELEMENTS, Bands, Rows, enlarged, enlarger
+from .errors import SettingError
+from .resample import BAND_ELEMENTS, Bands, Enlarge, Rows, bands, enlarged, enlarger
+from .settings import Settings
 
 # Of the official code of PAMR's users.
 STEPS = 10
@@ -26,6 +29,38 @@ DILATIONS = (8, 16)
 CELLS = 4
 RADIUS = 3
 EPSILON = 1e-4
+
+
+def enlarging(
+    settings: Settings,
+    patch: int,
+    size: tuple[int, int],
+    working: tuple[int, int],
+    picture: Tensor | None,
+) -> Enlarge:
+    """How maps that decide where labels end are enlarged to `size`, by the setting `refine`.
+
+    Args:
+        patch: side in pixels of the working image.
+        working: (height, width) of the working image.
+        picture: see `Dense.image`.
+
+    Raises:
+        SettingError: the picture is not the one that the setting needs.
+    """
+    name = settings.refine
+    if name == 'none':
+        return bands
+    if picture is None or tuple(picture.shape[1:]) != (working if name == 'pamr' else size):
+        raise SettingError(
+            f'refine: the image was not encoded for {name!r}; encode it with this segmenter'
+        )
+    if name == 'pamr':
+        rule = partial(pamr_rows, image=picture)
+    else:
+        grid = tuple(side * CELLS // patch for side in working)
+        rule = partial(guided_rows, image=picture, grid=grid)
+    return partial(along, rule=rule, most=settings.refine_words)
 
 
 def along(

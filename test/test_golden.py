@@ -13,7 +13,7 @@ from towers import TINY_HEADS, TINY_PATCH, make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros import clusters
-from cliptrase_ros.segmenter import centre_crop
+from cliptrase_ros.pictures import centre_crop
 
 ROOT = Path(__file__).parents[1]
 PAIRS = {'clip': ['qk'], 'cliptrase': ['qq', 'kk', 'vv']}

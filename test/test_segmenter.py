@@ -5,10 +5,10 @@ from PIL import Image
 from towers import TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters, voting
+from cliptrase_ros import clusters, recipes, voting
 from cliptrase_ros import refine as rule
 from cliptrase_ros.errors import Cancelled
-from cliptrase_ros.segmenter import centre_crop
+from cliptrase_ros.pictures import centre_crop
 from cliptrase_ros.temporal import Smoother
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
@@ -311,9 +311,9 @@ def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
 
 def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
     run, sizes = segmenter(backbone), []
-    features = run._features
+    encode = recipes.run
     monkeypatch.setattr(
-        run, '_features', lambda pixels, *a: (sizes.append(len(pixels)), features(pixels, *a))[1]
+        recipes, 'run', lambda tower, x, *a: (sizes.append(len(x)), encode(tower, x, *a))[1]
     )
     run.encode_batch([picture(96, 128), picture(64, 48), picture(48, 64)])
     assert sorted(sizes) == [1, 2]

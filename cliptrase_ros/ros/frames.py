@@ -12,8 +12,9 @@ import numpy as np
 import torch
 from rclpy.node import Node
 
+from ..encoder import Dense
 from ..errors import ShapeError
-from ..segmenter import Dense, Segmenter
+from ..segmenter import Segmenter
 from . import diagnostics, images
 from .outputs import Labelled, Live
 from .parameters import NodeOptions

@@ -12,7 +12,7 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from ..errors import CliptraseError
-from ..segmenter import check_image
+from ..pictures import check_image
 from ..srv import Segment, SetVocabulary
 from ..vocabulary import parse_entry
 from . import messages, parameters

@@ -14,8 +14,8 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import SettingError
+from ..pictures import check_image
 from ..presence import Roster
-from ..segmenter import check_image
 from ..temporal import Smoother
 from . import diagnostics, qos
 from .outputs import Outputs
