@@ -20,7 +20,7 @@ from .errors import SettingError
 from .resample import BAND_ELEMENTS, Bands, Enlarge, Rows, bands, enlarged, enlarger
 from .settings import Settings
 
-# Of the official code of PAMR's users.
+# Of PAMR in the official code of NACLIP (arXiv 2404.08181).
 STEPS = 10
 DILATIONS = (8, 16)
 
