@@ -198,6 +198,26 @@ def test_a_wrong_start_is_explained_and_ends_with_1(start, parameters, reason):
     assert reason in process.output and 'Traceback' not in process.output
 
 
+@pytest.mark.parametrize(
+    'parameters',
+    [
+        ['method:=gclip', 'regions:=mean', 'refine:=guided', 'margin_threshold:=0.01'],
+        ['method:=sc_clip', 'regions:=none', 'refine:=pamr', 'present_only:=tagclip'],
+        ['method:=resclip', 'resclip_feedback:=true', 'present_only:=denoise', 'window_px:=32'],
+    ],
+)
+def test_other_methods_run_in_the_node(robot, start, parameters):
+    process = node(start, *parameters, 'window_stride_px:=16', 'smoothing:=0.5')
+    robot.stream()
+    wait_for(lambda: len(robot.masks) > 2, what='masks', process=process)
+    assert robot.set(margin_threshold=0.02, present_threshold=0.1)[0].successful
+    count = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > count + 2, what='masks', process=process)
+    wait_for(lambda: robot.value('published'), what='counters')
+    assert robot.value('dropped: error') is None  # counters appear with what they count
+    assert robot.value('method', 'model') == parameters[0].removeprefix('method:=')
+
+
 def test_a_failed_configuration_can_be_seen_and_leaves_the_node_alive(robot, start):
     process = node(start, 'autostart:=false', 'weights:=/nowhere/clip.pt')
     transition = Transition(id=Transition.TRANSITION_CONFIGURE)
