@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from . import attention
+from .attention import Heads
 from .recipes import Recipe, Trace, by_depth, run, unchanged
 from .visual import Tower
 
@@ -35,9 +36,12 @@ class GClip(Recipe):
     def last(self, trace: Trace) -> Tensor:
         block = self.blocks[-1]
         heads = block.heads(trace.x)
+        return block.mix(self.weights(heads, trace) @ heads.v)
+
+    def weights(self, heads: Heads, trace: Trace) -> Tensor:
+        """Attention weights [B, 1, N, N]; rows sum to 1."""
         maps = [*trace.maps.values(), attention.query_query(heads, trace.grid)]
-        fused = sum(weights.mean(1, keepdim=True) for weights in maps) / len(maps)
-        return block.mix(fused @ heads.v)
+        return sum(weights.mean(1, keepdim=True) for weights in maps) / len(maps)
 
 
 def recipe(tower: Tower, block: int = 0, suppression: bool = True) -> GClip:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from . import attention, refine
-from .attention import Grid
+from .attention import Grid, Heads
 from .recipes import Recipe, Trace, between
 from .resample import enlarged
 from .visual import Tower
@@ -54,6 +54,10 @@ class ResClip(Recipe):
         """
         block = self.blocks[-1]
         heads = block.heads(trace.x)
+        return block.mix(self.weights(heads, trace, semantics) @ heads.v)
+
+    def weights(self, heads: Heads, trace: Trace, semantics: Tensor | None = None) -> Tensor:
+        """Attention weights [B, H, 1 + N, 1 + N]; rows sum to tau_rcs."""
         logits = attention.similarity(heads.k, heads.k)
         if semantics is not None:
             semantics = semantics[:, None].to(logits.dtype)
@@ -61,7 +65,7 @@ class ResClip(Recipe):
         near = attention.neighbourhood(trace.grid, self.sigma, logits.device, logits.dtype)
         own = attention.softmax(logits + near)
         middle = sum(trace.maps.values()) / len(trace.maps)
-        return block.mix(self.gain * own.lerp(middle, self.share) @ heads.v)
+        return self.gain * own.lerp(middle, self.share)
 
 
 def recipe(tower: Tower, **numbers: float) -> ResClip:

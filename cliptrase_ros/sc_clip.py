@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import attention
-from .attention import Grid
+from .attention import Grid, Heads
 from .recipes import Recipe, Trace, between, by_depth
 from .visual import Tower
 
@@ -63,14 +63,20 @@ class ScClip(Recipe):
         """The last block's attention among patches [B, N, D], without residual or feed-forward."""
         block = self.blocks[-1]
         heads = block.heads(patches)
-        weights = attention.key_key(heads, ())
+        return block.mix(self.weights(heads, similar) @ heads.v)
+
+    def weights(self, heads: Heads, similar: Tensor) -> Tensor:
+        """Attention weights [B, H, N, N] for similarities [B, N, N]; rows sum to 1, in the paper's
+        form to 2."""
+        own = attention.key_key(heads, ())
         if self.paper_form:
-            weights = weights + torch.softmax(similar, -1)[:, None].to(weights.dtype)
-        else:
-            centred = self.sharpness * (similar - similar.mean((1, 2), keepdim=True))
-            steered = torch.softmax(centred.masked_fill(centred < 0, -torch.inf), -1)
-            weights = (weights + steered[:, None].to(weights.dtype)) / 2
-        return block.mix(weights @ heads.v)
+            return own + torch.softmax(similar, -1)[:, None].to(own.dtype)
+        centred = self.sharpness * (similar - similar.mean((1, 2), keepdim=True))
+        dropped = centred < 0
+        # A patch is no less like itself than the mean; rounding may say so where all are alike.
+        dropped.diagonal(dim1=1, dim2=2).fill_(False)
+        steered = torch.softmax(centred.masked_fill(dropped, -torch.inf), -1)
+        return (own + steered[:, None].to(own.dtype)) / 2
 
 
 def recipe(tower: Tower, paper_form: bool = False) -> ScClip:

@@ -11,7 +11,7 @@ import torch
 from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import gclip, methods, recipes, resclip, sc_clip
+from cliptrase_ros import attention, gclip, methods, recipes, resclip, sc_clip
 from cliptrase_ros.visual import Tower
 
 ALL = tuple(ct.METHODS)
@@ -136,6 +136,39 @@ def test_running_in_low_precision_is_close_and_changes_no_weight(visual, device,
     after = visual.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert after['conv1.weight'].dtype == torch.float32
+
+
+def test_rows_of_weights_sum_to_one_or_tau(visual, device):
+    tower = Tower(visual)
+    trace = recipes.run(tower, images(40, 24).to(device), unchanged_with_all(tower)).trace
+    heads = tower.blocks[-1].heads(trace.x)
+
+    def total(weights):
+        sums = weights.sum(-1)
+        assert torch.allclose(sums, sums.mean(), atol=1e-5)
+        return float(sums.mean())
+
+    fused, residual = recipe(tower, 'gclip', gclip_block=1), recipe(tower, 'resclip')
+    maps = {number: trace.maps[number] for number in fused.maps}
+    assert total(fused.weights(heads, trace._replace(maps=maps))) == pytest.approx(1)
+    middle = trace._replace(maps={number: trace.maps[number] for number in residual.maps})
+    semantics = resclip.semantic_map(torch.tensor([[[0, 1, 1]] * 5], device=device))
+    assert total(residual.weights(heads, middle)) == pytest.approx(2)
+    assert total(residual.weights(heads, middle, semantics)) == pytest.approx(2)
+    weaker = recipe(tower, 'resclip', resclip_tau=1.3)
+    assert total(weaker.weights(heads, middle)) == pytest.approx(1.3)
+
+    patches = tower.blocks[-1].heads(trace.x[:, 1:])
+    similar = sc_clip.cosines(trace.x[:, 1:])
+    assert total(recipe(tower, 'sc_clip').weights(patches, similar)) == pytest.approx(1)
+    paper = recipe(tower, 'sc_clip', method_form='paper')
+    assert total(paper.weights(patches, similar)) == pytest.approx(2)
+
+
+def unchanged_with_all(tower):
+    return recipes.LastBlock(
+        tower.blocks, maps=frozenset(range(1, len(tower.blocks))), rule=attention.clip
+    )
 
 
 def test_resclip_without_its_residual_is_naclip(visual, device):
@@ -286,6 +319,11 @@ def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
     image = np.full((48, 64, 3), 128, np.uint8)
     features = ct.Segmenter(backbone, ct.Settings(method='sc_clip')).encode(image).features
     assert bool(torch.isfinite(features).all())
+    run = recipe(Tower(make_visual()), 'sc_clip')
+    similar = torch.ones(1, 6, 6)
+    similar[0, 2] -= 1e-6  # a whole row below the mean
+    heads = attention.Heads(*torch.zeros(3, 1, 2, 6, 4))
+    assert torch.allclose(run.weights(heads, similar).sum(-1), torch.ones(1, 2, 6))
 
 
 # Islands, bridges and a diagonal, on a grid that is no square.
