@@ -86,7 +86,7 @@ def naclip(heads: Heads, grid: Grid, sigma: float = 5.0) -> Tensor:
     return softmax(logits + neighbourhood(grid, sigma, logits.device, logits.dtype))
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=4)
 def neighbourhood(
     grid: Grid, sigma: float, device: torch.device | None = None, dtype: torch.dtype | None = None
 ) -> Tensor:

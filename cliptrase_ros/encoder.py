@@ -31,7 +31,8 @@ class Dense:
     Attributes:
         features: [rows, cols, E] float32 in the joint space, after ln_post and proj, not
             normalised; with sliding windows [T, rows, cols, E], one grid a window.
-        cls: [E] the [CLS] token of the same pass; with windows [T, E].
+        cls: [E] the [CLS] token of the same pass; with windows [T, E]. SC-CLIP has it as it
+            enters the last block.
         affinity: [N, N] float32, the denoised semantic correlation of the N = rows * cols patches
             of the whole image, or None where regions are off.
         clusters: [rows, cols] int64, the DBSCAN label of each patch, -1 noise; or None.
@@ -60,15 +61,13 @@ class Dense:
     evidence: presence.Evidence | None = None
 
 
-class _Pass(NamedTuple):
-    """Of B images: features [B, rows, cols, E], cls [B, E], the semantic correlation [B, N, N] and
-    TagCLIP's evidence of each where they were asked for, and what the last block worked on."""
+class _Context(NamedTuple):
+    """What is known of a whole image beside its features: those fields of `Dense`."""
 
-    features: Tensor
-    cls: Tensor
-    correlation: Tensor | None
-    evidence: Sequence[presence.Evidence | None]
-    trace: recipes.Trace
+    affinity: Tensor | None
+    clusters: Tensor | None
+    regions: Tensor | None
+    evidence: presence.Evidence | None
 
 
 class Encoder:
@@ -84,7 +83,9 @@ class Encoder:
         self.settings = settings
         self.tower = backbone.tower(settings.precision, settings.position_offset)
         self._recipe = methods.build(self.tower, settings)
-        self._feeds_back = settings.method == 'resclip' and settings.resclip_feedback
+        self.feeds_back = settings.method == 'resclip' and settings.resclip_feedback
+        self._wants_regions = settings.regions != 'none'
+        self._wants_tags = settings.present_only == 'tagclip'
         if settings.window_px % self.tower.patch or (
             settings.protocol == 'cliptrase' and settings.input_size % self.tower.patch
         ):
@@ -141,63 +142,78 @@ class Encoder:
     def _windows(self, image: np.ndarray) -> Dense:
         """An image in sliding windows."""
         settings = self.settings
+        context = self._context_beside_windows(image)
         working = windows.working_size(*image.shape[:2], settings.input_size)
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = self._resized(image, working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        passed = self._pass(tiles)
-        whole = None
-        if settings.regions != 'none' or settings.present_only == 'tagclip':
-            # One more pass over the whole image: no region ends at a window's edge, and words are
-            # judged by all of it.
-            [whole] = self._whole([image], self._whole_size(image))
+        encoded, _ = self._run(self._recipe, tiles)
+        features, cls = self._project(encoded.tokens, encoded.trace.grid)
+        feedback = Feedback(encoded.trace, tiles) if self.feeds_back else None
         return Dense(
-            features=passed.features,
-            cls=passed.cls,
-            affinity=whole and whole.affinity,
-            clusters=whole and whole.clusters,
-            regions=whole and whole.regions,
+            features=features,
+            cls=cls,
             size=self.label_size(image),
             offsets=offsets,
             working_size=working,
             image=self._picture(image, seen),
-            feedback=Feedback(passed.trace, tiles) if self._feeds_back else None,
-            evidence=whole and whole.evidence,
+            feedback=feedback,
+            **context._asdict(),
         )
+
+    def _context_beside_windows(self, image: np.ndarray) -> _Context:
+        """From one more pass over the whole image: no region ends at a window's edge, and words
+        are judged by all of it."""
+        if not (self._wants_regions or self._wants_tags):
+            return _Context(None, None, None, None)
+        working = self._whole_size(image)
+        pixels = self._resized(image, working)
+        # Nobody reads what this pass makes of the last block.
+        recipe = recipes.LastBlock(self._recipe.blocks, rule=None, feed_forward=False)
+        encoded, evidence = self._run(recipe, pixels[None], self._wants_regions, self._wants_tags)
+        picture = self._picture(image, pixels)
+        return self._context(encoded, evidence, 0, self.label_size(image), picture)
 
     def _whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
-        settings = self.settings
         pixels = torch.stack([self._resized(image, working) for image in images])
-        passed = self._pass(pixels, settings.regions != 'none', settings.present_only == 'tagclip')
+        encoded, evidence = self._run(self._recipe, pixels, self._wants_regions, self._wants_tags)
+        features, cls = self._project(encoded.tokens, encoded.trace.grid)
         result = []
         for n, image in enumerate(images):
             size, picture = self.label_size(image), self._picture(image, pixels[n])
-            affinity = labels = regions = feedback = None
-            if passed.correlation is not None:
-                affinity = clusters.denoised_affinity(
-                    passed.correlation[n], settings.denoise_weight
-                )
-                labels = self._clusters(affinity, passed.trace.grid)
-                regions = self._regions(affinity, labels, size, working, picture)
-            if self._feeds_back:
-                feedback = Feedback(passed.trace.of(n), pixels[n : n + 1])
+            feedback = None
+            if self.feeds_back:
+                feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
             result.append(
                 Dense(
-                    features=passed.features[n],
-                    cls=passed.cls[n],
-                    affinity=affinity,
-                    clusters=labels,
-                    regions=regions,
+                    features=features[n],
+                    cls=cls[n],
                     size=size,
                     offsets=None,
                     working_size=working,
                     image=picture,
                     feedback=feedback,
-                    evidence=passed.evidence[n],
+                    **self._context(encoded, evidence, n, size, picture)._asdict(),
                 )
             )
         return result
+
+    def _context(
+        self,
+        encoded: recipes.Encoded,
+        evidence: Sequence[presence.Evidence | None],
+        n: int,
+        size: tuple[int, int],
+        picture: Tensor | None,
+    ) -> _Context:
+        """The context of image n of a pass; `size` and `picture` as in `Dense`."""
+        if encoded.correlation is None:
+            return _Context(None, None, None, evidence[n])
+        affinity = clusters.denoised_affinity(encoded.correlation[n], self.settings.denoise_weight)
+        labels = self._clusters(affinity, encoded.trace.grid)
+        regions = self._regions(affinity, labels, size, picture)
+        return _Context(affinity, labels, regions, evidence[n])
 
     def _resized(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         return pictures.resize(pictures.to_device(image, self.backbone.device), size)
@@ -208,17 +224,21 @@ class Encoder:
             return self._resized(image, self.label_size(image)).byte()
         return seen if self.settings.refine == 'pamr' else None
 
-    def _pass(self, pixels: Tensor, correlation: bool = False, tagging: bool = False) -> _Pass:
-        """One run of the tower over [B, 3, h, w] in 0..255."""
+    def _run(
+        self,
+        recipe: recipes.Recipe,
+        pixels: Tensor,
+        correlation: bool = False,
+        tagging: bool = False,
+    ) -> tuple[recipes.Encoded, Sequence[presence.Evidence | None]]:
+        """One run of the tower over [B, 3, h, w] in 0..255, and TagCLIP's evidence of each image
+        if it is asked for."""
         images = (pixels / 255 - self.backbone.mean) / self.backbone.std
-        blocks = self._recipe.blocks
-        votes = presence.Votes(len(blocks)) if tagging else None
-        encoded = recipes.run(self.tower, images, self._recipe, correlation, votes and votes.add)
-        features, cls = self._project(encoded.tokens, encoded.trace.grid)
-        evidence = [None] * len(images)
-        if tagging:
-            evidence = presence.evidence(self.tower, blocks, encoded.trace, votes)
-        return _Pass(features, cls, encoded.correlation, evidence, encoded.trace)
+        votes = presence.Votes(len(recipe.blocks)) if tagging else None
+        encoded = recipes.run(self.tower, images, recipe, correlation, votes and votes.add)
+        if not tagging:
+            return encoded, [None] * len(images)
+        return encoded, presence.evidence(self.tower, recipe.blocks, encoded.trace, votes)
 
     def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""
@@ -235,15 +255,10 @@ class Encoder:
         return labels.view(grid)
 
     def _regions(
-        self,
-        affinity: Tensor,
-        labels: Tensor,
-        size: tuple[int, int],
-        working: tuple[int, int],
-        picture: Tensor | None,
+        self, affinity: Tensor, labels: Tensor, size: tuple[int, int], picture: Tensor | None
     ) -> Tensor | None:
         """The region [H, W] of each pixel, or None where all patches are noise."""
-        settings = self.settings
+        settings, patch = self.settings, self.tower.patch
         maps = clusters.region_maps(
             affinity,
             labels.flatten(),
@@ -253,5 +268,6 @@ class Encoder:
         )
         if not len(maps):
             return None
-        enlarge = refine.enlarging(settings, self.tower.patch, size, working, picture)
+        working = tuple(side * patch for side in labels.shape)
+        enlarge = refine.enlarging(settings, patch, size, working, picture)
         return clusters.regions(maps, size, enlarge)

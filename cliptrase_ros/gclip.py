@@ -54,10 +54,9 @@ def recipe(tower: Tower, block: int = 0, suppression: bool = True) -> GClip:
             blocks on.
     """
     first = block or emerging_block(tower)
-    log.info('gclip fuses the attention of blocks %d and %d', first, first + 1)
     blocks = list(tower.blocks)
     if suppression:
-        blocks[first:] = [block.suppressed() for block in blocks[first:]]
+        blocks[first:] = [block.suppressed for block in blocks[first:]]
     return GClip(blocks, maps=frozenset({first, first + 1}))
 
 
@@ -72,7 +71,9 @@ def emerging_block(tower: Tower) -> int:
         ratios = global_ratios(tower, pink_noise(tower))
         found = (n for n, ratio in enumerate(ratios, 1) if ratio > EMERGING_RATIO)
         last = len(tower.blocks) - 2
-        _EMERGING[tower] = min(next(found, by_depth(len(tower.blocks), 6) + 1), last)
+        first = min(next(found, by_depth(len(tower.blocks), 6) + 1), last)
+        log.info('gclip: global tokens taken to emerge in block %d of %d', first, last + 2)
+        _EMERGING[tower] = first
     return _EMERGING[tower]
 
 

@@ -141,7 +141,7 @@ def _connected(flat: Tensor, grid: Grid, steps: Tensor, farthest: int) -> Tensor
     return connected
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _steps(grid: Grid, device: torch.device) -> Tensor:
     """Steps [N, N] of a king from patch to patch."""
     rows, cols = (torch.arange(n, dtype=torch.float32, device=device) for n in grid)
@@ -149,7 +149,7 @@ def _steps(grid: Grid, device: torch.device) -> Tensor:
     return (at[:, None] - at).abs().amax(-1)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=4)
 def _blur(count: int, device: torch.device) -> Tensor:
     """A Gaussian along `count` places, zeros outside, as a symmetric matrix [count, count]."""
     length = min(int(6 * BLUR_SIGMA + 1), count)

@@ -113,6 +113,7 @@ def outlier_factors(x: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
     token, the mean of kd_i / kd_j over the k nearest tokens j.
     """
     x = x.float()
+    x = x - x.mean(1, keepdim=True)  # changes no distance, and spares digits
     square = (x * x).sum(-1)
     distance = square[:, :, None] + square[:, None] - 2 * x @ x.transpose(1, 2)
     distance.diagonal(dim1=1, dim2=2).fill_(-torch.inf)  # first, whatever rounding leaves of it

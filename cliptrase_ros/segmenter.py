@@ -25,6 +25,8 @@ from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
 
 # Settings that the backbone was made with.
 LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
+# Settings that words are made with.
+OF_WORDS = ('prompt_templates', 'distractors')
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,9 +194,10 @@ class Segmenter:
 
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.
+            SettingError: the image was encoded without what a setting needs.
         """
         embeddings = _embeddings(dense, words)
-        if dense.feedback is not None:
+        if self._encoder.feeds_back:
             dense = self._fed_back(dense, words, embeddings)
         return self._logits(dense, embeddings)
 
@@ -248,11 +251,15 @@ class Segmenter:
                 finds in this image, such as those of several frames.
 
         Raises:
-            ShapeError: the word embeddings are not of the backbone's joint space.
+            ShapeError: the word embeddings are not of the backbone's joint space, or `present` is
+                no such tensor.
+            SettingError: the image was encoded without what a setting needs.
         """
         if scores is None:
             scores = self.scores(dense, words)
-        if present is None and self.settings.present_only != 'off':
+        if present is not None:
+            _check_present(present, words)
+        elif self.settings.present_only != 'off':
             present = self.presence(dense, words, scores) >= self.present_threshold
         labels, confidence = self._label(dense, words, scores, present)
         dtype = words.label_dtype
@@ -263,13 +270,27 @@ class Segmenter:
 
         Args:
             changes: settings for this call alone, such as method='gclip'; see `replace`.
+
+        Raises:
+            ShapeError: as `encode` and `scores`.
+            SettingError: as `replace`, or a setting of what the words were made with.
         """
+        of_words = [name for name in changes if name in OF_WORDS]
+        if of_words:
+            raise SettingError(
+                f'{of_words[0]}: belongs to the words; make them with '
+                f'replace({of_words[0]}=...).vocabulary(...)'
+            )
         run = self.replace(**changes) if changes else self
         return run.label(run.encode(image), words)
 
     @torch.no_grad()
     def _fed_back(self, dense: Dense, words: Vocabulary, embeddings: Tensor) -> Dense:
         """The last block run once more with the labels of a first pass (ResCLIP's SFR)."""
+        if dense.feedback is None:
+            raise SettingError(
+                'resclip_feedback: the image was encoded without it; encode it with this segmenter'
+            )
         trace, images = dense.feedback
         features = dense.features.view(len(images), *trace.grid, -1)
         # Background comes first there, and the classes 1 .. K after it.
@@ -332,6 +353,13 @@ def load(settings: Settings | None = None) -> Segmenter:
     """A segmenter with the model that the settings name. Errors: see `Backbone.load`."""
     settings = settings or Settings()
     return Segmenter(Backbone.load(settings), settings)
+
+
+def _check_present(present: Tensor, words: Vocabulary) -> None:
+    count = len(words.classes)
+    if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != (count,):
+        got = getattr(present, 'dtype', type(present).__name__), list(getattr(present, 'shape', ()))
+        raise ShapeError(f'present: expected a bool tensor [{count}], got {got[0]} {got[1]}')
 
 
 def _embeddings(dense: Dense, words: Vocabulary) -> Tensor:

@@ -15,7 +15,7 @@ from typing import Any
 
 from .errors import SettingError, did_you_mean
 
-METHODS = (
+METHOD_NAMES = (
     'cliptrase',
     'gclip',
     'sc_clip',
@@ -110,7 +110,7 @@ class Settings:
         'cliptrase',
         'How the last block attends; doc/methods.md has a screen on each. gclip is reconstructed; '
         'clip is the unchanged tower.',
-        choices=METHODS,
+        choices=METHOD_NAMES,
     )
     method_form: str = option(
         'code',
@@ -229,7 +229,7 @@ class Settings:
     present_only: str = option(
         'off',
         'Label with those words only that are judged to be in the picture. denoise: those that '
-        'are probable somewhere (MaskCLIP, arXiv 2112.01071; free). tagclip: those that patches '
+        'are probable somewhere (MaskCLIP, arXiv 2112.01071; cheap). tagclip: those that patches '
         'and the patches they attend to agree on (TagCLIP, arXiv 2312.12828; reads the attention '
         'of all blocks).',
         choices=('off', 'denoise', 'tagclip'),

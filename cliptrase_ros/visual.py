@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import copy
 from collections import OrderedDict
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -58,6 +59,7 @@ class Block:
             hidden[..., channel] = (hidden[..., channel] - bias) * factor + bias
         return self._scale_2(hidden)
 
+    @cached_property
     def suppressed(self) -> Block:
         """This block with the loudest channel of its feed-forward at the loudness of the others.
 

@@ -11,7 +11,7 @@ import torch
 from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import attention, gclip, methods, recipes, resclip, sc_clip
+from cliptrase_ros import attention, gclip, methods, recipes, resclip, sc_clip, windows
 from cliptrase_ros.visual import Tower
 
 ALL = tuple(ct.METHODS)
@@ -203,11 +203,28 @@ def test_a_method_is_chosen_per_call(backbone, words, method, regions):
     assert run.settings == settings
 
 
+@pytest.mark.parametrize('name, value', [('distractors', 'stuff'), ('prompt_templates', 'photo')])
+def test_a_call_cannot_change_what_words_were_made_with(backbone, words, name, value):
+    with pytest.raises(ct.SettingError, match=f'{name}: belongs to the words'):
+        ct.Segmenter(backbone)(picture(40, 72), words, method='clip', **{name: value})
+
+
+@pytest.mark.parametrize('regions', ['vote', 'none'])
 @pytest.mark.parametrize('method', ALL)
-def test_sliding_windows(backbone, words, method):
-    settings = ct.Settings(method=method, input_size=48, window_px=32, window_stride_px=16)
-    result = ct.Segmenter(backbone, settings)(picture(60, 100), words)
-    assert result.labels.shape == (60, 100)
+def test_windows_are_pictures_of_their_own(backbone, words, method, regions):
+    settings = ct.Settings(method=method, regions=regions, precision='fp32', input_size=48)
+    sliding = settings.replace(window_px=32, window_stride_px=16)
+    image = picture(48, 80)
+    dense = ct.Segmenter(backbone, sliding).encode(image)
+    small = ct.Segmenter(backbone, settings.replace(input_size=32, regions='none'))
+    for features, (top, left) in zip(dense.features, dense.offsets, strict=True):
+        tile = image[top : top + 32, left : left + 32]
+        assert torch.allclose(features, small.encode(tile).features, atol=1e-5)
+    whole = ct.Segmenter(backbone, settings).encode(image)
+    assert (dense.regions is None) == (regions == 'none')
+    if regions == 'vote':
+        assert torch.allclose(dense.affinity, whole.affinity, atol=1e-6)
+        assert torch.equal(dense.regions, whole.regions)
 
 
 @pytest.mark.parametrize('layers, refused', [(2, {'gclip', 'resclip', 'sc_clip'}), (3, set())])
@@ -319,6 +336,8 @@ def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
     image = np.full((48, 64, 3), 128, np.uint8)
     features = ct.Segmenter(backbone, ct.Settings(method='sc_clip')).encode(image).features
     assert bool(torch.isfinite(features).all())
+    same = torch.full((1, 20, 8), 3000.1)
+    assert bool(torch.isfinite(sc_clip.outlier_factors(same)).all())
     run = recipe(Tower(make_visual()), 'sc_clip')
     similar = torch.ones(1, 6, 6)
     similar[0, 2] -= 1e-6  # a whole row below the mean
@@ -399,13 +418,28 @@ def test_feedback_with_windows_and_batches(backbone, words):
     sliding = ct.Segmenter(backbone, settings.replace(window_px=32, window_stride_px=16))
     dense = sliding.encode(picture(48, 80))
     assert dense.feedback.images.shape == (8, 3, 32, 32)
-    assert sliding.label(dense, words).labels.shape == (48, 80)
+    small = ct.Segmenter(backbone, settings.replace(input_size=32))
+    tiles = [picture(48, 80)[top : top + 32, left : left + 32] for top, left in dense.offsets]
+    alone = torch.stack([small.scores(small.encode(tile), words) for tile in tiles])
+    expected = windows.merge(alone, dense.offsets, 32, (48, 80))
+    assert torch.allclose(sliding.scores(dense, words), expected, atol=1e-3)
 
     run = ct.Segmenter(backbone, settings)
     images = [picture(48, 64, seed=n) for n in range(3)]
     for image, dense in zip(images, run.encode_batch(images), strict=True):
         alone = run.scores(run.encode(image), words)
         assert torch.allclose(run.scores(dense, words), alone, atol=1e-3)
+
+
+def test_feedback_belongs_to_who_encoded(backbone, words):
+    settings = ct.Settings(method='resclip', precision='fp32', input_size=48)
+    plain = ct.Segmenter(backbone, settings)
+    feeding = plain.replace(resclip_feedback=True)
+    image = picture(48, 64)
+    dense = feeding.encode(image)
+    assert torch.equal(plain.scores(dense, words), plain.scores(plain.encode(image), words))
+    with pytest.raises(ct.SettingError, match='resclip_feedback: the image was encoded without'):
+        feeding.scores(plain.encode(image), words)
 
 
 def test_feedback_without_its_share_and_gain_is_no_feedback(backbone, words):

@@ -245,6 +245,23 @@ def test_who_calls_may_decide_what_is_there(backbone, words):
         assert (found.labels == expected.labels).all()
 
 
+@pytest.mark.parametrize(
+    'present',
+    [
+        torch.ones(4, dtype=torch.bool),
+        torch.ones(7, dtype=torch.bool),
+        torch.tensor([0, 1, 0, 1, 0]),
+        torch.ones(5),
+        np.ones(5, bool),
+        [True] * 5,
+    ],
+)
+def test_what_is_there_is_one_flag_a_class(backbone, words, present):
+    run = segmenter(backbone)
+    with pytest.raises(ct.ShapeError, match=r'present: expected a bool tensor \[5\]'):
+        run.label(run.encode(picture(64, 96)), words, present=present)
+
+
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
 def test_where_no_word_is_there_nothing_is_labelled(backbone, words, regions):
     run = segmenter(

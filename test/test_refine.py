@@ -83,9 +83,15 @@ def test_pamr_never_holds_the_neighbours_of_all_maps(device):
 def test_maps_in_parts_are_the_maps_at_once(device, monkeypatch):
     maps, image = random_maps(device, 5, 12, 17), colors(device, 12, 17).float()
     whole = refine.pamr(maps, image)
-    for elements in (1, 2 * 12 * 17):
+    spread, sizes = refine._spread, []
+    monkeypatch.setattr(
+        refine, '_spread', lambda part, *a: (sizes.append(len(part)), spread(part, *a))[1]
+    )
+    for elements, expected in ((1, [1] * 5), (2 * 12 * 17, [2, 2, 1])):
         monkeypatch.setattr(refine, 'BAND_ELEMENTS', elements)
         assert torch.equal(refine.pamr(maps, image), whole)
+        assert sizes == expected
+        sizes.clear()
 
 
 @pytest.mark.parametrize('radius, epsilon', [(1, 1e-2), (3, 1e-4), (20, 1e-3)])

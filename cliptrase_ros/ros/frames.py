@@ -91,12 +91,17 @@ class Frames:
     ) -> None:
         """Label one image and publish."""
         stream, header, options = frame.stream, frame.message.header, self._options()
+        started = time.monotonic()
+        live = self._words.live
+        scored = _scored(live, image, dense, encoder)  # can take its time, so before the lock
+        encode_s += time.monotonic() - started
         with self._words.switch:
             started = time.monotonic()
-            live = self._words.live
-            if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
-                dense = live.segmenter.encode(image)
-            scores, present = self._steadied(frame, dense, live, options)
+            if self._words.live is not live:
+                live = self._words.live
+                scored = _scored(live, image, dense, encoder)
+            dense, scores = scored
+            scores, present = self._steadied(frame, dense, live, scores, options)
             result = live.segmenter.label(dense, live.words, scores, present)
             inference_s = encode_s + time.monotonic() - started
             stream.outputs.publish(
@@ -109,12 +114,12 @@ class Frames:
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
 
     def _steadied(
-        self, frame: Frame, dense: Dense, live: Live, options: NodeOptions
+        self, frame: Frame, dense: Dense, live: Live, scores: torch.Tensor, options: NodeOptions
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Scores, and which classes are in the picture, in the light of the frames before."""
         stream, segmenter, words = frame.stream, live.segmenter, live.words
         subject = live.version, frame.epoch
-        scores = stream.smooth(segmenter.scores(dense, words), options.smoothing, subject)
+        scores = stream.smooth(scores, options.smoothing, subject)
         evidence = segmenter.presence(dense, words, scores)
         if evidence is None:
             return scores, None
@@ -145,6 +150,15 @@ class Frames:
         else:
             text = f'{type(error).__name__}: {error}'
         stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
+
+
+def _scored(
+    live: Live, image: np.ndarray, dense: Dense, encoder: Segmenter
+) -> tuple[Dense, torch.Tensor]:
+    """The image as the live segmenter needs it, and its scores for the live words."""
+    if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
+        dense = live.segmenter.encode(image)
+    return dense, live.segmenter.scores(dense, live.words)
 
 
 def _is_out_of_memory(error: Exception) -> bool:

@@ -188,6 +188,17 @@ def test_words_stay_in_the_picture_for_a_while(robot, start):
     assert settled(black, 'floor') == {1}
     assert len(robot.vocabularies) == 1  # none of this is a change of words
 
+    # Other words, and a bag that begins again: nothing of what was there before counts.
+    assert robot.set(present_threshold=0.9, present_patience=1000)[0].successful
+    settled(image(), 'floor, mug, door')
+    assert robot.set(vocabulary=['door', 'floor'])[0].successful
+    settled(black, 'floor')
+    settled(image(), 'door, floor')
+    robot.late_s = 500.0
+    settled(black, 'floor')
+    assert robot.value('stamps that went back') == '1'
+    assert robot.value('dropped: error') is None
+
 
 def test_the_service_answers_when_the_words_are_live(running):
     robot, process = running
