@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import re
+from pathlib import Path
 
 import method_oracles as naive
 import numpy as np
@@ -455,3 +457,12 @@ def test_feedback_without_its_share_and_gain_is_no_feedback(backbone, words):
     plain = run.replace(resclip_feedback=False)
     expected = plain.scores(plain.encode(image), words)
     assert torch.allclose(run.scores(run.encode(image), words), expected, atol=1e-3)
+
+
+def test_every_method_has_its_screen_and_source():
+    text = (Path(__file__).parents[1] / 'doc' / 'methods.md').read_text()
+    screens = {part.split('\n')[0].split()[0]: part for part in text.split('\n## ')[1:]}
+    for name, method in ct.METHODS.items():
+        assert re.search(r'arXiv \d{4}\.\d{5}', method.source)[0] in screens[name], name
+        assert len(screens[name].splitlines()) <= 60
+    assert '(reconstructed)' in text and 'reconstructed' in ct.METHODS['gclip'].source
