@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import attention
 from .attention import Heads
-from .recipes import Recipe, Trace, by_depth, run, unchanged
+from .recipes import LastBlock, Recipe, Trace, by_depth, run
 from .visual import Tower
 
 log = logging.getLogger(__name__)
@@ -82,11 +82,9 @@ def global_ratios(tower: Tower, images: Tensor) -> list[float]:
     """For blocks 1 .. L - 1, the share of attention that the most attended patch gets over that
     of the median patch; mean over heads, patches and images."""
     everything = frozenset(range(1, len(tower.blocks)))
-    recipe = unchanged(tower)
-    recipe = type(recipe)(tower.blocks, maps=everything, rule=recipe.rule)
-    maps = run(tower, images, recipe).trace.maps
+    watched = LastBlock(tower.blocks, maps=everything)
     ratios = []
-    for weights in maps.values():
+    for weights in run(tower, images, watched).trace.maps.values():
         mass = weights[:, :, 1:, 1:].float().mean((0, 1, 2))
         ratios.append(float(mass.max() / mass.median()))
     return ratios
