@@ -62,6 +62,10 @@ def main(args: list[str] | None = None) -> int:
             values = {**settings, 'vocabulary': _yaml(first)}
             node = [f'{name}:={value}' for name, value in values.items()]
             processes.append(_start('node', node, [f'image:={CAMERA}']))
+            if not options.source:
+                # A topic may be found late: scores begin when the truth is heard.
+                heard = 'no label image with a truth came'
+                _wait(lambda: _has_truth(collector), processes, START_S, heard)
             snapshots = _watch(collector, processes, options.frames, second)
             result = report(collector, snapshots, settings, options.out)
         print('\n' + '\n'.join([*lines(result), f'pictures and {RESULT} are in {options.out}/']))
@@ -186,6 +190,10 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
     collect()
     wait(lambda: snapshots or collector.snapshot(), STALL_S, 'no overlay or confidence came')
     return list(snapshots.values()) or [collector.snapshot()]
+
+
+def _has_truth(collector: Collector) -> bool:
+    return bool(collector.labelled) and collector.labelled[-1].truth is not None
 
 
 def _wait(condition, processes, timeout_s: float, failure: str) -> None:

@@ -32,11 +32,22 @@ from cliptrase_ros.ros import words as words_module
 from cliptrase_ros.vocabulary import WordClass
 
 
+def answers(client, request, within_s=5):
+    """Whether a service answers; what it says does not matter."""
+    future, answered = client.call_async(request), threading.Event()
+    future.add_done_callback(lambda _: answered.set())
+    return answered.wait(within_s)
+
+
 def test_lifecycle_transitions(robot, start):
     process = node(start, 'autostart:=false')
 
     def state():
         return robot.call(GetState, 'get_state').current_state.label
+
+    # An answer can be lost while the processes are still finding each other: ask until one comes.
+    client = robot.node.create_client(GetState, '/segmentation/get_state')
+    wait_for(lambda: answers(client, GetState.Request()), what='an answer', process=process)
 
     def go(transition, expected):
         assert robot.call(ChangeState, 'change_state', transition=Transition(id=transition)).success
