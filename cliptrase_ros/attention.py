@@ -82,7 +82,11 @@ def naclip(heads: Heads, grid: Grid, sigma: float = 5.0) -> Tensor:
 
     NACLIP (arXiv 2404.08181), with its official code's sigma; rows sum to 1.
     """
-    logits = similarity(heads.k, heads.k)
+    return near(similarity(heads.k, heads.k), grid, sigma)
+
+
+def near(logits: Tensor, grid: Grid, sigma: float) -> Tensor:
+    """softmax(logits + omega) of logits [B, H, N, N], see `neighbourhood`."""
     return softmax(logits + neighbourhood(grid, sigma, logits.device, logits.dtype))
 
 
@@ -99,15 +103,16 @@ def neighbourhood(
     rows, cols = grid
     table = torch.zeros(1 + rows * cols, 1 + rows * cols, device=device)
     if math.isfinite(sigma):
-        table[1:, 1:] = torch.exp(-(patch_distance(grid, device) ** 2) / (2 * sigma**2))
+        at = places(grid, device)
+        distance = (at[:, None] - at).norm(dim=-1)
+        table[1:, 1:] = torch.exp(-(distance**2) / (2 * sigma**2))
     return table.to(dtype)
 
 
-def patch_distance(grid: Grid, device: torch.device | None = None) -> Tensor:
-    """Euclidean distance [rows * cols, rows * cols] of patches, in patches."""
+def places(grid: Grid, device: torch.device | None = None) -> Tensor:
+    """(row, column) of each patch, [rows * cols, 2] float32."""
     rows, cols = (torch.arange(n, dtype=torch.float32, device=device) for n in grid)
-    at = torch.cartesian_prod(rows, cols).view(-1, 2)
-    return (at[:, None] - at).norm(dim=-1)
+    return torch.cartesian_prod(rows, cols)
 
 
 def semantic_correlation(heads: Heads) -> Tensor:

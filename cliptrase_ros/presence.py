@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import attention
-from .recipes import LastBlock, Trace
+from .recipes import Trace
 from .visual import Block, Tower
 
 # As published: MaskCLIP's, and TagCLIP's for COCO-Stuff, whose words are things and surfaces as a
@@ -95,8 +95,10 @@ def evidence(tower: Tower, blocks: Sequence[Block], trace: Trace, votes: Votes) 
     Args:
         votes: has seen the attention of all blocks but the last.
     """
-    votes.add(attention.clip(blocks[-1].heads(trace.x), trace.grid))
-    values = tower.project(LastBlock(blocks).last(trace))[:, 1:].float()
+    last = blocks[-1]
+    heads = last.heads(trace.x)
+    votes.add(attention.clip(heads, trace.grid))
+    values = tower.project(last.finish(trace.x, heads.v))[:, 1:].float()
     values = values.unflatten(1, trace.grid)
     return [Evidence(*one) for one in zip(values, votes.attention(), strict=True)]
 

@@ -111,13 +111,13 @@ def run(
             of which is kept.
     """
     x = tower.embed(images)
+    grid = tuple(side // tower.patch for side in images.shape[-2:])
     states, maps, similar = {}, {}, None
     *earlier, _ = recipe.blocks
     for number, block in enumerate(earlier, 1):
         heads = block.heads(x)
         if correlation and number == len(earlier):
             similar = attention.semantic_correlation(heads)
-        grid = tuple(side // tower.patch for side in images.shape[-2:])
         if watch or number in recipe.maps:
             weights = attention.clip(heads, grid)
             attended = weights @ heads.v

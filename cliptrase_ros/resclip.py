@@ -62,8 +62,7 @@ class ResClip(Recipe):
         if semantics is not None:
             semantics = semantics[:, None].to(logits.dtype)
             logits = self.feedback_gain * logits.lerp(semantics, self.feedback_share)
-        near = attention.neighbourhood(trace.grid, self.sigma, logits.device, logits.dtype)
-        own = attention.softmax(logits + near)
+        own = attention.near(logits, trace.grid, self.sigma)
         middle = sum(trace.maps.values()) / len(trace.maps)
         return self.gain * own.lerp(middle, self.share)
 
@@ -144,8 +143,7 @@ def _connected(flat: Tensor, grid: Grid, steps: Tensor, farthest: int) -> Tensor
 @lru_cache(maxsize=4)
 def _steps(grid: Grid, device: torch.device) -> Tensor:
     """Steps [N, N] of a king from patch to patch."""
-    rows, cols = (torch.arange(n, dtype=torch.float32, device=device) for n in grid)
-    at = torch.cartesian_prod(rows, cols)
+    at = attention.places(grid, device)
     return (at[:, None] - at).abs().amax(-1)
 
 

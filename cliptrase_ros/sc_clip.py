@@ -51,32 +51,35 @@ class ScClip(Recipe):
         middle = repaired(trace.states[self.middle][:, 1:], odd, trace.grid)
         low = trace.states[self.low][:, 1:]
         similar, smooth = cosines(middle), averaging(cosines(low), self.beta)
-        smooth = smooth.to(cls.dtype)
+        steering, smooth = self.steering(similar), smooth.to(cls.dtype)
 
         patches = averaging(similar, self.beta).to(cls.dtype) @ patches
-        x = smooth @ (self._attend(patches, similar) + self.cls_share * cls)
+        x = smooth @ (self._attend(patches, steering) + self.cls_share * cls)
         levels = sum(trace.states[number] for number in self.levels)
-        again = self._attend(levels[:, 1:], similar) + self.cls_share * levels[:, :1]
+        again = self._attend(levels[:, 1:], steering) + self.cls_share * levels[:, :1]
         return torch.cat([cls, x + smooth @ again], 1)
 
-    def _attend(self, patches: Tensor, similar: Tensor) -> Tensor:
+    def _attend(self, patches: Tensor, steering: Tensor) -> Tensor:
         """The last block's attention among patches [B, N, D], without residual or feed-forward."""
         block = self.blocks[-1]
         heads = block.heads(patches)
-        return block.mix(self.weights(heads, similar) @ heads.v)
+        return block.mix(self.weights(heads, steering) @ heads.v)
 
-    def weights(self, heads: Heads, similar: Tensor) -> Tensor:
-        """Attention weights [B, H, N, N] for similarities [B, N, N]; rows sum to 1, in the paper's
-        form to 2."""
+    def weights(self, heads: Heads, steering: Tensor) -> Tensor:
+        """Attention weights [B, H, N, N]; rows sum to 1, in the paper's form to 2."""
         own = attention.key_key(heads, ())
+        both = own + steering[:, None].to(own.dtype)
+        return both if self.paper_form else both / 2
+
+    def steering(self, similar: Tensor) -> Tensor:
+        """The part of the weights [B, N, N] that similarities [B, N, N] make; rows sum to 1."""
         if self.paper_form:
-            return own + torch.softmax(similar, -1)[:, None].to(own.dtype)
+            return torch.softmax(similar, -1)
         centred = self.sharpness * (similar - similar.mean((1, 2), keepdim=True))
         dropped = centred < 0
         # A patch is no less like itself than the mean; rounding may say so where all are alike.
         dropped.diagonal(dim1=1, dim2=2).fill_(False)
-        steered = torch.softmax(centred.masked_fill(dropped, -torch.inf), -1)
-        return (own + steered[:, None].to(own.dtype)) / 2
+        return torch.softmax(centred.masked_fill(dropped, -torch.inf), -1)
 
 
 def recipe(tower: Tower, paper_form: bool = False) -> ScClip:

@@ -162,9 +162,10 @@ def test_rows_of_weights_sum_to_one_or_tau(visual, device):
 
     patches = tower.blocks[-1].heads(trace.x[:, 1:])
     similar = sc_clip.cosines(trace.x[:, 1:])
-    assert total(recipe(tower, 'sc_clip').weights(patches, similar)) == pytest.approx(1)
+    code = recipe(tower, 'sc_clip')
+    assert total(code.weights(patches, code.steering(similar))) == pytest.approx(1)
     paper = recipe(tower, 'sc_clip', method_form='paper')
-    assert total(paper.weights(patches, similar)) == pytest.approx(2)
+    assert total(paper.weights(patches, paper.steering(similar))) == pytest.approx(2)
 
 
 def unchanged_with_all(tower):
@@ -344,7 +345,8 @@ def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
     similar = torch.ones(1, 6, 6)
     similar[0, 2] -= 1e-6  # a whole row below the mean
     heads = attention.Heads(*torch.zeros(3, 1, 2, 6, 4))
-    assert torch.allclose(run.weights(heads, similar).sum(-1), torch.ones(1, 2, 6))
+    weights = run.weights(heads, run.steering(similar))
+    assert torch.allclose(weights.sum(-1), torch.ones(1, 2, 6))
 
 
 # Islands, bridges and a diagonal, on a grid that is no square.
