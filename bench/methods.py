@@ -9,7 +9,6 @@ ratio is to clip, turn by turn. ResCLIP's feedback works with words, so its line
 scoring.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -18,44 +17,27 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segment import machine, measure
+from segment import arguments, load, measure, print_rows, random_words, size
 
 import cliptrase_ros as ct
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--model', default=ct.Settings.model)
-    parser.add_argument('--weights', default='random')
-    parser.add_argument('--device', default='auto')
-    parser.add_argument('--precision', default='fp32', choices=('auto', 'fp32', 'bf16', 'fp16'))
-    parser.add_argument('--sizes', nargs='+', default=['224x224', '336x448'], metavar='HxW')
-    parser.add_argument('--words', type=int, default=20)
-    parser.add_argument('--repeats', type=int, default=12)
+    parser = arguments(__doc__, repeats=12)
+    parser.add_argument(
+        '--sizes', type=size, nargs='+', default=[(224, 224), (336, 448)], metavar='HxW'
+    )
     options = parser.parse_args()
-    settings = ct.Settings(
-        model=options.model,
-        weights=options.weights,
-        device=options.device,
-        precision=options.precision,
-        regions='none',
-    )
-    segmenter = ct.load(settings)
-    print(machine(segmenter))
+    segmenter = load(options, regions='none')
     print('| input | method | p50 ms | p95 ms | of clip |\n|---|---|---|---|---|')
-    for size in options.sizes:
-        height, width = map(int, size.split('x'))
-        table(segmenter.replace(input_size=min(height, width)), (height, width), options)
+    for sides in options.sizes:
+        table(segmenter.replace(input_size=min(sides)), sides, options)
 
 
-def table(segmenter, size, options):
-    image = np.random.default_rng(0).integers(0, 256, (*size, 3)).astype(np.uint8)
-    generator = torch.Generator().manual_seed(0)
+def table(segmenter, sides, options):
+    image = np.random.default_rng(0).integers(0, 256, (*sides, 3)).astype(np.uint8)
     channels = segmenter.encode(image).features.shape[-1]
-    words = ct.Vocabulary.from_embeddings(
-        [f'w{n}' for n in range(options.words)],
-        torch.randn(options.words, channels, generator=generator),
-    )
+    words = random_words(options.words, channels, torch.Generator().manual_seed(0))
 
     def encode(method):
         run = segmenter.replace(method=method)
@@ -65,11 +47,7 @@ def table(segmenter, size, options):
     fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
     times = measure(work, options.repeats, segmenter.backbone.device)
-    for name, values in times.items():
-        p50, p95 = np.percentile(values, (50, 95))
-        ratio = np.median(np.divide(values, times['clip']))
-        size_text = f'{size[0]} x {size[1]}'
-        print(f'| {size_text} | {name} | {p50:.1f} | {p95:.1f} | {ratio:.2f} |', flush=True)
+    print_rows(f'{sides[0]} x {sides[1]}', times, times['clip'])
 
 
 if __name__ == '__main__':

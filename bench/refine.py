@@ -13,12 +13,11 @@ import sys
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segment import hardware, measure
+from segment import hardware, measure, print_rows, size
 
 import cliptrase_ros as ct
 from cliptrase_ros import refine, resample, voting
@@ -40,10 +39,6 @@ def main():
     for labels in options.labels:
         for words in options.words:
             table(labels, words, options.repeats, device)
-
-
-def size(text):
-    return tuple(int(side) for side in text.split('x'))
 
 
 def table(labels, words, repeats, device):
@@ -71,11 +66,7 @@ def table(labels, words, repeats, device):
         },
     }
     times = measure(work, repeats, device)
-    for name, values in times.items():
-        p50, p95 = np.percentile(values, (50, 95))
-        ratio = np.median(np.divide(values, times['plain']))
-        cells = f'{labels[0]} x {labels[1]} | {words} | {name} | {p50:.1f} | {p95:.1f}'
-        print(f'| {cells} | {ratio:.1f} |', flush=True)
+    print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 
 def follow(scores, labels, owner, rule, most):

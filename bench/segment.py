@@ -26,26 +26,51 @@ CAMERA = (480, 640)
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser = arguments(__doc__, repeats=20)
+    parser.add_argument('--sizes', type=int, nargs='+', default=[224, 336])
+    options = parser.parse_args()
+    segmenter = load(options)
+    print('| input | what | p50 ms | p95 ms | of forward |\n|---|---|---|---|---|')
+    for side in options.sizes:
+        table(segmenter.replace(input_size=side), options.words, options.repeats)
+
+
+def arguments(doc, repeats):
+    """A parser of what all benchmarks of a segmenter take."""
+    parser = argparse.ArgumentParser(description=doc.split('\n')[0])
     parser.add_argument('--model', default=ct.Settings.model)
     parser.add_argument('--weights', default='random')
     parser.add_argument('--device', default='auto')
     parser.add_argument('--precision', default='fp32', choices=('auto', 'fp32', 'bf16', 'fp16'))
-    parser.add_argument('--sizes', type=int, nargs='+', default=[224, 336])
     parser.add_argument('--words', type=int, default=20)
-    parser.add_argument('--repeats', type=int, default=20)
-    options = parser.parse_args()
-    settings = ct.Settings(
-        model=options.model,
-        weights=options.weights,
-        device=options.device,
-        precision=options.precision,
-    )
-    segmenter = ct.load(settings)
+    parser.add_argument('--repeats', type=int, default=repeats)
+    return parser
+
+
+def load(options, **changes):
+    """The segmenter of the options; prints the machine and the model."""
+    names = 'model', 'weights', 'device', 'precision'
+    segmenter = ct.load(ct.Settings(**{name: getattr(options, name) for name in names}, **changes))
     print(machine(segmenter))
-    print('| input | what | p50 ms | p95 ms | of forward |\n|---|---|---|---|---|')
-    for size in options.sizes:
-        table(segmenter.replace(input_size=size), options.words, options.repeats)
+    return segmenter
+
+
+def size(text):
+    """'224x304' -> (224, 304)."""
+    return tuple(int(side) for side in text.split('x'))
+
+
+def random_words(count, channels, generator):
+    embeddings = torch.randn(count, channels, generator=generator)
+    return ct.Vocabulary.from_embeddings([f'w{n}' for n in range(count)], embeddings)
+
+
+def print_rows(lead, times, base, digits=2):
+    """A line for each of {name: [ms]}; the ratio is to `base`, one number or one a turn."""
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        ratio = np.median(np.divide(values, base))
+        print(f'| {lead} | {name} | {p50:.1f} | {p95:.1f} | {ratio:.{digits}f} |', flush=True)
 
 
 def table(segmenter, word_count, repeats):
@@ -53,8 +78,7 @@ def table(segmenter, word_count, repeats):
     image = np.random.default_rng(0).integers(0, 256, (*CAMERA, 3)).astype(np.uint8)
     dense = segmenter.encode(image)
     height, width = dense.working_size
-    embeddings = torch.randn(word_count, dense.features.shape[-1], generator=generator)
-    words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(word_count)], embeddings)
+    words = random_words(word_count, dense.features.shape[-1], generator)
     mean = segmenter.replace(regions='mean')
     none = segmenter.replace(regions='none')
     plain = none.encode(image)
@@ -73,11 +97,7 @@ def table(segmenter, word_count, repeats):
         'segment, mean': lambda: mean(image, words),
     }
     times = measure(work, repeats, tower.device)
-    forward = np.median(times['forward (clip)'])
-    for name, values in times.items():
-        p50, p95 = np.percentile(values, (50, 95))
-        ratio = np.median(np.divide(values, forward))
-        print(f'| {height} x {width} | {name} | {p50:.1f} | {p95:.1f} | {ratio:.2f} |', flush=True)
+    print_rows(f'{height} x {width}', times, np.median(times['forward (clip)']))
 
 
 @torch.no_grad()

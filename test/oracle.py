@@ -8,6 +8,11 @@ from scipy.ndimage import median_filter
 from sklearn.cluster import DBSCAN
 
 
+def relative(got, expected):
+    """The error of `got`, as a share of what was expected."""
+    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
+
+
 def softmax(row):
     e = np.exp(row - row.max())
     return e / e.sum()

@@ -8,8 +8,9 @@ import oracle
 import pytest
 import torch
 from open_clip.transformer import QuickGELU, VisionTransformer
+from oracle import relative
 from safetensors.torch import load_file
-from towers import TINY_HEADS, TINY_PATCH, make_visual, picture
+from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros import clusters
@@ -17,15 +18,6 @@ from cliptrase_ros.pictures import centre_crop
 
 ROOT = Path(__file__).parents[1]
 PAIRS = {'clip': ['qk'], 'cliptrase': ['qq', 'kk', 'vv']}
-
-
-def normalised(image, backbone):
-    mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
-    return (np.moveaxis(image, -1, 0) / 255 - mean) / std
-
-
-def relative(got, expected):
-    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
 
 
 @pytest.mark.parametrize('size', [(32, 32), (48, 48), (40, 64), (64, 40)])

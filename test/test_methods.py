@@ -10,7 +10,15 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from towers import TINY_HEADS, TINY_PATCH, make_turned_visual, make_visual, picture
+from oracle import relative
+from towers import (
+    TINY_HEADS,
+    TINY_PATCH,
+    make_turned_visual,
+    make_visual,
+    normalised,
+    picture,
+)
 
 import cliptrase_ros as ct
 from cliptrase_ros import attention, gclip, methods, recipes, resclip, sc_clip, windows
@@ -34,10 +42,6 @@ def images(height, width, count=1, seed=1):
 def tokens(visual, pixels, method, **changes):
     tower = Tower(visual)
     return recipes.run(tower, pixels, recipe(tower, method, **changes)).tokens
-
-
-def relative(got, expected):
-    return np.linalg.norm(got - expected) / np.linalg.norm(expected)
 
 
 CASES = {
@@ -390,8 +394,7 @@ def test_feedback_follows_its_equations(device, words, size, threshold):
     dense = run.encode(image)
     got = run.scores(dense, words).cpu().numpy()
 
-    mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
-    pixels = (np.moveaxis(image, -1, 0) / 255 - mean) / std
+    pixels = normalised(image, backbone)
     reference, text = oracle.Oracle(make_visual(), 2, 8), words.embeddings.double().numpy()
     first = unit(naive.resclip(reference, pixels, RESIDUAL)[1:]) @ text.T
     grid = tuple(dense.features.shape[:2])

@@ -6,7 +6,7 @@ import torch
 from method_oracles import dots, earlier, maskclip, rows
 from oracle import Oracle, softmax
 from scipy import ndimage
-from towers import TINY_HEADS, TINY_PATCH, make_visual, picture
+from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros import presence
@@ -297,8 +297,7 @@ def test_off_costs_nothing_and_says_nothing(backbone, words):
 def naive_evidence(backbone, image):
     """(joint-space values [N, E], attention [N, N], grid) of an image [H, W, 3]."""
     reference = Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
-    mean, std = (x.double().cpu().numpy() for x in (backbone.mean, backbone.std))
-    pixels = (image.transpose(2, 0, 1) / 255 - mean) / std
+    pixels = normalised(image, backbone)
     states, grid = earlier(reference, pixels)
     blocks = []
     for block, x in enumerate(states):

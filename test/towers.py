@@ -44,3 +44,9 @@ def picture(height, width, seed=0):
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode='bilinear')[0]
     noise = torch.from_numpy(rng.normal(0, 6, (3, height, width)))
     return (smooth + noise).clamp(0, 255).permute(1, 2, 0).numpy().astype(np.uint8)
+
+
+def normalised(image, backbone):
+    """An image [H, W, 3] uint8 as the tower sees it: [3, H, W] float64."""
+    mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
+    return (np.moveaxis(image, -1, 0) / 255 - mean) / std

@@ -75,8 +75,14 @@ def wait_for(condition, timeout=60.0, what='', process=None):
 def call(client, request, timeout=60):
     """The answer of a service."""
     assert client.wait_for_service(timeout), 'no such service'
+    result = ask(client, request, timeout)
+    assert result is not None, 'no answer'
+    return result
+
+
+def ask(client, request, timeout):
+    """The answer of a service, or None if none comes in time."""
     answered = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: answered.set())
-    assert answered.wait(timeout), 'no answer'
-    return future.result()
+    return future.result() if answered.wait(timeout) else None

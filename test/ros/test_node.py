@@ -16,7 +16,7 @@ from cliptrase_ros.srv import Segment, SetVocabulary
 from diagnostic_msgs.msg import DiagnosticStatus
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
-from processes import ROOT, TINY, wait_for
+from processes import ROOT, TINY, ask, wait_for
 from rcl_interfaces.msg import Log
 from rcl_interfaces.srv import DescribeParameters
 from rclpy.qos import DurabilityPolicy, QoSProfile
@@ -32,13 +32,6 @@ from cliptrase_ros.ros import words as words_module
 from cliptrase_ros.vocabulary import WordClass
 
 
-def answers(client, request, within_s=5):
-    """Whether a service answers; what it says does not matter."""
-    future, answered = client.call_async(request), threading.Event()
-    future.add_done_callback(lambda _: answered.set())
-    return answered.wait(within_s)
-
-
 def test_lifecycle_transitions(robot, start):
     process = node(start, 'autostart:=false')
 
@@ -47,7 +40,7 @@ def test_lifecycle_transitions(robot, start):
 
     # An answer can be lost while the processes are still finding each other: ask until one comes.
     client = robot.node.create_client(GetState, '/segmentation/get_state')
-    wait_for(lambda: answers(client, GetState.Request()), what='an answer', process=process)
+    wait_for(lambda: ask(client, GetState.Request(), 5), what='an answer', process=process)
 
     def go(transition, expected):
         assert robot.call(ChangeState, 'change_state', transition=Transition(id=transition)).success
