@@ -8,6 +8,12 @@ from towers import make_visual
 import cliptrase_ros as ct
 
 
+@pytest.fixture(autouse=True)
+def _seeded():
+    """Every test draws the same random numbers in every run."""
+    torch.manual_seed(0)
+
+
 @pytest.fixture(params=['cpu', 'cuda'] if torch.cuda.is_available() else ['cpu'])
 def device(request):
     return torch.device(request.param)
