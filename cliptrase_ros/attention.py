@@ -1,6 +1,7 @@
 """Attention rules: what a patch of the last block looks at.
 
-A rule maps the projections of one block to attention weights; rules are pure functions.
+A rule maps the projections of one block to terms, which say what is to be compared with what. Their
+attention is made either as weights, where somebody reads these, or fused with the values.
 
 Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels of a head.
 """
@@ -8,13 +9,16 @@ Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+# 4 MB of bfloat16: weights that stay in the cache between their three uses.
+_PIECE_ELEMENTS = 1 << 21
 
 
 class Heads(NamedTuple):
@@ -25,13 +29,50 @@ class Heads(NamedTuple):
     v: Tensor
 
 
+class Term(NamedTuple):
+    """softmax(x yᵀ / sqrt(C) + bias): x, y [B, H, N, C]; bias [N, N], or None for 0."""
+
+    x: Tensor
+    y: Tensor
+    bias: Tensor | None = None
+
+
 Grid = tuple[int, int]
-# (heads, (rows, cols)) -> weights [B, H, N, N].
-Rule = Callable[[Heads, Grid], Tensor]
+# (heads, (rows, cols)) -> terms, to be added up.
+Rule = Callable[[Heads, Grid], Sequence[Term]]
+
+
+def weights(terms: Sequence[Term]) -> Tensor:
+    """The attention weights [B, H, N, N] of terms, added up."""
+    return sum(
+        softmax(similarity(x, y) if bias is None else similarity(x, y) + bias)
+        for x, y, bias in terms
+    )
+
+
+def attend(terms: Sequence[Term], values: Tensor) -> Tensor:
+    """`weights(terms) @ values` [B, H, N, C], the weights of which never exist whole."""
+    return sum(_fused(term, values) for term in terms)
+
+
+def _fused(term: Term, values: Tensor) -> Tensor:
+    if values.device.type == 'cpu' and values.dtype == torch.bfloat16:
+        # Here torch's fused kernel is slower than products of matrices.
+        return _in_pieces(term, values)
+    return F.scaled_dot_product_attention(term.x, term.y, values, attn_mask=term.bias)
+
+
+def _in_pieces(term: Term, values: Tensor) -> Tensor:
+    """A few heads at a time."""
+    x, y, v = (of.flatten(0, 1) for of in (term.x, term.y, values))
+    step = max(1, _PIECE_ELEMENTS // (x.shape[1] * y.shape[1]))
+    pieces = zip(*(of.split(step) for of in (x, y, v)), strict=True)
+    rows = [weights([Term(a, b, term.bias)]) @ c for a, b, c in pieces]
+    return torch.cat(rows).view(values.shape)
 
 
 def similarity(x: Tensor, y: Tensor) -> Tensor:
-    """Scaled dot products x yᵀ / sqrt(C) [B, H, N, N]."""
+    """Scaled dot products x yᵀ / sqrt(C) [..., N, N]."""
     return (x * x.shape[-1] ** -0.5) @ y.transpose(-2, -1)
 
 
@@ -40,54 +81,52 @@ def softmax(logits: Tensor) -> Tensor:
     return torch.softmax(logits, -1, dtype=torch.float32).to(logits.dtype)
 
 
-def clip(heads: Heads, grid: Grid) -> Tensor:
+def clip(heads: Heads, grid: Grid) -> Sequence[Term]:
     """CLIP's own attention of queries to keys; rows sum to 1."""
-    return softmax(similarity(heads.q, heads.k))
+    return [Term(heads.q, heads.k)]
 
 
-def query_query(heads: Heads, grid: Grid) -> Tensor:
+def query_query(heads: Heads, grid: Grid) -> Sequence[Term]:
     """Queries to queries, as in ClearCLIP (arXiv 2407.12442); rows sum to 1."""
-    return softmax(similarity(heads.q, heads.q))
+    return [Term(heads.q, heads.q)]
 
 
-def key_key(heads: Heads, grid: Grid) -> Tensor:
+def key_key(heads: Heads, grid: Grid) -> Sequence[Term]:
     """Keys to keys; rows sum to 1."""
-    return softmax(similarity(heads.k, heads.k))
+    return [Term(heads.k, heads.k)]
 
 
-def sclip(heads: Heads, grid: Grid) -> Tensor:
+def sclip(heads: Heads, grid: Grid) -> Sequence[Term]:
     """Correlative self-attention of SCLIP (arXiv 2312.01597): queries to queries plus keys to
     keys, two softmaxes added up; rows sum to 2."""
-    return query_query(heads, grid) + key_key(heads, grid)
+    return [*query_query(heads, grid), *key_key(heads, grid)]
 
 
-def cliptrase(heads: Heads, grid: Grid) -> Tensor:
+def cliptrase(heads: Heads, grid: Grid) -> Sequence[Term]:
     """Self-correlation of queries, keys and values, added up; rows sum to 3.
 
     CLIPtrase (arXiv 2407.08268), section 3, as its official code has it.
     """
-    return sum(softmax(similarity(x, x)) for x in heads)
+    return [Term(x, x) for x in heads]
 
 
-def cliptrase_paper(heads: Heads, grid: Grid) -> Tensor:
+def cliptrase_paper(heads: Heads, grid: Grid) -> Sequence[Term]:
     """One softmax of the mean similarity of queries, keys and values; rows sum to 1.
 
     CLIPtrase (arXiv 2407.08268) as its figure draws it.
     """
-    return softmax(sum(similarity(x, x) for x in heads) / len(heads))
+    # Side by side, 3 C channels: their product is the sum, and is divided by sqrt(3 C).
+    rows = torch.cat(heads, -1)
+    return [Term(rows * len(heads) ** -0.5, rows)]
 
 
-def naclip(heads: Heads, grid: Grid, sigma: float = 5.0) -> Tensor:
+def naclip(heads: Heads, grid: Grid, sigma: float = 5.0) -> Sequence[Term]:
     """Keys to keys, and a patch prefers its neighbours: softmax(k kᵀ / sqrt(C) + omega).
 
     NACLIP (arXiv 2404.08181), with its official code's sigma; rows sum to 1.
     """
-    return near(similarity(heads.k, heads.k), grid, sigma)
-
-
-def near(logits: Tensor, grid: Grid, sigma: float) -> Tensor:
-    """softmax(logits + omega) of logits [B, H, N, N], see `neighbourhood`."""
-    return softmax(logits + neighbourhood(grid, sigma, logits.device, logits.dtype))
+    keys = heads.k
+    return [Term(keys, keys, neighbourhood(grid, sigma, keys.device, keys.dtype))]
 
 
 @lru_cache(maxsize=4)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from . import recipes, weights
 from .errors import SettingError, UnsupportedBackbone
+from .linear import fast_bfloat16
 from .settings import Settings
 from .visual import Tower
 
@@ -104,7 +105,6 @@ class Backbone:
         self._check_image = (noise.to(self.device) - self.mean) / self.std
         self._check_answer = self._own_forward(self._check_image.to(tower.dtype)).float()
         self._self_check(tower)
-        self._towers[tower.dtype, tower.position_offset] = tower
 
     def _statistic(self, given: Sequence[float] | None, name: str, default: Sequence) -> Tensor:
         """[3, 1, 1] on the device."""
@@ -141,7 +141,9 @@ class Backbone:
     def _dtype(self, precision: str) -> torch.dtype:
         if precision != 'auto':
             return _DTYPES[precision]
-        return torch.float16 if self.device.type == 'cuda' else torch.float32
+        if self.device.type == 'cuda':
+            return torch.float16
+        return torch.bfloat16 if fast_bfloat16(self.device) else torch.float32
 
     @torch.no_grad()
     def _own_forward(self, images: Tensor) -> Tensor:

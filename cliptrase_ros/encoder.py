@@ -70,6 +70,14 @@ class _Context(NamedTuple):
     evidence: presence.Evidence | None
 
 
+class _Seen(NamedTuple):
+    """A run over whole images before its last block, and what that tells of the images."""
+
+    trace: recipes.Trace
+    correlation: Tensor | None
+    evidence: Sequence[presence.Evidence | None]
+
+
 class Encoder:
     """The half of the pipeline before any word; immutable.
 
@@ -147,9 +155,9 @@ class Encoder:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = self._resized(image, working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        encoded, _ = self._run(self._recipe, tiles)
-        features, cls = self._project(encoded.tokens, encoded.trace.grid)
-        feedback = Feedback(encoded.trace, tiles) if self.feeds_back else None
+        trace, _ = recipes.follow(self.tower, self._normalised(tiles), self._recipe)
+        features, cls = self._project(self._recipe.last(trace), trace.grid)
+        feedback = Feedback(trace, tiles) if self.feeds_back else None
         return Dense(
             features=features,
             cls=cls,
@@ -168,23 +176,20 @@ class Encoder:
             return _Context(None, None, None, None)
         working = self._whole_size(image)
         pixels = self._resized(image, working)
-        # Nobody reads what this pass makes of the last block.
-        recipe = recipes.LastBlock(self._recipe.blocks, rule=None, feed_forward=False)
-        encoded, evidence = self._run(recipe, pixels[None], self._wants_regions, self._wants_tags)
-        picture = self._picture(image, pixels)
-        return self._context(encoded, evidence, 0, self.label_size(image), picture)
+        seen = self._follow(pixels[None], recipes.Recipe(self._recipe.blocks))
+        return self._context(seen, 0, self.label_size(image), self._picture(image, pixels))
 
     def _whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
         """Images that the tower sees at the working size, in one pass."""
         pixels = torch.stack([self._resized(image, working) for image in images])
-        encoded, evidence = self._run(self._recipe, pixels, self._wants_regions, self._wants_tags)
-        features, cls = self._project(encoded.tokens, encoded.trace.grid)
+        seen = self._follow(pixels, self._recipe)
+        features, cls = self._project(self._recipe.last(seen.trace), seen.trace.grid)
         result = []
         for n, image in enumerate(images):
             size, picture = self.label_size(image), self._picture(image, pixels[n])
             feedback = None
             if self.feeds_back:
-                feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
+                feedback = Feedback(seen.trace.of(n), pixels[n : n + 1])
             result.append(
                 Dense(
                     features=features[n],
@@ -194,26 +199,21 @@ class Encoder:
                     working_size=working,
                     image=picture,
                     feedback=feedback,
-                    **self._context(encoded, evidence, n, size, picture)._asdict(),
+                    **self._context(seen, n, size, picture)._asdict(),
                 )
             )
         return result
 
     def _context(
-        self,
-        encoded: recipes.Encoded,
-        evidence: Sequence[presence.Evidence | None],
-        n: int,
-        size: tuple[int, int],
-        picture: Tensor | None,
+        self, seen: _Seen, n: int, size: tuple[int, int], picture: Tensor | None
     ) -> _Context:
         """The context of image n of a pass; `size` and `picture` as in `Dense`."""
-        if encoded.correlation is None:
-            return _Context(None, None, None, evidence[n])
-        affinity = clusters.denoised_affinity(encoded.correlation[n], self.settings.denoise_weight)
-        labels = self._clusters(affinity, encoded.trace.grid)
+        if seen.correlation is None:
+            return _Context(None, None, None, seen.evidence[n])
+        affinity = clusters.denoised_affinity(seen.correlation[n], self.settings.denoise_weight)
+        labels = self._clusters(affinity, seen.trace.grid)
         regions = self._regions(affinity, labels, size, picture)
-        return _Context(affinity, labels, regions, evidence[n])
+        return _Context(affinity, labels, regions, seen.evidence[n])
 
     def _resized(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
         return pictures.resize(pictures.to_device(image, self.backbone.device), size)
@@ -224,21 +224,19 @@ class Encoder:
             return self._resized(image, self.label_size(image)).byte()
         return seen if self.settings.refine == 'pamr' else None
 
-    def _run(
-        self,
-        recipe: recipes.Recipe,
-        pixels: Tensor,
-        correlation: bool = False,
-        tagging: bool = False,
-    ) -> tuple[recipes.Encoded, Sequence[presence.Evidence | None]]:
-        """One run of the tower over [B, 3, h, w] in 0..255, and TagCLIP's evidence of each image
-        if it is asked for."""
-        images = (pixels / 255 - self.backbone.mean) / self.backbone.std
-        votes = presence.Votes(len(recipe.blocks)) if tagging else None
-        encoded = recipes.run(self.tower, images, recipe, correlation, votes and votes.add)
-        if not tagging:
-            return encoded, [None] * len(images)
-        return encoded, presence.evidence(self.tower, recipe.blocks, encoded.trace, votes)
+    def _follow(self, pixels: Tensor, recipe: recipes.Recipe) -> _Seen:
+        """A run over whole images [B, 3, h, w] in 0..255 as far as the last block."""
+        votes = presence.Votes(len(recipe.blocks)) if self._wants_tags else None
+        trace, correlation = recipes.follow(
+            self.tower, self._normalised(pixels), recipe, self._wants_regions, votes and votes.add
+        )
+        evidence = [None] * len(pixels)
+        if votes:
+            evidence = presence.evidence(self.tower, recipe.blocks, trace, votes)
+        return _Seen(trace, correlation, evidence)
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        return (pixels / 255 - self.backbone.mean) / self.backbone.std
 
     def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""

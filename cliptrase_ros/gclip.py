@@ -17,7 +17,7 @@ from torch import Tensor
 
 from . import attention
 from .attention import Heads
-from .recipes import LastBlock, Recipe, Trace, by_depth, run
+from .recipes import Recipe, Trace, by_depth, follow
 from .visual import Tower
 
 log = logging.getLogger(__name__)
@@ -40,8 +40,8 @@ class GClip(Recipe):
 
     def weights(self, heads: Heads, trace: Trace) -> Tensor:
         """Attention weights [B, 1, N, N]; rows sum to 1."""
-        maps = [*trace.maps.values(), attention.query_query(heads, trace.grid)]
-        return sum(weights.mean(1, keepdim=True) for weights in maps) / len(maps)
+        own = attention.weights(attention.query_query(heads, trace.grid))
+        return (trace.attention + own).mean(1, keepdim=True) / (len(self.maps) + 1)
 
 
 def recipe(tower: Tower, block: int = 0, suppression: bool = True) -> GClip:
@@ -81,12 +81,13 @@ def emerging_block(tower: Tower) -> int:
 def global_ratios(tower: Tower, images: Tensor) -> list[float]:
     """For blocks 1 .. L - 1, the share of attention that the most attended patch gets over that
     of the median patch; mean over heads, patches and images."""
-    everything = frozenset(range(1, len(tower.blocks)))
-    watched = LastBlock(tower.blocks, maps=everything)
     ratios = []
-    for weights in run(tower, images, watched).trace.maps.values():
+
+    def watch(weights: Tensor) -> None:
         mass = weights[:, :, 1:, 1:].float().mean((0, 1, 2))
         ratios.append(float(mass.max() / mass.median()))
+
+    follow(tower, images, Recipe(tower.blocks), watch=watch)
     return ratios
 
 

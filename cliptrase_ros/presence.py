@@ -97,7 +97,7 @@ def evidence(tower: Tower, blocks: Sequence[Block], trace: Trace, votes: Votes) 
     """
     last = blocks[-1]
     heads = last.heads(trace.x)
-    votes.add(attention.clip(heads, trace.grid))
+    votes.add(attention.weights(attention.clip(heads, trace.grid)))
     values = tower.project(last.finish(trace.x, heads.v))[:, 1:].float()
     values = values.unflatten(1, trace.grid)
     return [Evidence(*one) for one in zip(values, votes.attention(), strict=True)]

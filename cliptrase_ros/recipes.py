@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from . import attention
@@ -25,18 +24,21 @@ class Trace(NamedTuple):
         x: [B, N, D] output of block L - 1.
         grid: (rows, cols) of patches.
         states: output [B, N, D] of each block that the recipe asked for.
-        maps: attention weights [B, H, N, N] of each block that the recipe asked for.
+        attention: the weights [B, H, N, N] of the blocks that the recipe asked for, added up; None
+            if of none.
     """
 
     x: Tensor
     grid: Grid
     states: dict[int, Tensor]
-    maps: dict[int, Tensor]
+    attention: Tensor | None
 
     def of(self, n: int) -> Trace:
         """That of image n alone."""
-        states, maps = ({k: x[n : n + 1] for k, x in d.items()} for d in (self.states, self.maps))
-        return Trace(self.x[n : n + 1], self.grid, states, maps)
+        one = slice(n, n + 1)
+        states = {number: x[one] for number, x in self.states.items()}
+        total = None if self.attention is None else self.attention[one]
+        return Trace(self.x[one], self.grid, states, total)
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +48,7 @@ class Recipe:
     Attributes:
         blocks: all blocks, 1 .. L.
         states: numbers of the blocks whose outputs are to be kept, below L.
-        maps: numbers of the blocks whose attention weights are to be kept, below L.
+        maps: numbers of the blocks whose attention weights are to be added up, below L.
     """
 
     blocks: Sequence[Block]
@@ -75,8 +77,10 @@ class LastBlock(Recipe):
     def last(self, trace: Trace) -> Tensor:
         block = self.blocks[-1]
         heads = block.heads(trace.x)
-        mixed = heads.v if self.rule is None else self.rule(heads, trace.grid) @ heads.v
-        x = block.mix(mixed)
+        values = heads.v
+        if self.rule is not None:
+            values = attention.attend(self.rule(heads, trace.grid), values)
+        x = block.mix(values)
         if self.residual:
             x = trace.x + x
         return x + block.feed_forward(x) if self.feed_forward else x
@@ -103,7 +107,19 @@ def run(
     correlation: bool = False,
     watch: Callable[[Tensor], None] | None = None,
 ) -> Encoded:
-    """Encode normalised images [B, 3, h, w].
+    """Encode normalised images [B, 3, h, w]. Args: see `follow`."""
+    trace, similar = follow(tower, images, recipe, correlation, watch)
+    return Encoded(recipe.last(trace), similar, trace)
+
+
+def follow(
+    tower: Tower,
+    images: Tensor,
+    recipe: Recipe,
+    correlation: bool = False,
+    watch: Callable[[Tensor], None] | None = None,
+) -> tuple[Trace, Tensor | None]:
+    """`run` as far as the last block: what it is to work on, and the semantic correlation.
 
     Args:
         correlation: also yield the semantic correlation.
@@ -112,26 +128,26 @@ def run(
     """
     x = tower.embed(images)
     grid = tuple(side // tower.patch for side in images.shape[-2:])
-    states, maps, similar = {}, {}, None
+    states, total, similar = {}, None, None
     *earlier, _ = recipe.blocks
     for number, block in enumerate(earlier, 1):
         heads = block.heads(x)
         if correlation and number == len(earlier):
             similar = attention.semantic_correlation(heads)
+        terms = attention.clip(heads, grid)
         if watch or number in recipe.maps:
-            weights = attention.clip(heads, grid)
+            weights = attention.weights(terms)
             attended = weights @ heads.v
             if watch:
                 watch(weights)
             if number in recipe.maps:
-                maps[number] = weights
+                total = weights if total is None else total + weights
         else:
-            attended = F.scaled_dot_product_attention(*heads)
+            attended = attention.attend(terms, heads.v)
         x = block.finish(x, attended)
         if number in recipe.states:
             states[number] = x
-    trace = Trace(x, grid, states, maps)
-    return Encoded(recipe.last(trace), similar, trace)
+    return Trace(x, grid, states, total), similar
 
 
 def by_depth(blocks: int, twelfths: int) -> int:

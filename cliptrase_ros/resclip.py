@@ -62,9 +62,9 @@ class ResClip(Recipe):
         if semantics is not None:
             semantics = semantics[:, None].to(logits.dtype)
             logits = self.feedback_gain * logits.lerp(semantics, self.feedback_share)
-        own = attention.near(logits, trace.grid, self.sigma)
-        middle = sum(trace.maps.values()) / len(trace.maps)
-        return self.gain * own.lerp(middle, self.share)
+        omega = attention.neighbourhood(trace.grid, self.sigma, logits.device, logits.dtype)
+        own = attention.softmax(logits + omega)
+        return self.gain * own.lerp(trace.attention / len(self.maps), self.share)
 
 
 def recipe(tower: Tower, **numbers: float) -> ResClip:

@@ -67,7 +67,7 @@ class ScClip(Recipe):
 
     def weights(self, heads: Heads, steering: Tensor) -> Tensor:
         """Attention weights [B, H, N, N]; rows sum to 1, in the paper's form to 2."""
-        own = attention.key_key(heads, ())
+        own = attention.weights(attention.key_key(heads, ()))
         both = own + steering[:, None].to(own.dtype)
         return both if self.paper_form else both / 2
 

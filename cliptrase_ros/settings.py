@@ -101,9 +101,10 @@ class Settings:
     )
     precision: str = option(
         'auto',
-        'Arithmetic of the image tower; auto: fp16 on CUDA, fp32 elsewhere. Correlation, '
+        "Arithmetic of the image tower's products; auto: fp16 on CUDA, bf16 on CPUs with "
+        'instructions for it (AVX512-BF16 or AMX), else fp32. Norms, sums, softmax, correlation, '
         'clustering, cosines with words and probabilities are computed in fp32 or better in any '
-        'case. The coarse rounding of bf16 can change which patches cluster.',
+        'case.',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
     )
     method: str = option(

@@ -17,45 +17,50 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .attention import Heads
+from .attention import Heads, Term, attend
 from .errors import ShapeError, UnsupportedBackbone
+from .linear import Linear
 
 _POSITION_TABLES = 8
 
 
 class Block:
-    """One pre-norm transformer block, taken apart: x + attention(x), then x + feed_forward(x)."""
+    """One pre-norm transformer block, taken apart: x + attention(x), then x + feed_forward(x).
+
+    Its linear layers and attention run in `dtype`; x, the norms and the sums are float32 (float64
+    where `dtype` is): rounded sums of all blocks are what low precision costs most.
+    """
 
     # Output channel of the feed-forward whose weights are taken times a factor: (channel, factor).
     _suppressed: tuple[int, float] | None = None
 
-    def __init__(self, block: nn.Module):
-        self._norm_1, self._attention = block.ln_1, block.attn
-        self._norm_2, self._mlp = block.ln_2, block.mlp
-        self._scale_1, self._scale_2 = block.ls_1, block.ls_2
+    def __init__(self, block: nn.Module, dtype: torch.dtype):
+        attention, mlp, self._wide = block.attn, block.mlp, wide(dtype)
+        self._count = attention.num_heads
+        self._norm_1, self._norm_2, self._scale_1, self._scale_2 = (
+            _cast(module, self._wide) for module in (block.ln_1, block.ln_2, block.ls_1, block.ls_2)
+        )
+        self._qkv = Linear(attention.in_proj_weight, attention.in_proj_bias, dtype)
+        self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, dtype)
+        self._fc = Linear(mlp.c_fc.weight, mlp.c_fc.bias, dtype)
+        self._gelu = mlp.gelu
+        self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
 
     def heads(self, x: Tensor) -> Heads:
         """Queries, keys, values [B, H, N, C] of the normed tokens x [B, N, D]."""
-        batch, tokens, width = x.shape
-        qkv = F.linear(
-            self._norm_1(x), self._attention.in_proj_weight, self._attention.in_proj_bias
-        )
-        count = self._attention.num_heads
-        q, k, v = qkv.view(batch, tokens, 3, count, width // count).permute(2, 0, 3, 1, 4)
-        return Heads(q, k, v)
+        qkv = self._qkv(self._norm_1(x)).unflatten(-1, (3, self._count, -1))
+        return Heads(*qkv.permute(2, 0, 3, 1, 4))
 
     def mix(self, values: Tensor) -> Tensor:
         """Attended values [B, H, N, C] back to tokens [B, N, D], before the residual sum."""
-        batch, heads, tokens, channels = values.shape
-        rows = values.transpose(1, 2).reshape(batch, tokens, heads * channels)
-        return self._scale_1(self._attention.out_proj(rows))
+        return self._scale_1(self._out(values.transpose(1, 2).flatten(2)).to(self._wide))
 
     def feed_forward(self, x: Tensor) -> Tensor:
         """The block's second half on x [B, N, D], before the residual sum."""
-        hidden = self._mlp(self._norm_2(x))
+        hidden = self._proj(self._gelu(self._fc(self._norm_2(x)))).to(self._wide)
         if self._suppressed:
             channel, factor = self._suppressed
-            bias = self._mlp.c_proj.bias[channel]
+            bias = self._proj.bias[channel]
             hidden[..., channel] = (hidden[..., channel] - bias) * factor + bias
         return self._scale_2(hidden)
 
@@ -67,7 +72,7 @@ class Block:
         others over its own, as in GCLIP's channel suppression (reconstructed, see gclip.py). The
         shared weights stay as they are.
         """
-        norms = self._mlp.c_proj.weight.float().norm(dim=1)
+        norms = self._proj.weight.float().norm(dim=1)
         channel = int(norms.argmax())
         others = (norms.sum() - norms[channel]) / (len(norms) - 1)
         block = copy.copy(self)
@@ -76,7 +81,8 @@ class Block:
 
     def forward(self, x: Tensor) -> Tensor:
         """The block as the model has it."""
-        return self.finish(x, F.scaled_dot_product_attention(*self.heads(x)))
+        heads = self.heads(x)
+        return self.finish(x, attend([Term(heads.q, heads.k)], heads.v))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """The block's output for its input x [B, N, D] and attended values [B, H, N, C]."""
@@ -89,7 +95,7 @@ class Tower:
 
     Args:
         visual: an open_clip VisionTransformer. It is read, never changed.
-        dtype: arithmetic; other than the visual's own, the weights are copied.
+        dtype: arithmetic of the blocks, see `Block`; the visual's own if None.
         position_offset: see Settings.position_offset.
 
     Raises:
@@ -100,14 +106,16 @@ class Tower:
         self, visual: nn.Module, dtype: torch.dtype | None = None, position_offset: float = 0.1
     ):
         _require_native(visual)
-        own = visual.conv1.weight.dtype
-        if dtype is not None and dtype != own:
-            visual = copy.deepcopy(visual).to(dtype)
         self._visual = visual
+        self.dtype = dtype = dtype or visual.conv1.weight.dtype
+        self._wide = wide(dtype)
         self.position_offset = position_offset
         self._positions: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
-        self.blocks = [Block(block) for block in visual.transformer.resblocks]
-        self.dtype = visual.conv1.weight.dtype
+        self._embedding = visual.conv1.weight.flatten(1).to(self._wide)
+        self._norm_pre = _cast(visual.ln_pre, self._wide)
+        self._norm_post = _cast(visual.ln_post, self._wide)
+        self._joint = visual.proj if visual.proj is None else visual.proj.to(self._wide)
+        self.blocks = [Block(block, dtype) for block in visual.transformer.resblocks]
         self.device = visual.conv1.weight.device
         self.patch = visual.conv1.kernel_size[0]
         self.image_size = tuple(side * self.patch for side in visual.grid_size)
@@ -126,16 +134,15 @@ class Tower:
         visual = self._visual
         grid = (height // self.patch, width // self.patch)
         # As a product and not as a convolution: on CUDA that would be TF32, far from float32.
-        pixels = F.unfold(images.to(self.dtype), self.patch, stride=self.patch).transpose(1, 2)
-        tokens = F.linear(pixels, visual.conv1.weight.flatten(1), visual.conv1.bias)
-        cls = visual.class_embedding.to(self.dtype).expand(len(images), 1, -1)
-        tokens = torch.cat([cls, tokens], 1) + self._position_table(grid)
-        return visual.ln_pre(tokens)
+        pixels = F.unfold(images.to(self._wide), self.patch, stride=self.patch).transpose(1, 2)
+        tokens = F.linear(pixels, self._embedding, visual.conv1.bias)
+        cls = visual.class_embedding.to(self._wide).expand(len(images), 1, -1)
+        return self._norm_pre(torch.cat([cls, tokens], 1) + self._position_table(grid))
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] of the last block -> joint space [B, N, E], not normalised."""
-        tokens = self._visual.ln_post(tokens)
-        return tokens if self._visual.proj is None else tokens @ self._visual.proj
+        tokens = self._norm_post(tokens)
+        return tokens if self._joint is None else tokens @ self._joint
 
     def pool(self, tokens: Tensor) -> Tensor:
         """The image embedding [B, E] that the model itself makes of its last tokens [B, N, D]."""
@@ -159,7 +166,7 @@ class Tower:
         trained = tuple(self._visual.grid_size)
         table = self._visual.positional_embedding
         if grid == trained:
-            return table.to(self.dtype)
+            return table.to(self._wide)
         cls, patches = table[:1].float(), table[1:].float()
         patches = patches.view(1, *trained, -1).permute(0, 3, 1, 2)
         if self.position_offset:
@@ -167,7 +174,18 @@ class Tower:
             patches = F.interpolate(patches, scale_factor=scale, mode='bicubic')
         else:
             patches = F.interpolate(patches, size=grid, mode='bicubic')
-        return torch.cat([cls, patches.flatten(2)[0].T]).to(self.dtype)
+        return torch.cat([cls, patches.flatten(2)[0].T]).to(self._wide)
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The precision of sums and norms beside arithmetic in `dtype`: at least float32."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """The module with parameters of this dtype: itself or a copy."""
+    same = all(parameter.dtype == dtype for parameter in module.parameters())
+    return module if same else copy.deepcopy(module).to(dtype)
 
 
 def _require_native(visual: nn.Module) -> None:
@@ -198,3 +216,5 @@ def _require_native(visual: nn.Module) -> None:
         attention = getattr(block, 'attn', None)
         if not isinstance(attention, nn.MultiheadAttention) or attention.in_proj_weight is None:
             refuse('its attention is not torch.nn.MultiheadAttention')
+        if not all(hasattr(block.mlp, name) for name in ('c_fc', 'gelu', 'c_proj')):
+            refuse('its feed-forward is not c_fc, gelu, c_proj')

@@ -28,7 +28,7 @@ TOTALS = {
 
 @pytest.mark.parametrize('rule', TOTALS)
 def test_rows_sum_to_the_number_of_softmaxes(device, rule):
-    weights, total = rule(heads(device), GRID), TOTALS[rule]
+    weights, total = attention.weights(rule(heads(device), GRID)), TOTALS[rule]
     assert weights.shape == (2, 3, 7, 7)
     assert torch.allclose(weights.sum(-1), torch.tensor(float(total), device=device))
 
@@ -40,12 +40,28 @@ def test_rules_follow_their_equations(device):
     def rows(a, b):
         return np.array([oracle.softmax(b @ a[i] / np.sqrt(5)) for i in range(7)])
 
-    clip = attention.clip(h, GRID)[1, 2].cpu().numpy()
-    cliptrase = attention.cliptrase(h, GRID)[1, 2].cpu().numpy()
-    sclip = attention.sclip(h, GRID)[1, 2].cpu().numpy()
-    assert np.abs(clip - rows(q, k)).max() < 1e-6
-    assert np.abs(sclip - rows(q, q) - rows(k, k)).max() < 1e-6
-    assert np.abs(cliptrase - rows(q, q) - rows(k, k) - rows(v, v)).max() < 1e-6
+    def error(rule, expected):
+        return np.abs(attention.weights(rule(h, GRID))[1, 2].cpu().numpy() - expected).max()
+
+    assert error(attention.clip, rows(q, k)) < 1e-6
+    assert error(attention.sclip, rows(q, q) + rows(k, k)) < 1e-6
+    assert error(attention.cliptrase, rows(q, q) + rows(k, k) + rows(v, v)) < 1e-6
+    mean = (q @ q.T + k @ k.T + v @ v.T) / 3 / np.sqrt(5)
+    assert error(attention.cliptrase_paper, np.array([oracle.softmax(m) for m in mean])) < 1e-6
+
+
+@pytest.mark.parametrize('rule', TOTALS)
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
+def test_fused_attention_is_weights_times_values(device, rule, dtype, monkeypatch):
+    # Pieces of two of the six heads, and of one where two would be too many.
+    for elements in (2 * 7 * 7, 1):
+        monkeypatch.setattr(attention, '_PIECE_ELEMENTS', elements)
+        h = attention.Heads(*(x.to(dtype) for x in heads(device)))
+        terms = rule(h, GRID)
+        got, expected = attention.attend(terms, h.v), attention.weights(terms) @ h.v
+        assert got.dtype == dtype and got.shape == h.v.shape
+        limit = {torch.float32: 1e-6, torch.bfloat16: 5e-2, torch.float16: 5e-3}[dtype]
+        assert float((got - expected).abs().max()) < limit
 
 
 def test_correlation_is_the_mean_cosine(device):
@@ -67,21 +83,22 @@ def test_permuting_tokens_permutes_the_weights(device):
     order = torch.randperm(7, generator=torch.Generator().manual_seed(1)).to(device)
     permuted = attention.Heads(*(x[:, :, order] for x in h))
     for rule in set(TOTALS) - {attention.naclip}:
-        expected = rule(h, GRID)[:, :, order][..., order]
-        assert torch.allclose(rule(permuted, GRID), expected, atol=1e-6)
+        expected = attention.weights(rule(h, GRID))[:, :, order][..., order]
+        assert torch.allclose(attention.weights(rule(permuted, GRID)), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize('dtype', [torch.bfloat16, torch.float16])
 def test_low_precision_keeps_its_dtype_and_correlation_is_float32(device, dtype):
     h = attention.Heads(*(x.to(dtype) for x in heads(device)))
-    assert all(rule(h, GRID).dtype == dtype for rule in TOTALS)
+    assert all(attention.weights(rule(h, GRID)).dtype == dtype for rule in TOTALS)
     assert attention.semantic_correlation(h).dtype == torch.float32
 
 
 def test_no_preference_of_neighbours_is_key_key(device):
     h = heads(device)
-    assert torch.equal(attention.naclip(h, GRID, math.inf), attention.key_key(h, GRID))
-    assert not torch.allclose(attention.naclip(h, GRID), attention.key_key(h, GRID), atol=1e-3)
+    plain = attention.weights(attention.key_key(h, GRID))
+    assert torch.equal(attention.weights(attention.naclip(h, GRID, math.inf)), plain)
+    assert not torch.allclose(attention.weights(attention.naclip(h, GRID)), plain, atol=1e-3)
 
 
 def test_neighbourhood_falls_with_distance_and_leaves_cls_alone(device):

@@ -216,7 +216,8 @@ def test_modes_of_training_stay_as_they_are():
 
 def test_a_precision_too_low_for_the_weights_is_refused():
     visual = make_visual()
-    visual.ln_pre.weight.data *= 1e6  # float16 ends at 65,504
+    mlp = visual.transformer.resblocks[1].mlp
+    mlp.c_fc.weight.data *= 1e6  # float16 ends at 65,504
     backbone = Backbone(visual)
     with pytest.raises(ct.UnsupportedBackbone, match=r'in torch\.float16 .*\(try fp32\)'):
         ct.Segmenter(backbone, ct.Settings(precision='fp16'))
@@ -239,9 +240,12 @@ def test_the_towers_own_statistics_of_images_are_used():
     assert given.std.flatten().tolist() == [1, 1, 2]
 
 
-def test_precision_auto_is_fp16_on_cuda_and_fp32_elsewhere(backbone, device):
-    expected = torch.float16 if device.type == 'cuda' else torch.float32
-    assert backbone.tower('auto').dtype == expected
+@pytest.mark.parametrize('fast', [True, False])
+def test_precision_auto_is_fp16_on_cuda_and_bf16_where_the_cpu_has_it(visual, fast, monkeypatch):
+    on_cuda = visual.conv1.weight.is_cuda
+    monkeypatch.setattr(backbone, 'fast_bfloat16', lambda device: fast and not on_cuda)
+    expected = torch.bfloat16 if fast else torch.float32
+    assert Backbone(visual).tower('auto').dtype == (torch.float16 if on_cuda else expected)
 
 
 def test_towers_are_shared_between_segmenters(backbone):

@@ -28,7 +28,8 @@ ALLOWED = {
     'presence': {'attention', 'recipes', 'visual'},
     'temporal': set(),
     'windows': set(),
-    'visual': {'attention', 'errors'},
+    'linear': set(),
+    'visual': {'attention', 'errors', 'linear'},
     'recipes': {'attention', 'visual'},
     'gclip': {'attention', 'recipes', 'visual'},
     'resclip': {'attention', 'recipes', 'refine', 'resample', 'visual'},
@@ -44,7 +45,7 @@ ALLOWED = {
         'visual',
     },
     'weights': {'errors'},
-    'backbone': {'errors', 'recipes', 'settings', 'visual', 'weights'},
+    'backbone': {'errors', 'linear', 'recipes', 'settings', 'visual', 'weights'},
     'draw': {'errors', 'vocabulary'},
     'encoder': {
         'backbone',

@@ -311,9 +311,9 @@ def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
 
 def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
     run, sizes = segmenter(backbone), []
-    encode = recipes.run
+    follow = recipes.follow
     monkeypatch.setattr(
-        recipes, 'run', lambda tower, x, *a: (sizes.append(len(x)), encode(tower, x, *a))[1]
+        recipes, 'follow', lambda tower, x, *a: (sizes.append(len(x)), follow(tower, x, *a))[1]
     )
     run.encode_batch([picture(96, 128), picture(64, 48), picture(48, 64)])
     assert sorted(sizes) == [1, 2]

@@ -88,6 +88,24 @@ def with_other_attention():
     return visual
 
 
+def with_other_feed_forward():
+    visual = make_visual()
+    visual.transformer.resblocks[1].mlp = nn.Sequential(nn.Linear(32, 32))
+    return visual
+
+
+@pytest.mark.parametrize('dtype', [torch.float16, torch.bfloat16])
+def test_norms_and_sums_are_float32_whatever_the_visual_is(device, dtype):
+    full = make_visual().to(device)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1)).to(device)
+    expected = pooled(full, images)
+    low = make_visual().to(device, dtype)
+    own = low(images.to(dtype)).float()
+    got = pooled(low, images)
+    assert Tower(low).dtype == dtype and got.dtype == torch.float32
+    assert float((got - expected).norm()) < float((own - expected).norm())
+
+
 @pytest.mark.parametrize(
     'make, reason',
     [
@@ -99,6 +117,7 @@ def with_other_attention():
         (lambda: broken(conv1=nn.Conv2d(3, 32, 8, 4)), 'squares side by side'),
         (lambda: broken(conv1=nn.Conv2d(3, 32, (8, 4), (8, 4))), 'squares side by side'),
         (with_other_attention, 'MultiheadAttention'),
+        (with_other_feed_forward, 'c_fc, gelu, c_proj'),
     ],
 )
 def test_other_towers_are_refused_with_the_reason(make, reason):

@@ -1,0 +1,64 @@
+"""Linear layers in the arithmetic of a tower."""
+
+from __future__ import annotations
+
+import platform
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+class Linear:
+    """x weight\u1d40 + bias in the dtype of the tower.
+
+    On x86 CPUs the weights are laid out once as oneDNN's kernels want them; F.linear does that in
+    every call, which costs more than a tenth of a frame. The copy is made with the first use
+    without gradients, and does not follow later changes of the weights.
+
+    Args:
+        weight: [out, in], read and not changed.
+        bias: [out] or None.
+        dtype: of the arithmetic and of the result.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
+        self.weight = weight
+        self.bias = bias if bias is None else bias.to(dtype)
+        self.dtype = dtype
+        self._packable = packable(weight.device, dtype)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """[..., in] of any floating dtype -> [..., out]."""
+        x = x.to(self.dtype)
+        if self._packable and not torch.is_grad_enabled():
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
+        return F.linear(x, self._cast, self.bias)
+
+    @cached_property
+    def _cast(self) -> Tensor:
+        return self.weight.to(self.dtype)
+
+    @cached_property
+    def _packed(self) -> Tensor:
+        return torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().to(self.dtype))
+
+
+def packable(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether weights can be laid out for oneDNN's kernels here."""
+    if device.type != 'cpu' or platform.machine() not in ('x86_64', 'AMD64'):
+        return False
+    if not torch.backends.mkldnn.is_available():
+        return False
+    if dtype == torch.bfloat16:
+        return torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return dtype == torch.float32
+
+
+def fast_bfloat16(device: torch.device) -> bool:
+    """Whether a CPU multiplies bfloat16 faster than float32: it has AVX512-BF16 or AMX."""
+    return device.type == 'cpu' and any(
+        getattr(torch.cpu, name, bool)()
+        for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
+    )
