@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Sequence
 from importlib import metadata
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -95,6 +97,8 @@ class Backbone:
     ):
         self._visual = visual
         self._towers: dict[tuple[torch.dtype, float], Tower] = {}
+        # For `encoder.encoder_for`: they live as long as the backbone.
+        self.encoders: OrderedDict[Settings, Any] = OrderedDict()
         self.logit_scale = float(logit_scale)
         self.text = text
         tower = Tower(visual)

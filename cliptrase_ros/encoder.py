@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,9 +12,14 @@ import torch
 from torch import Tensor
 
 from . import clusters, methods, pictures, presence, recipes, refine, windows
+from .accelerate import Compiled, Replayed
 from .backbone import Backbone
 from .errors import SettingError
 from .settings import Settings
+
+# Of one backbone: as many ways to encode an image stay ready.
+ENCODERS = 8
+_ENCODERS_LOCK = threading.Lock()
 
 
 class Feedback(NamedTuple):
@@ -71,15 +77,43 @@ class _Context(NamedTuple):
 
 
 class _Seen(NamedTuple):
-    """A run over whole images before its last block, and what that tells of the images."""
+    """What the tower makes of whole images: the semantic correlation [B, 1 + N, 1 + N] and
+    TagCLIP's evidence, where they are wanted."""
 
-    trace: recipes.Trace
     correlation: Tensor | None
     evidence: Sequence[presence.Evidence | None]
 
 
+class _Encoded(NamedTuple):
+    """What the tower makes of pictures: features [B, rows, cols, E], cls [B, E]; what the last
+    block worked on, where it may have to run again; and what is seen of them as whole images."""
+
+    features: Tensor
+    cls: Tensor
+    trace: recipes.Trace | None
+    seen: _Seen
+
+
+def encoder_for(backbone: Backbone, settings: Settings) -> Encoder:
+    """The encoder of a backbone for these settings: the same object for settings that differ in
+    live ones only, so that nothing is compiled or captured again when words or thresholds change.
+
+    Raises: as Encoder.
+    """
+    defaults = {name: getattr(Settings, name) for name in settings.live()}
+    key = settings.replace(**defaults)
+    known = backbone.encoders
+    with _ENCODERS_LOCK:
+        if key not in known:
+            known[key] = Encoder(backbone, key)
+            while len(known) > ENCODERS:
+                known.popitem(last=False)
+        known.move_to_end(key)
+        return known[key]
+
+
 class Encoder:
-    """The half of the pipeline before any word; immutable.
+    """The half of the pipeline before any word; immutable. It reads no live setting.
 
     Raises:
         UnsupportedBackbone: the method cannot run on this tower.
@@ -101,6 +135,9 @@ class Encoder:
                 f'window_px and, in the cliptrase protocol, input_size must be multiples of the '
                 f'patch, {self.tower.patch} px'
             )
+        run = self._run
+        self._through_tower = Compiled(run, 'image tower') if settings.compile else run
+        self._together = Replayed(self._encode, 'encoding')
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Dense]:
@@ -111,16 +148,16 @@ class Encoder:
                 is encoded then.
         """
         images = [self.crop(image) for image in images]
-        if self.settings.window_px:
-            return [self._windows(image) for image in images]
-        shared: dict[tuple[int, int], list[int]] = {}
+        shared: dict[tuple[int, int] | int, list[int]] = {}
         for number, image in enumerate(images):
-            shared.setdefault(self._whole_size(image), []).append(number)
+            # The windows of an image are a batch already.
+            key = number if self.settings.window_px else self._whole_size(image.shape[:2])
+            shared.setdefault(key, []).append(number)
         result: list[Dense | None] = [None] * len(images)
-        for size, numbers in shared.items():
-            dense = self._whole([images[n] for n in numbers], size)
-            for number, one in zip(numbers, dense, strict=True):
-                result[number] = one
+        for numbers in shared.values():
+            uploaded = [pictures.to_device(images[n], self.backbone.device) for n in numbers]
+            for number, fields in zip(numbers, self._together(*uploaded), strict=True):
+                result[number] = Dense(**fields)
         return result
 
     def crop(self, image: np.ndarray) -> np.ndarray:
@@ -130,9 +167,9 @@ class Encoder:
             return pictures.centre_crop(image, self.settings.input_size)
         return image
 
-    def label_size(self, crop: np.ndarray) -> tuple[int, int]:
-        """(H, W) of the labels of a crop."""
-        return self.settings.label_size or crop.shape[:2]
+    def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) of the labels of a crop of this size."""
+        return self.settings.label_size or tuple(size)
 
     @torch.no_grad()
     def again(self, feedback: Feedback, semantics: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,100 +180,121 @@ class Encoder:
         """
         return self._project(self._recipe.last(feedback.trace, semantics), feedback.trace.grid)
 
-    def _whole_size(self, image: np.ndarray) -> tuple[int, int]:
+    def _whole_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(height, width) at which the tower sees an image of this size as a whole."""
         # The crop of the cliptrase protocol has its working size already.
-        return windows.working_size(*image.shape[:2], self.settings.input_size, self.tower.patch)
+        return windows.working_size(*size, self.settings.input_size, self.tower.patch)
 
-    def _windows(self, image: np.ndarray) -> Dense:
+    def _encode(self, *images: Tensor) -> list[dict]:
+        """The fields of each image's `Dense`. Images [H, W, 3] uint8 that the tower sees at one
+        size; one alone if it is cut into windows."""
+        return [self._windows(*images)] if self.settings.window_px else self._whole(images)
+
+    def _windows(self, image: Tensor) -> dict:
         """An image in sliding windows."""
-        settings = self.settings
+        settings, size = self.settings, image.shape[:2]
         context = self._context_beside_windows(image)
-        working = windows.working_size(*image.shape[:2], settings.input_size)
+        working = windows.working_size(*size, settings.input_size)
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
-        seen = self._resized(image, working)
-        tiles = windows.crop(seen, offsets, settings.window_px)
-        trace, _ = recipes.follow(self.tower, self._normalised(tiles), self._recipe)
-        features, cls = self._project(self._recipe.last(trace), trace.grid)
-        feedback = Feedback(trace, tiles) if self.feeds_back else None
-        return Dense(
-            features=features,
-            cls=cls,
-            size=self.label_size(image),
-            offsets=offsets,
-            working_size=working,
-            image=self._picture(image, seen),
-            feedback=feedback,
+        pixels = pictures.resize(image, working)
+        tiles = windows.crop(pixels, offsets, settings.window_px)
+        encoded = self._through_tower(tiles)
+        return {
+            'features': encoded.features,
+            'cls': encoded.cls,
+            'size': self.label_size(size),
+            'offsets': offsets,
+            'working_size': working,
+            'image': self._picture(image, pixels),
+            'feedback': Feedback(encoded.trace, tiles) if self.feeds_back else None,
             **context._asdict(),
-        )
+        }
 
-    def _context_beside_windows(self, image: np.ndarray) -> _Context:
+    def _context_beside_windows(self, image: Tensor) -> _Context:
         """From one more pass over the whole image: no region ends at a window's edge, and words
         are judged by all of it."""
         if not (self._wants_regions or self._wants_tags):
             return _Context(None, None, None, None)
-        working = self._whole_size(image)
-        pixels = self._resized(image, working)
-        seen = self._follow(pixels[None], recipes.Recipe(self._recipe.blocks))
-        return self._context(seen, 0, self.label_size(image), self._picture(image, pixels))
+        size = image.shape[:2]
+        pixels = pictures.resize(image, self._whole_size(size))
+        seen, _ = self._follow(pixels[None], recipes.Recipe(self._recipe.blocks))
+        return self._context(seen, 0, pixels, self.label_size(size), self._picture(image, pixels))
 
-    def _whole(self, images: Sequence[np.ndarray], working: tuple[int, int]) -> list[Dense]:
-        """Images that the tower sees at the working size, in one pass."""
-        pixels = torch.stack([self._resized(image, working) for image in images])
-        seen = self._follow(pixels, self._recipe)
-        features, cls = self._project(self._recipe.last(seen.trace), seen.trace.grid)
+    def _whole(self, images: Sequence[Tensor]) -> list[dict]:
+        """Images in one pass of the tower."""
+        working = self._whole_size(images[0].shape[:2])
+        pixels = torch.stack([pictures.resize(image, working) for image in images])
+        encoded = self._through_tower(pixels)
         result = []
         for n, image in enumerate(images):
-            size, picture = self.label_size(image), self._picture(image, pixels[n])
+            size, picture = self.label_size(image.shape[:2]), self._picture(image, pixels[n])
             feedback = None
             if self.feeds_back:
-                feedback = Feedback(seen.trace.of(n), pixels[n : n + 1])
+                feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
+            context = self._context(encoded.seen, n, pixels[n], size, picture)
             result.append(
-                Dense(
-                    features=features[n],
-                    cls=cls[n],
-                    size=size,
-                    offsets=None,
-                    working_size=working,
-                    image=picture,
-                    feedback=feedback,
-                    **self._context(seen, n, size, picture)._asdict(),
-                )
+                {
+                    'features': encoded.features[n],
+                    'cls': encoded.cls[n],
+                    'size': size,
+                    'offsets': None,
+                    'working_size': working,
+                    'image': picture,
+                    'feedback': feedback,
+                    **context._asdict(),
+                }
             )
         return result
 
     def _context(
-        self, seen: _Seen, n: int, size: tuple[int, int], picture: Tensor | None
+        self,
+        seen: _Seen,
+        n: int,
+        pixels: Tensor,
+        size: tuple[int, int],
+        picture: Tensor | None,
     ) -> _Context:
-        """The context of image n of a pass; `size` and `picture` as in `Dense`."""
+        """The context of image n of a pass; pixels [3, h, w] as the tower saw it, `size` and
+        `picture` as in `Dense`."""
         if seen.correlation is None:
             return _Context(None, None, None, seen.evidence[n])
         affinity = clusters.denoised_affinity(seen.correlation[n], self.settings.denoise_weight)
-        labels = self._clusters(affinity, seen.trace.grid)
+        labels = self._clusters(affinity, self._grid(pixels))
         regions = self._regions(affinity, labels, size, picture)
         return _Context(affinity, labels, regions, seen.evidence[n])
 
-    def _resized(self, image: np.ndarray, size: tuple[int, int]) -> Tensor:
-        return pictures.resize(pictures.to_device(image, self.backbone.device), size)
-
-    def _picture(self, image: np.ndarray, seen: Tensor) -> Tensor | None:
-        """The `Dense.image` of an image that the tower sees as `seen`."""
+    def _picture(self, image: Tensor, pixels: Tensor) -> Tensor | None:
+        """The `Dense.image` of an image that the tower sees as `pixels`."""
         if self.settings.refine == 'guided':
-            return self._resized(image, self.label_size(image)).byte()
-        return seen if self.settings.refine == 'pamr' else None
+            return pictures.resize(image, self.label_size(image.shape[:2])).byte()
+        return pixels if self.settings.refine == 'pamr' else None
 
-    def _follow(self, pixels: Tensor, recipe: recipes.Recipe) -> _Seen:
-        """A run over whole images [B, 3, h, w] in 0..255 as far as the last block."""
-        votes = presence.Votes(len(recipe.blocks)) if self._wants_tags else None
+    def _run(self, pixels: Tensor) -> _Encoded:
+        """The tower on pictures [B, 3, h, w] in 0..255, whole ones or windows."""
+        seen, trace = self._follow(pixels, self._recipe, whole=not self.settings.window_px)
+        features, cls = self._project(self._recipe.last(trace), trace.grid)
+        return _Encoded(features, cls, trace if self.feeds_back else None, seen)
+
+    def _follow(
+        self, pixels: Tensor, recipe: recipes.Recipe, whole: bool = True
+    ) -> tuple[_Seen, recipes.Trace]:
+        """A run as far as the last block, and what it shows of whole images."""
+        tagging = whole and self._wants_tags
+        votes = presence.Votes(len(recipe.blocks)) if tagging else None
         trace, correlation = recipes.follow(
-            self.tower, self._normalised(pixels), recipe, self._wants_regions, votes and votes.add
+            self.tower,
+            (pixels / 255 - self.backbone.mean) / self.backbone.std,
+            recipe,
+            correlation=whole and self._wants_regions,
+            watch=votes and votes.add,
         )
         evidence = [None] * len(pixels)
-        if votes:
+        if tagging:
             evidence = presence.evidence(self.tower, recipe.blocks, trace, votes)
-        return _Seen(trace, correlation, evidence)
+        return _Seen(correlation, evidence), trace
 
-    def _normalised(self, pixels: Tensor) -> Tensor:
-        return (pixels / 255 - self.backbone.mean) / self.backbone.std
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        return tuple(side // self.tower.patch for side in pixels.shape[-2:])
 
     def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""

@@ -32,7 +32,8 @@ class Linear:
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] of any floating dtype -> [..., out]."""
         x = x.to(self.dtype)
-        if self._packable and not torch.is_grad_enabled():
+        plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
+        if self._packable and not plain:
             return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
         return F.linear(x, self._cast, self.bias)
 

@@ -16,7 +16,7 @@ from . import pictures, presence, refine, resclip, voting, windows
 from .backbone import Backbone
 from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
-from .encoder import Dense, Encoder
+from .encoder import Dense, encoder_for
 from .errors import SettingError, ShapeError, VocabularyError
 from .resample import Enlarge, bands
 from .settings import Settings
@@ -59,7 +59,7 @@ class Segmenter:
     def __init__(self, backbone: Backbone, settings: Settings | None = None):
         self.backbone = backbone
         self.settings = settings = settings or Settings()
-        self._encoder = Encoder(backbone, settings)
+        self._encoder = encoder_for(backbone, settings)
         self._scale = settings.logit_scale or backbone.logit_scale
         self._templates = TEMPLATES[settings.prompt_templates]
         folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else None
@@ -147,7 +147,7 @@ class Segmenter:
         """The picture that the labels of an image are for, at their size: the image, or its
         resized crop in the cliptrase protocol. [H, W, 3] uint8; errors as `encode`."""
         crop = self._encoder.crop(image)
-        size = self._encoder.label_size(crop)
+        size = self._encoder.label_size(crop.shape[:2])
         if size == crop.shape[:2]:
             return crop
         return np.asarray(Image.fromarray(crop).resize(size[::-1], Image.Resampling.BILINEAR))
@@ -187,6 +187,11 @@ class Segmenter:
             ShapeError: as `encode`; nothing is encoded then.
         """
         return self._encoder(images)
+
+    def warm_up(self, size: tuple[int, int] = (480, 640)) -> None:
+        """Do what the first images of a size (H, W) would have to wait for; errors as `encode`."""
+        for _ in range(3):  # the second one is captured on CUDA, the third one replayed
+            self.encode(np.zeros((*size, 3), np.uint8))
 
     def scores(self, dense: Dense, words: Vocabulary) -> Tensor:
         """Scores [Q, h, w] float32 of each query of a vocabulary: scaled cosines, on the patch

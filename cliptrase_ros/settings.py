@@ -107,6 +107,12 @@ class Settings:
         'case.',
         choices=('auto', 'fp32', 'bf16', 'fp16'),
     )
+    compile: bool = option(
+        False,
+        'Have torch.compile rewrite the image tower, for each size of its input, where that proves '
+        'to be faster: the first image of a size then waits a minute or so (one of 4:3 is tried at '
+        'start). Needs a C++ compiler on a CPU.',
+    )
     method: str = option(
         'cliptrase',
         'How the last block attends; doc/methods.md has a screen on each. gclip is reconstructed; '

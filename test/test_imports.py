@@ -28,6 +28,7 @@ ALLOWED = {
     'presence': {'attention', 'recipes', 'visual'},
     'temporal': set(),
     'windows': set(),
+    'accelerate': set(),
     'linear': set(),
     'visual': {'attention', 'errors', 'linear'},
     'recipes': {'attention', 'visual'},
@@ -48,6 +49,7 @@ ALLOWED = {
     'backbone': {'errors', 'linear', 'recipes', 'settings', 'visual', 'weights'},
     'draw': {'errors', 'vocabulary'},
     'encoder': {
+        'accelerate',
         'backbone',
         'clusters',
         'errors',

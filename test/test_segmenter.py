@@ -1,3 +1,5 @@
+import logging
+
 import numpy as np
 import pytest
 import torch
@@ -5,7 +7,7 @@ from PIL import Image
 from towers import TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters, recipes, voting
+from cliptrase_ros import clusters, encoder, recipes, voting
 from cliptrase_ros import refine as rule
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.pictures import centre_crop
@@ -309,11 +311,48 @@ def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
         assert (labels == run.label(alone, words).labels).mean() > 0.99
 
 
+def test_what_changes_while_a_node_runs_shares_the_encoder(backbone, words):
+    run = segmenter(backbone)
+    assert run.replace(confidence_threshold=0.5, distractors='stuff')._encoder is run._encoder
+    assert segmenter(backbone)._encoder is run._encoder
+    assert run.replace(method='clip')._encoder is not run._encoder
+    for side in range(32, 32 + encoder.ENCODERS):
+        run.replace(input_size=side)
+    assert len(backbone.encoders) == encoder.ENCODERS
+    assert segmenter(backbone)._encoder is not run._encoder  # it had to go, and still works
+    assert run(picture(48, 64), words).labels.shape == (48, 64)
+
+
+def test_warming_up_encodes_the_size(backbone):
+    run = segmenter(backbone)
+    run.warm_up((64, 80))
+    assert len(run.encode(picture(64, 80)).size) == 2
+    with pytest.raises(ct.ShapeError):
+        run.warm_up((10, 100))
+
+
+def test_a_compiled_tower_gives_the_same(device, words, caplog):
+    caplog.set_level(logging.INFO, 'cliptrase_ros')
+    small = ct.Backbone(make_visual(layers=2).to(device))
+    plain, image = segmenter(small), picture(60, 100)
+    compiled = plain.replace(compile=True)
+    got, expected = compiled.encode(image), plain.encode(image)
+    assert torch.allclose(got.features, expected.features, atol=1e-4)
+    assert torch.equal(got.clusters, expected.clusters)
+    (verdict,) = [r.getMessage() for r in caplog.records if 'kept' in r.getMessage()]
+    assert verdict.startswith('image tower for 1 x 3 x 48 x 80: ')
+    other = compiled.replace(confidence_threshold=0.1)  # nothing is compiled for that
+    other.label(other.encode(image[:, ::-1]), words)
+    assert sum('compiling' in r.getMessage() for r in caplog.records) == 1
+
+
 def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
     run, sizes = segmenter(backbone), []
     follow = recipes.follow
     monkeypatch.setattr(
-        recipes, 'follow', lambda tower, x, *a: (sizes.append(len(x)), follow(tower, x, *a))[1]
+        recipes,
+        'follow',
+        lambda tower, x, *a, **k: sizes.append(len(x)) or follow(tower, x, *a, **k),
     )
     run.encode_batch([picture(96, 128), picture(64, 48), picture(48, 64)])
     assert sorted(sizes) == [1, 2]
@@ -422,10 +461,10 @@ def test_few_words_are_refined_as_if_there_were_no_bound(backbone, words, refine
 
 @pytest.mark.parametrize('refine', ['guided', 'pamr'])
 def test_many_words_are_refined_where_it_matters(backbone, refine):
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(1)
     words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(200)], rng.normal(size=(200, 16)))
     run = segmenter(backbone, regions='none', refine=refine)
-    image = picture(60, 100)
+    image = picture(60, 100, seed=1)
     bounded, plain = run(image, words), run.replace(refine='none')(image, words)
     everything = run.replace(refine_words=200)(image, words)
     assert 12 < len(np.unique(plain.labels)) < 60

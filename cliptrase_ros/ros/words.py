@@ -72,7 +72,7 @@ class Words:
         """
         node, self._jobs = self._node, jobs
         options, settings = self._parameters()
-        self._base = load(settings)
+        self._base = _ready(settings)
         classes, background = self._reserve(self._base, options)
         words = self._base.encode_words(classes, background, jobs.stopping)
         self._vocabulary = node.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
@@ -130,7 +130,7 @@ class Words:
         if not self.live:
             raise CliptraseError('the node is not configured')
         jobs = self._jobs
-        base = await jobs.run(load, self._parameters()[1])
+        base = await jobs.run(_ready, self._parameters()[1])
         if self._jobs is not jobs:
             raise Cancelled('the node was cleaned up')
         self._base = base
@@ -222,6 +222,13 @@ class Words:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             threshold = live.segmenter.settings.confidence_threshold
             self._label_info.publish(messages.label_info(live.words.classes, threshold, header))
+
+
+def _ready(settings: Settings) -> Segmenter:
+    """Load the model, and do what the first images would else wait for."""
+    segmenter = load(settings)
+    segmenter.warm_up()
+    return segmenter
 
 
 def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted:

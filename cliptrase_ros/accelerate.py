@@ -1,0 +1,162 @@
+"""Functions of tensors made faster for shapes that come again and again.
+
+Two ways, which go together: `Compiled` has torch.compile rewrite a function, and `Replayed` records
+all kernels of a call on CUDA and launches them at once. Neither changes a result by more than
+rounding, and neither is a reason to fail: what cannot be done is logged, and the plain function
+runs.
+"""
+
+from __future__ import annotations
+
+import logging
+import statistics
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+log = logging.getLogger(__name__)
+
+# Of each function. A robot's images keep one size, or as many as it has cameras.
+SHAPES = 8
+_TURNS = 5
+
+Function = Callable[..., Any]
+
+
+class Compiled:
+    """A function compiled for each shape of its arguments, where that proves to be faster.
+
+    The first call of a shape compiles, which takes a minute or so, and compares; later shapes than
+    the first `SHAPES` stay plain. Safe between threads.
+
+    Args:
+        function: of tensors, to anything; without side effects.
+        name: for the log.
+    """
+
+    def __init__(self, function: Function, name: str):
+        self._plain = function
+        self._name = name
+        self._lock = threading.Lock()
+        self._chosen: dict[Hashable, Function] = {}
+
+    def __call__(self, *args: Tensor) -> Any:
+        key = _key(args)
+        with self._lock:
+            if key not in self._chosen:
+                full = len(self._chosen) >= SHAPES
+                self._chosen[key] = self._plain if full else self._choose(args)
+        return self._chosen[key](*args)
+
+    def _choose(self, args: tuple[Tensor, ...]) -> Function:
+        name = f'{self._name} for {" and ".join(_size(x) for x in args)}'
+        log.info('compiling %s', name)
+        try:
+            compiled = torch.compile(self._plain, dynamic=False)
+            compiled(*args)
+        except Exception as error:
+            reason = str(error).strip().partition('\n')[0]
+            log.warning('%s is not compiled: %s', name, reason)
+            return self._plain
+        plain_s, compiled_s = compare([self._plain, compiled], args)
+        kept = compiled_s < plain_s
+        times = f'{1e3 * compiled_s:.1f} ms compiled, {1e3 * plain_s:.1f} ms plain'
+        log.info('%s: %s; %s', name, times, 'compiled is kept' if kept else 'plain is kept')
+        return compiled if kept else self._plain
+
+
+def compare(functions: list[Function], args: tuple[Tensor, ...]) -> list[float]:
+    """Median seconds of a call of each function, in turn, after one more call of each."""
+    times = [[] for _ in functions]
+    for _ in range(1 + _TURNS):
+        for function, own in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function(*args)
+            if args[0].is_cuda:
+                torch.cuda.synchronize(args[0].device)
+            own.append(time.perf_counter() - start)
+    return [statistics.median(own[1:]) for own in times]
+
+
+class Replayed:
+    """A function captured as a CUDA graph for each shape of its arguments; plain elsewhere.
+
+    The first call of a shape runs plainly, the second one captures, and all others replay; the
+    graphs of the last `SHAPES` shapes are kept. Results are copies, so they stay what they are.
+    Safe between threads.
+
+    Args:
+        function: of tensors, to a tree of tensors, tuples, lists, dicts and constants; it must not
+            read a tensor's values on the host.
+        name: for the log.
+    """
+
+    def __init__(self, function: Function, name: str):
+        self._plain = function
+        self._name = name
+        self._lock = threading.Lock()
+        self._graphs: OrderedDict[Hashable, Function | None] = OrderedDict()
+
+    def __call__(self, *args: Tensor) -> Any:
+        if not args[0].is_cuda:
+            return self._plain(*args)
+        return self._replayed(_key(args), args)
+
+    def _replayed(self, key: Hashable, args: tuple[Tensor, ...]) -> Any:
+        with self._lock:
+            if key not in self._graphs:
+                self._remember(key, None)  # whatever is cached by shape is made by this call
+                return self._plain(*args)
+            if self._graphs[key] is None:
+                self._remember(key, self._captured(args))
+            self._graphs.move_to_end(key)
+            return self._graphs[key](*args)
+
+    def _captured(self, args: tuple[Tensor, ...]) -> Function:
+        try:
+            return captured(self._plain, args)
+        except RuntimeError as error:
+            reason = str(error).strip().partition('\n')[0]
+            log.warning('%s runs without a CUDA graph: %s', self._name, reason)
+            return self._plain
+
+    def _remember(self, key: Hashable, graph: Function | None) -> None:
+        self._graphs[key] = graph
+        while len(self._graphs) > SHAPES:
+            self._graphs.popitem(last=False)
+
+
+def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
+    """The function as a CUDA graph for arguments like these.
+
+    Raises:
+        RuntimeError: it cannot be captured.
+    """
+    own = [x.clone() for x in args]
+    graph = torch.cuda.CUDAGraph()
+    torch.cuda.synchronize(args[0].device)
+    # Other threads may encode words meanwhile.
+    with torch.cuda.graph(graph, capture_error_mode='thread_local'):
+        result = function(*own)
+
+    def replay(*args: Tensor) -> Any:
+        for mine, given in zip(own, args, strict=True):
+            mine.copy_(given)
+        graph.replay()
+        return pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, result)
+
+    return replay
+
+
+def _key(args: tuple[Tensor, ...]) -> Hashable:
+    return tuple((x.shape, x.dtype, x.device) for x in args)
+
+
+def _size(x: Tensor) -> str:
+    return ' x '.join(str(side) for side in x.shape)
