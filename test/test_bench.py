@@ -123,6 +123,19 @@ def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
     assert {row[8] for row in cells(capsys.readouterr().out.splitlines()[5:])} == {'-'}
 
 
+def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
+    options = [*TINY, '--words', '2', '--repeats', '1', '--crops', '32', '64', '--whole', '48']
+    lines = script('plain', *options)
+    rows = cells(lines[4:-2])
+    parts = ['resize', 'tower', 'DBSCAN', 'region maps', 'scores and vote', 'all']
+    # fp32 and auto are one and the same on a CPU.
+    assert [(row[0], row[4]) for row in rows] == [
+        (size, part) for size in ('32 x 32', '64 x 64', '48 x 64') for part in parts
+    ]
+    assert all(float(cell) >= 0 for row in rows for cell in row[5:])
+    assert float(lines[-1].split()[-4]) > 99
+
+
 def test_the_benchmark_of_refinement_prints_a_table():
     size = ['--device', 'cpu', '--words', '2', '13', '--labels', '24x32', '--repeats', '2']
     machine, *table = script('refine', *size)
