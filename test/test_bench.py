@@ -3,6 +3,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -10,6 +11,10 @@ import cliptrase_ros as ct
 from cliptrase_ros import bench, cli, recipes
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / 'bench'))
+
+from memory import growth  # noqa: E402
+
 TINY = ['--model', 'cliptrase-tiny', '--device', 'cpu']
 
 
@@ -123,6 +128,30 @@ def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
     assert {row[8] for row in cells(capsys.readouterr().out.splitlines()[5:])} == {'-'}
 
 
+def frames(label_of):
+    """What 200 frames add to what is held: [RSS MB, Python MB, objects, CUDA MB]."""
+    settings = {'model': 'cliptrase-tiny', 'weights': 'random', 'prompt_templates': 'photo'}
+    segmenter = ct.load(ct.Settings(**settings, input_size=48))
+    sizes = (48, 64), (64, 48), (60, 60)
+    before, after = growth(segmenter, label_of(segmenter), sizes, 100, 200, 40)
+    return np.subtract(after, before)
+
+
+def test_memory_does_not_grow_with_the_frames():
+    rss_mb, python_mb, objects, cuda_mb = frames(lambda segmenter: segmenter)
+    assert objects < 50 and python_mb < 0.3 and rss_mb < 20 and cuda_mb < 1
+
+
+def test_memory_that_grows_is_seen():
+    kept = []
+
+    def leaking(segmenter):
+        return lambda image, words: kept.append((segmenter(image, words), torch.ones(50_000)))
+
+    rss_mb, python_mb, objects, _ = frames(leaking)
+    assert objects > 200 and python_mb > 0.6 and rss_mb > 30
+
+
 def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
     options = [*TINY, '--words', '2', '--repeats', '1', '--crops', '32', '64', '--whole', '48']
     lines = script('plain', *options)
@@ -134,6 +163,17 @@ def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
     ]
     assert all(float(cell) >= 0 for row in rows for cell in row[5:])
     assert float(lines[-1].split()[-4]) > 99
+
+
+def test_the_benchmark_of_memory_prints_peaks_and_growth():
+    options = [*TINY, '--words', '2', '--sizes', '48', '--frames', '3', '--warm-up', '5']
+    _, model, *lines = script('memory', *options)
+    assert model == 'cliptrase-tiny (random), fp32, 2 words'
+    peaks, held = cells(lines[3:5]), cells(lines[8:])
+    assert [row[:2] for row in peaks] == [['48', 'segmenter'], ['48', 'plain']]
+    assert all(float(row[2]) >= 0 for row in peaks)
+    assert [row[0] for row in held] == ['5', '8']
+    assert all(float(row[1]) > 50 and int(row[3]) > 1000 for row in held)
 
 
 def test_the_benchmark_of_refinement_prints_a_table():
