@@ -164,8 +164,8 @@ def main():
     parser.add_argument('--repeats', type=bench.positive, default=10)
     options = parser.parse_args()
     segmenter = bench.load_printed(options)
-    columns = 'input', 'clusters', 'words', 'precision', 'part', 'plain ms', 'segmenter ms'
-    bench.print_header(*columns, 'plain / segmenter')
+    columns = 'input', 'clusters', 'words', 'precision', 'part'
+    bench.print_header(*columns, 'plain p50 / p95 ms', 'segmenter p50 / p95 ms', 'ratio')
     cases = [segmenter.replace(protocol='cliptrase', input_size=side) for side in options.crops]
     cases += [segmenter.replace(input_size=side) for side in options.whole]
     shares = [
@@ -199,7 +199,8 @@ def table(segmenter, count, repeats):
     lead = f'{size[0]} x {size[1]} | {clusters} | {count} | {precision}'
     for part in plain:
         theirs, own = times[part, 'p'], times[part, 'o']
-        cells = lead, part, *(f'{np.median(x):.1f}' for x in (theirs, own))
+        quantiles = (np.percentile(x, (50, 95)) for x in (theirs, own))
+        cells = lead, part, *(f'{p50:.1f} / {p95:.1f}' for p50, p95 in quantiles)
         print(f'| {" | ".join(cells)} | {bench.ratio(theirs, own):.2f} |', flush=True)
     return (plain['all']().numpy() + 1 == ours['all']().labels).mean()
 
