@@ -9,35 +9,35 @@ ratio is to clip, turn by turn. ResCLIP's feedback works with words, so its line
 scoring.
 """
 
+import argparse
 import sys
 from pathlib import Path
 
-import numpy as np
-import torch
-
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segment import arguments, load, measure, print_rows, random_words, size
-
 import cliptrase_ros as ct
+from cliptrase_ros import bench
 
 
 def main():
-    parser = arguments(__doc__, repeats=12)
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    bench.add_model(parser)
+    parser.add_argument('--precision', default='fp32')
     parser.add_argument(
-        '--sizes', type=size, nargs='+', default=[(224, 224), (336, 448)], metavar='HxW'
+        '--sizes', type=bench.size, nargs='+', default=[(224, 224), (336, 448)], metavar='HxW'
     )
+    parser.add_argument('--words', type=bench.positive, default=20)
+    parser.add_argument('--repeats', type=bench.positive, default=12)
     options = parser.parse_args()
-    segmenter = load(options, regions='none')
-    print('| input | method | p50 ms | p95 ms | of clip |\n|---|---|---|---|---|')
+    segmenter = bench.load_printed(options, precision=options.precision, regions='none')
+    bench.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')
     for sides in options.sizes:
         table(segmenter.replace(input_size=min(sides)), sides, options)
 
 
 def table(segmenter, sides, options):
-    image = np.random.default_rng(0).integers(0, 256, (*sides, 3)).astype(np.uint8)
-    channels = segmenter.encode(image).features.shape[-1]
-    words = random_words(options.words, channels, torch.Generator().manual_seed(0))
+    image = bench.scene(*sides)
+    words = bench.random_words(options.words, segmenter.encode(image).features.shape[-1])
 
     def encode(method):
         run = segmenter.replace(method=method)
@@ -46,8 +46,9 @@ def table(segmenter, sides, options):
     work = {method: encode(method) for method in reversed(ct.METHODS)}
     fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
-    times = measure(work, options.repeats, segmenter.backbone.device)
-    print_rows(f'{sides[0]} x {sides[1]}', times, times['clip'])
+    times = bench.measure(work, options.repeats, segmenter.backbone.device)
+    lead = f'{sides[0]} x {sides[1]} | {bench.precision_of(segmenter)}'
+    bench.print_rows(lead, times, times['clip'])
 
 
 if __name__ == '__main__':

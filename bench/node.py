@@ -29,7 +29,6 @@ import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.time import Time
-from segment import hardware
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -37,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cliptrase_ros.msg import ClassMaskArray
 from cliptrase_ros.srv import SetVocabulary
 
+from cliptrase_ros.bench import hardware
 from cliptrase_ros.ros import diagnostics, domain, images, messages
 from cliptrase_ros.ros.camera import pinhole
 from cliptrase_ros.ros.demo import PROFILE

@@ -17,10 +17,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segment import hardware, measure, print_rows, size
-
 import cliptrase_ros as ct
-from cliptrase_ros import refine, resample, voting
+from cliptrase_ros import bench, refine, resample, voting
 
 WORKING = (336, 448)
 PATCH = 16
@@ -30,12 +28,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--words', type=int, nargs='+', default=[5, 50, 150])
-    parser.add_argument('--labels', type=size, nargs='+', default=[(240, 320), (480, 640)])
+    parser.add_argument('--labels', type=bench.size, nargs='+', default=[(240, 320), (480, 640)])
     parser.add_argument('--repeats', type=int, default=10)
     options = parser.parse_args()
     device = torch.device(options.device)
-    print(f'{hardware(device)}; refine_words {ct.Settings.refine_words}')
-    print('| labels | words | rule | p50 ms | p95 ms | of plain |\n|---|---|---|---|---|---|')
+    print(f'{bench.hardware(device)}; refine_words {ct.Settings.refine_words}')
+    bench.print_header('labels', 'words', 'rule', 'p50 ms', 'p95 ms', 'of plain')
     for labels in options.labels:
         for words in options.words:
             table(labels, words, options.repeats, device)
@@ -65,8 +63,8 @@ def table(labels, words, repeats, device):
             )
         },
     }
-    times = measure(work, repeats, device)
-    print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
+    times = bench.measure(work, repeats, device)
+    bench.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 
 def follow(scores, labels, owner, rule, most):

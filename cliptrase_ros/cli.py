@@ -1,4 +1,4 @@
-"""The `cliptrase` command: segment pictures, fetch weights. No ROS needed."""
+"""The `cliptrase` command: segment pictures, fetch weights, measure. No ROS needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from . import draw
+from . import bench, draw
 from .errors import CliptraseError
 from .segmenter import load
 from .settings import Settings
@@ -23,6 +23,7 @@ examples:
   cliptrase segment kitchen.jpg --words floor 'mug|cup' 'fire extinguisher' -o out/
   cliptrase segment *.jpg --words person car --background sky road --device cuda
   cliptrase download --model ViT-B-16-quickgelu --weights openai --out weights/
+  cliptrase bench --precision fp32 bf16 --sizes 224 336 --words 20
 """
 
 
@@ -69,6 +70,17 @@ def _parser() -> argparse.ArgumentParser:
     fetch.add_argument('--weights', default=Settings.weights, help='open_clip tag')
     fetch.add_argument('--out', type=Path, default=Path('.'), help='folder (default: here)')
     fetch.set_defaults(run=_download)
+
+    measure = commands.add_parser(
+        'bench',
+        help='measure the speed of this machine',
+        description="Print a Markdown table: the model's own encode_image, each stage of the "
+        'segmenter and the whole, measured in turn; ratios are to the first, turn by turn. Takes '
+        'minutes on a CPU.',
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    bench.add_arguments(measure)
+    measure.set_defaults(run=bench.run)
     return parser
 
 

@@ -1,18 +1,27 @@
+import math
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
 
 import cliptrase_ros as ct
+from cliptrase_ros import bench, cli, recipes
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / 'bench'))
+
+from memory import growth  # noqa: E402
+
+TINY = ['--model', 'cliptrase-tiny', '--device', 'cpu']
 
 
-def bench(script, *options, timeout=None):
+def script(name, *options, timeout=None):
     """The lines that a benchmark prints."""
     done = subprocess.run(
-        [sys.executable, f'bench/{script}.py', *options],
+        [sys.executable, f'bench/{name}.py', *options],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -27,49 +36,182 @@ def cells(lines):
     return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
 
 
-def test_the_benchmark_prints_a_table_with_the_machine():
-    options = ['--model', 'cliptrase-tiny', '--device', 'cpu', '--sizes', '32', '64']
-    machine, *table = bench('segment', *options, '--repeats', '2', '--words', '3')
-    assert 'threads; torch' in machine and 'cliptrase-tiny (random), torch.float32' in machine
-    rows = cells(table[2:])
-    assert len(rows) == 2 * 7 and {row[0] for row in rows} == {'32 x 48', '64 x 80'}
-    for _, _, p50, p95, ratio in rows:
-        assert 0 < float(p50) <= float(p95) and float(ratio) >= 0
-    assert [row[4] for row in rows if row[1] == 'forward (clip)'] == ['1.00', '1.00']
+def test_bench_prints_the_machine_and_a_row_for_each_stage(capsys):
+    runs = ['--methods', 'cliptrase', 'clip', '--precision', 'fp32', 'bf16', '--image', '64x48']
+    options = ['--sizes', '32', '64', '--words', '1', '3', '--repeats', '2']
+    assert cli.main(['bench', *TINY, *runs, *options]) == 0
+    machine, note, _, *table = capsys.readouterr().out.splitlines()
+    assert 'threads, load ' in machine and 'cliptrase-tiny (random); 20' in machine
+    assert note.startswith('Random weights')
+    heads, _, *rows = cells(table)
+    assert heads[-4:] == ['p50 ms', 'p95 ms', 'of bare', 'peak MB']
+    stages = ['bare encode_image', 'upload, resize', 'tower', 'DBSCAN', 'region maps']
+    of_words = ['scores', 'labels', 'segment()']
+    assert [(*row[:4], row[4].split(', clusters: ')[0]) for row in rows] == [
+        (size, method, precision, words, stage)
+        for size in ('32 x 48', '64 x 80')
+        for method in ('cliptrase', 'clip')
+        for precision in ('fp32', 'bf16')
+        for words, names in (('-', stages), ('1', of_words), ('3', of_words))
+        for stage in names
+    ]
+    for *_, p50, p95, ratio, peak in rows:
+        assert 0 <= float(p50) <= float(p95) and float(ratio) >= 0 and float(peak) >= 0
+    assert {row[7] for row in rows if row[4] == stages[0]} == {'1.00'}
+
+
+def test_bench_without_regions_has_no_stage_of_them(capsys):
+    options = ['--sizes', '32', '--words', '1', '--repeats', '1', '--regions', 'none']
+    assert cli.main(['bench', *TINY, *options]) == 0
+    stages = [row[4] for row in cells(capsys.readouterr().out.splitlines()[5:])]
+    assert stages[:4] == ['bare encode_image', 'upload, resize', 'tower', 'scores']
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        (['--sizes', '7'], 'input_size'),
+        (['--image', '900x90'], 'more than 8 times'),
+        (['--weights', '/nowhere.pt'], 'no file /nowhere.pt'),
+        (['--device', 'abacus'], "'abacus' cannot be used here"),
+    ],
+)
+def test_errors_of_bench_are_one_sentence_and_code_1(change, reason, capsys):
+    assert cli.main(['bench', *TINY, *change]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith('cliptrase: ') and reason in error
+
+
+@pytest.mark.parametrize('change', [['--image', '640'], ['--repeats', '0'], ['--words', '-1']])
+def test_wrong_usage_of_bench_is_code_2(change, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main(['bench', *TINY, *change])
+    assert stopped.value.code == 2 and change[1] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize('precision, tolerance', [('fp32', 1e-5), ('bf16', 3e-2)])
+def test_the_bare_model_is_the_unchanged_tower_at_any_size(backbone, precision, tolerance):
+    segmenter = ct.Segmenter(backbone, ct.Settings(precision=precision))
+    tower = segmenter._encoder.tower
+    images = torch.randn(1, 3, 40, 56).to(tower.device, tower.dtype)
+    with torch.no_grad():
+        got = bench.bare(segmenter, (40, 56))(images).float()
+    expected = tower.pool(recipes.run(tower, images, recipes.unchanged(tower)).tokens).float()
+    assert (got - expected).norm() <= tolerance * expected.norm()
+    assert len(backbone._visual.positional_embedding) == 1 + 4 * 4
+
+
+def test_what_is_measured_takes_turns_after_the_warm_up():
+    calls = []
+    work = {name: lambda name=name: calls.append(name) for name in 'ab'}
+    times = bench.measure(work, 3, torch.device('cpu'))
+    assert calls == ['a', 'b'] * (bench.WARM_UP + 3)
+    assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
+
+
+def test_ratios_are_medians_turn_by_turn():
+    assert bench.ratio([2, 20, 9], [1, 10, 3]) == 2
+
+
+def test_the_peak_of_a_call_is_what_it_took_at_once(device):
+    def call():
+        for _ in range(3):
+            torch.ones(25_000_000, device=device)
+
+    assert 95 <= bench.peak_mb(call, device) <= 150
+
+
+def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(bench, 'CLEAR_REFS', tmp_path / 'none' / 'clear_refs')
+    assert math.isnan(bench.peak_mb(lambda: None, torch.device('cpu')))
+    assert cli.main(['bench', *TINY, '--sizes', '32', '--words', '1', '--repeats', '1']) == 0
+    assert {row[8] for row in cells(capsys.readouterr().out.splitlines()[5:])} == {'-'}
+
+
+def frames(label_of):
+    """What 200 frames add to what is held: [RSS MB, Python MB, objects, CUDA MB]."""
+    settings = {'model': 'cliptrase-tiny', 'weights': 'random', 'prompt_templates': 'photo'}
+    segmenter = ct.load(ct.Settings(**settings, input_size=48))
+    sizes = (48, 64), (64, 48), (60, 60)
+    before, after = growth(segmenter, label_of(segmenter), sizes, 100, 200, 40)
+    return np.subtract(after, before)
+
+
+def test_memory_does_not_grow_with_the_frames():
+    rss_mb, python_mb, objects, cuda_mb = frames(lambda segmenter: segmenter)
+    assert objects < 50 and python_mb < 0.3 and rss_mb < 20 and cuda_mb < 1
+
+
+def test_memory_that_grows_is_seen():
+    kept = []
+
+    def leaking(segmenter):
+        return lambda image, words: kept.append((segmenter(image, words), torch.ones(50_000)))
+
+    rss_mb, python_mb, objects, _ = frames(leaking)
+    assert objects > 200 and python_mb > 0.6 and rss_mb > 30
+
+
+def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
+    options = [*TINY, '--words', '2', '--repeats', '1', '--crops', '32', '64', '--whole', '48']
+    lines = script('plain', *options)
+    rows = cells(lines[4:-2])
+    parts = ['resize', 'tower', 'DBSCAN', 'region maps', 'scores and vote', 'all']
+    # fp32 and auto are one and the same on a CPU.
+    assert [(row[0], row[4]) for row in rows] == [
+        (size, part) for size in ('32 x 32', '64 x 64', '48 x 64') for part in parts
+    ]
+    for row in rows:
+        for cell in row[5:7]:
+            p50, p95 = map(float, cell.split(' / '))
+            assert 0 <= p50 <= p95
+        assert float(row[7]) > 0
+    assert float(lines[-1].split()[-4]) > 99
+
+
+def test_the_benchmark_of_memory_prints_peaks_and_growth():
+    options = [*TINY, '--words', '2', '--sizes', '48', '--frames', '3', '--warm-up', '5']
+    _, model, *lines = script('memory', *options)
+    assert model == 'cliptrase-tiny (random), fp32, 2 words'
+    peaks, held = cells(lines[3:5]), cells(lines[8:])
+    assert [row[:2] for row in peaks] == [['48', 'segmenter'], ['48', 'plain']]
+    assert all(float(row[2]) >= 0 for row in peaks)
+    assert [row[0] for row in held] == ['5', '8']
+    assert all(float(row[1]) > 50 and int(row[3]) > 1000 for row in held)
 
 
 def test_the_benchmark_of_refinement_prints_a_table():
     size = ['--device', 'cpu', '--words', '2', '13', '--labels', '24x32', '--repeats', '2']
-    machine, *table = bench('refine', *size)
-    assert 'threads; torch' in machine and machine.endswith('refine_words 12')
-    rows = cells(table[2:])
+    machine, *table = script('refine', *size)
+    assert 'threads, load' in machine and machine.endswith('refine_words 12')
+    rows = cells(table[3:])
     rules = 'plain', 'guided', 'guided, all words', 'pamr', 'pamr, all words'
     assert [row[1:3] for row in rows] == [[n, rule] for n in ('2', '13') for rule in rules]
     assert [row[5] for row in rows if row[2] == 'plain'] == ['1.0', '1.0']
 
 
 def test_the_benchmark_of_methods_compares_all_with_clip():
-    options = ['--model', 'cliptrase-tiny', '--device', 'cpu', '--sizes', '32x32', '48x64']
-    machine, *table = bench('methods', *options, '--repeats', '2', '--words', '3')
-    assert 'cliptrase-tiny (random), torch.float32' in machine
-    rows = cells(table[2:])
-    assert {row[0] for row in rows} == {'32 x 32', '48 x 64'}
-    assert [row[1] for row in rows] == 2 * [*reversed(ct.METHODS), 'resclip, feedback']
-    for _, _, p50, p95, ratio in rows:
+    options = [*TINY, '--sizes', '32x32', '48x64']
+    machine, *table = script('methods', *options, '--repeats', '2', '--words', '3')
+    assert 'cliptrase-tiny (random)' in machine
+    rows = cells(table[3:])
+    assert {tuple(row[:2]) for row in rows} == {('32 x 32', 'fp32'), ('48 x 64', 'fp32')}
+    assert [row[2] for row in rows] == 2 * [*reversed(ct.METHODS), 'resclip, feedback']
+    for *_, p50, p95, ratio in rows:
         assert 0 < float(p50) <= float(p95) and float(ratio) > 0
-    assert [row[4] for row in rows if row[1] == 'clip'] == ['1.00', '1.00']
+    assert [row[5] for row in rows if row[2] == 'clip'] == ['1.00', '1.00']
 
 
 def test_the_benchmark_of_the_world_prints_both_stages():
     pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
     size = ['--width', '80', '--height', '60', '--scenes', '2', '--views', '1']
-    assert [line.split()[0] for line in bench('world', *size)] == ['new_scene', 'render']
+    assert [line.split()[0] for line in script('world', *size)] == ['new_scene', 'render']
 
 
 def test_the_benchmark_of_the_node_prints_four_tables():
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
     size = ['--sizes', '64x48', '--frames', '3', '--seconds', '0.3', '--turns', '1', '--names', '2']
-    lines = bench('node', *size, '--device', 'cpu', '--prompt-templates', 'photo', timeout=120)
+    lines = script('node', *size, '--device', 'cpu', '--prompt-templates', 'photo', timeout=120)
     assert 'cliptrase-tiny (random), input_size 96' in lines[0]
     rows = cells(line for line in lines if line.startswith('| '))
     assert [row[0] for row in rows if row[0] != '---'] == [

@@ -1,0 +1,149 @@
+#!/usr/bin/env python3
+"""Memory: the most that a frame takes, and whether it grows with the number of frames.
+
+bench/memory.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--precision P]
+                [--sizes 480 336] [--words 150] [--frames 2000] [--warm-up 200]
+
+First table: peak memory of labelling a camera image of 640 x 480, beyond that of the loaded
+model, by the segmenter and by the plain pipeline of plain.py; each in a fresh process. Second:
+the process before and after many frames of cliptrase-tiny (random), whose size changes with each
+frame and whose words with every hundredth. On the CPU memory is that of the process.
+"""
+
+import argparse
+import gc
+import sys
+import tempfile
+import tracemalloc
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from plain import CAMERA, plain_of
+
+import cliptrase_ros as ct
+from cliptrase_ros import bench
+
+SIZES = (480, 640), (360, 640), (240, 320)
+FRAMES_A_VOCABULARY = 100
+
+
+class Held(NamedTuple):
+    """What a process holds: memory (RSS) and that of Python's objects in MB, the number of
+    objects that the garbage collector knows, and on CUDA the memory of tensors in MB."""
+
+    rss_mb: float
+    python_mb: float
+    objects: int
+    cuda_mb: float
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    bench.add_model(parser)
+    parser.add_argument('--precision', default='fp32')
+    parser.add_argument('--sizes', type=bench.positive, nargs='+', default=[480, 336])
+    parser.add_argument('--words', type=bench.positive, default=150)
+    parser.add_argument('--frames', type=bench.positive, default=2000)
+    parser.add_argument('--warm-up', type=bench.positive, default=200)
+    options = parser.parse_args()
+    print(bench.hardware(torch.device('cpu')))
+    print(f'{options.model} ({options.weights}), {options.precision}, {options.words} words')
+    bench.print_header('input_size', 'what', 'peak MB')
+    for side in options.sizes:
+        for what in (segmenter_peak_mb, plain_peak_mb):
+            print(f'| {side} | {what.__name__.split("_")[0]} | {fresh(what, options, side):.0f} |')
+    bench.print_header('frames of cliptrase-tiny', 'RSS MB', 'Python MB', 'objects', 'CUDA MB')
+    before, after = fresh(many_frames, options)
+    for frames, at in ((options.warm_up, before), (options.warm_up + options.frames, after)):
+        cells = (f'{at.rss_mb:.1f}', f'{at.python_mb:.2f}', at.objects, f'{at.cuda_mb:.1f}')
+        print(f'| {frames} | {" | ".join(map(str, cells))} |')
+
+
+def fresh(function, *arguments):
+    """The result of a function in a process of its own."""
+    with ProcessPoolExecutor(1, get_context('spawn')) as process:
+        return process.submit(function, *arguments).result()
+
+
+def segmenter_peak_mb(options, side):
+    segmenter, words = loaded(options, side)
+    image = bench.scene(*CAMERA)
+    return peak_of_three_mb(lambda: segmenter(image, words), segmenter)
+
+
+def plain_peak_mb(options, side):
+    segmenter, words = loaded(options, side)
+    plain, image = plain_of(segmenter), bench.scene(*CAMERA)
+    size = segmenter.encode(image).working_size
+    embeddings = words.embeddings.to(segmenter.backbone.device)
+    return peak_of_three_mb(lambda: plain(image, embeddings, size), segmenter)
+
+
+def loaded(options, side):
+    names = 'model', 'weights', 'device', 'precision'
+    given = {name: getattr(options, name) for name in names}
+    segmenter = ct.load(ct.Settings(**given, input_size=side))
+    channels = segmenter.encode(bench.scene(64, 64)).features.shape[-1]
+    return segmenter, bench.random_words(options.words, channels)
+
+
+def peak_of_three_mb(call, segmenter):
+    """That of three frames, since the first one alone may leave caches behind."""
+    return bench.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
+
+
+def many_frames(options):
+    """`Held` before and after frames whose size and words change."""
+    with tempfile.TemporaryDirectory() as folder:
+        settings = ct.Settings(
+            model='cliptrase-tiny',
+            weights='random',
+            device=options.device,
+            input_size=96,
+            prompt_templates='photo',
+            cache_dir=folder,
+        )
+        segmenter = ct.load(settings)
+        return growth(
+            segmenter, segmenter, SIZES, options.warm_up, options.frames, FRAMES_A_VOCABULARY
+        )
+
+
+def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
+    """`Held` after the warm-up, and after `frames` more: each frame has the next of the sizes, and
+    the words change every `frames_a_vocabulary` frames.
+
+    Args:
+        segmenter: makes the words.
+        label: called with each image and its words.
+    """
+    images = [bench.scene(*size) for size in sizes]
+    tracemalloc.start()
+    before = None
+    for frame in range(warm_up + frames):
+        if frame == warm_up:
+            before = held(segmenter.backbone.device)
+        if frame % frames_a_vocabulary == 0:
+            words = segmenter.vocabulary([f'thing {frame} {n}' for n in range(5)])
+        label(images[frame % len(images)], words)
+    after = held(segmenter.backbone.device)
+    tracemalloc.stop()
+    return before, after
+
+
+def held(device):
+    gc.collect()
+    bench.give_back_memory()
+    cuda_mb = torch.cuda.memory_allocated(device) / 1e6 if device.type == 'cuda' else 0.0
+    python_mb = tracemalloc.get_traced_memory()[0] / 1e6
+    return Held(bench.status_mb('VmRSS'), python_mb, len(gc.get_objects()), cuda_mb)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,53 @@
+"""The segmenter labels as CLIPtrase does when it is run plainly, with other people's functions."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from towers import TINY_PATCH, picture
+
+import cliptrase_ros as ct
+
+sys.path.append(str(Path(__file__).parents[1] / 'bench'))
+
+from plain import plain_of
+
+
+def labelled(backbone, image, **settings):
+    """Labels [H, W] by the segmenter and by the plain pipeline, and what was encoded."""
+    segmenter = ct.Segmenter(backbone, ct.Settings(precision='fp32', **settings))
+    rows = np.random.default_rng(3).normal(size=(7, 16))
+    words = ct.Vocabulary.from_embeddings(list('abcdefg'), rows)
+    dense = segmenter.encode(image)
+    embeddings = words.embeddings.to(backbone.device)
+    plain = plain_of(segmenter)(segmenter.view(image), embeddings, dense.working_size)
+    return segmenter(image, words).labels, plain.numpy() + 1, dense
+
+
+# The two grids with published parameters, and others.
+@pytest.mark.parametrize('grid', [(14, 14), (21, 21), (9, 16), (20, 11), (16, 16)])
+def test_equal_labels_from_equal_pixels(backbone, grid):
+    size = tuple(side * TINY_PATCH for side in grid)
+    got, expected, dense = labelled(backbone, picture(*size), input_size=min(size))
+    assert dense.working_size == size and len(np.unique(expected)) > 1
+    assert dense.regions is not None
+    assert (got == expected).mean() >= 0.999
+
+
+def test_equal_labels_of_the_crop(backbone):
+    got, expected, _ = labelled(backbone, picture(150, 200), input_size=112, protocol='cliptrase')
+    assert got.shape == (112, 112) and (got == expected).mean() >= 0.999
+
+
+def test_equal_labels_where_all_patches_are_noise(backbone):
+    noise = np.random.default_rng(0).integers(0, 256, (72, 128, 3)).astype(np.uint8)
+    got, expected, dense = labelled(backbone, noise, input_size=72)
+    assert dense.regions is None and len(np.unique(expected)) > 1
+    assert (got == expected).mean() >= 0.999
+
+
+def test_nearly_equal_labels_of_a_resized_image(backbone):
+    """PIL rounds the resized pixels, the segmenter does not."""
+    got, expected, _ = labelled(backbone, picture(150, 200), input_size=112)
+    assert got.shape == (150, 200) and (got == expected).mean() >= 0.98
