@@ -52,7 +52,10 @@ def main():
     parser.add_argument('--frames', type=bench.positive, default=2000)
     parser.add_argument('--warm-up', type=bench.positive, default=200)
     options = parser.parse_args()
-    print(bench.hardware(torch.device('cpu')))
+    cuda = options.device.startswith('cuda') or (
+        options.device == 'auto' and torch.cuda.is_available()
+    )
+    print(bench.hardware(torch.device('cuda' if cuda else 'cpu')))
     print(f'{options.model} ({options.weights}), {options.precision}, {options.words} words')
     bench.print_header('input_size', 'what', 'peak MB')
     for side in options.sizes:
