@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import clusters, methods, pictures, presence, recipes, refine, windows
+from . import clusters, memory, methods, pictures, presence, recipes, refine, windows
 from .backbone import Backbone
 from .errors import SettingError
 from .settings import Settings
@@ -96,7 +96,8 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Dense]:
-        """Images [H, W, 3] uint8 RGB; those that the tower sees at one size share a pass.
+        """Images [H, W, 3] uint8 RGB; those that the tower sees at one size share a pass, and so do
+        the windows of one, as far as memory goes.
 
         Raises:
             ShapeError: another shape or dtype, or one side more than 8 times the other; nothing
@@ -110,7 +111,9 @@ class Encoder:
             shared.setdefault(self._whole_size(image), []).append(number)
         result: list[Dense | None] = [None] * len(images)
         for size, numbers in shared.items():
-            dense = self._whole([images[n] for n in numbers], size)
+            dense = memory.in_halves(
+                lambda part, size=size: self._whole(part, size), [images[n] for n in numbers]
+            )
             for number, one in zip(numbers, dense, strict=True):
                 result[number] = one
         return result
@@ -147,12 +150,11 @@ class Encoder:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         seen = self._resized(image, working)
         tiles = windows.crop(seen, offsets, settings.window_px)
-        encoded, _ = self._run(self._recipe, tiles)
-        features, cls = self._project(encoded.tokens, encoded.trace.grid)
-        feedback = Feedback(encoded.trace, tiles) if self.feeds_back else None
+        features, cls, traces = zip(*memory.in_halves(self._tiles, tiles), strict=True)
+        feedback = Feedback(recipes.Trace.joined(traces), tiles) if self.feeds_back else None
         return Dense(
-            features=features,
-            cls=cls,
+            features=torch.cat(features),
+            cls=torch.cat(cls),
             size=self.label_size(image),
             offsets=offsets,
             working_size=working,
@@ -160,6 +162,12 @@ class Encoder:
             feedback=feedback,
             **context._asdict(),
         )
+
+    def _tiles(self, tiles: Tensor) -> list[tuple[Tensor, Tensor, recipes.Trace | None]]:
+        """Features, cls, and what feedback takes, of one pass, as a list of one."""
+        encoded, _ = self._run(self._recipe, tiles)
+        trace = encoded.trace if self.feeds_back else None
+        return [(*self._project(encoded.tokens, encoded.trace.grid), trace)]
 
     def _context_beside_windows(self, image: np.ndarray) -> _Context:
         """From one more pass over the whole image: no region ends at a window's edge, and words

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -37,6 +38,17 @@ class Trace(NamedTuple):
         """That of image n alone."""
         states, maps = ({k: x[n : n + 1] for k, x in d.items()} for d in (self.states, self.maps))
         return Trace(self.x[n : n + 1], self.grid, states, maps)
+
+    @staticmethod
+    def joined(parts: Sequence[Trace]) -> Trace:
+        """That of the images of several passes at one size."""
+        if len(parts) == 1:
+            return parts[0]
+        states, maps = (
+            {k: torch.cat([d[k] for d in dicts]) for k in dicts[0]}
+            for dicts in ([p.states for p in parts], [p.maps for p in parts])
+        )
+        return Trace(torch.cat([p.x for p in parts]), parts[0].grid, states, maps)
 
 
 @dataclass(frozen=True, eq=False)
