@@ -31,7 +31,7 @@ test: $(VENV)/installed ## run the tests
 
 test-oldest: $(VENV)/installed $(OLDEST)/installed ## run the engine's tests on the oldest open_clip
 	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(RUN) -m pytest \
-	  test/test_visual.py test/test_backbone.py test/test_golden.py test/test_methods.py $(ARGS)
+	  test/test_visual.py test/test_backbone.py test/test_golden.py test/test_methods.py test/test_text.py $(ARGS)
 
 lint: $(VENV)/dependencies ## check the style
 	$(RUN) -m ruff check

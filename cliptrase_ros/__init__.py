@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from .draw import overlay as overlay
     from .encoder import Dense as Dense
     from .errors import CliptraseError as CliptraseError
+    from .errors import OutOfMemory as OutOfMemory
     from .errors import SettingError as SettingError
     from .errors import ShapeError as ShapeError
     from .errors import UnsupportedBackbone as UnsupportedBackbone
@@ -41,6 +42,7 @@ _MODULE_OF = {
     'Backbone': 'backbone',
     'CliptraseError': 'errors',
     'Dense': 'encoder',
+    'OutOfMemory': 'errors',
     'Segmentation': 'segmenter',
     'Segmenter': 'segmenter',
     'SettingError': 'errors',

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from . import recipes, weights
 from .errors import SettingError, UnsupportedBackbone
 from .linear import fast_bfloat16
 from .settings import Settings
+from .text import TextEncoder
 from .visual import Tower
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -23,52 +22,6 @@ CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
 # Relative. On CUDA the model's own patch convolution runs in TF32, ours in float32.
 _SELF_CHECK_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
-_TEXT_BATCH = 256
-
-
-class TextEncoder:
-    """Sentences to unit embeddings with the text tower of an open_clip model."""
-
-    def __init__(self, model: nn.Module, tokenizer):
-        self._model = model
-        self._tokenizer = tokenizer
-        self._fingerprint = ''
-        self._longest: dict[tuple[str, ...], str] = {}
-        self._padding = int(tokenizer(['a'])[0, -1])
-
-    def longest(self, templates: tuple[str, ...]) -> str:
-        """The template that takes the most tokens; worked out once."""
-        if templates not in self._longest:
-            tokens = self._tokenizer([template.format('a') for template in templates])
-            self._longest[templates] = templates[int((tokens != self._padding).sum(1).argmax())]
-        return self._longest[templates]
-
-    def too_long(self, sentence: str) -> bool:
-        """Whether the sentence fills the context, so that its end may have been cut off."""
-        return int(self._tokenizer([sentence])[0, -1]) != self._padding
-
-    @torch.no_grad()
-    def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings [n, E] float32 of n sentences, on the model's device."""
-        device = next(self._model.parameters()).device
-        tokens = self._tokenizer(list(sentences)).to(device)
-        parts = [self._model.encode_text(t).float() for t in tokens.split(_TEXT_BATCH)]
-        return F.normalize(torch.cat(parts), dim=-1)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256 over the text tower's weights, the model's layers and heads, and an example of
-        the tokenizer's output."""
-        if not self._fingerprint:
-            digest = hashlib.sha256(self._tokenizer(['a photo of a {}.']).numpy().tobytes())
-            heads = [getattr(module, 'num_heads', 0) for module in self._model.modules()]
-            digest.update(f'{self._model} {heads}'.encode())
-            for name, weight in sorted(self._model.state_dict().items()):
-                if not name.startswith('visual.'):
-                    digest.update(name.encode())
-                    digest.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy())
-            self._fingerprint = digest.hexdigest()
-        return self._fingerprint
 
 
 class Backbone:

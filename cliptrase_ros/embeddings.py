@@ -12,24 +12,31 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import Cancelled
+from .text import BATCH
 
 log = logging.getLogger(__name__)
 
 
+# Embeddings that are kept in memory, of 2 to 4 kB each; beyond that it begins anew.
+IN_MEMORY = 4096
+
+
 class EmbeddingCache:
-    """Word embeddings on disk, one small file a word.
+    """Word embeddings on disk, one small file a word, and in memory.
 
     The key is the hash of the encoder's weights, the templates and the word. A file that is
-    missing or damaged is a miss; a folder that cannot be written is reported once and then the
-    cache is off.
+    missing or damaged is a miss; a folder that cannot be written is reported once and then
+    embeddings are kept in memory only.
     """
 
     def __init__(self, folder: Path):
         self._folder = folder
         self._writable = True
+        self._recent: dict[Path, Tensor] = {}
 
     def path(self, fingerprint: str, templates: Sequence[str], word: str) -> Path:
         """Where the embedding of a word is kept."""
@@ -37,7 +44,20 @@ class EmbeddingCache:
         return self._folder / f'{key}.npy'
 
     def get(self, path: Path) -> Tensor | None:
-        """The unit embedding [E] in the file, or None."""
+        """The unit embedding [E] of the word with this path, or None."""
+        if path in self._recent:
+            return self._recent[path]
+        row = self._read(path)
+        if row is not None:
+            self._keep(path, row)
+        return row
+
+    def _keep(self, path: Path, row: Tensor) -> None:
+        if len(self._recent) >= IN_MEMORY:
+            self._recent = {}
+        self._recent[path] = row
+
+    def _read(self, path: Path) -> Tensor | None:
         try:
             row = torch.from_numpy(np.load(path, allow_pickle=False))
         except FileNotFoundError:
@@ -51,7 +71,8 @@ class EmbeddingCache:
         return row
 
     def put(self, path: Path, row: Tensor) -> None:
-        """Write the embedding [E]; readers see the whole file or none."""
+        """Keep the embedding [E] and write it; readers see the whole file or none."""
+        self._keep(path, row)
         if not self._writable:
             return
         try:
@@ -93,20 +114,33 @@ def embed_words(
     Args:
         encode: sentences -> unit embeddings [n, E].
         fingerprint: identifies the encoder's weights.
-        cancelled: asked before each word.
+        cancelled: asked before each word, and before each pass of the encoder.
 
     Raises:
-        Cancelled: `cancelled` said so.
+        Cancelled: `cancelled` said so; the words encoded until then are in the cache.
     """
-    rows = []
-    for word in words:
+
+    def go_on() -> None:
         if cancelled():
             raise Cancelled('encoding of words was cancelled')
+
+    rows: dict[str, Tensor] = {}
+    new: dict[str, Path] = {}
+    for word in dict.fromkeys(words):
+        go_on()
         path = cache.path(fingerprint, templates, word)
         row = cache.get(path)
         if row is None:
-            mean = encode([template.format(word) for template in templates]).mean(0)
-            row = (mean / mean.norm()).float().cpu()
-            cache.put(path, row)
-        rows.append(row)
-    return torch.stack(rows)
+            new[word] = path
+        else:
+            rows[word] = row
+    at_once = max(1, BATCH // len(templates))
+    for first in range(0, len(new), at_once):
+        go_on()
+        group = list(new)[first : first + at_once]
+        sentences = [template.format(word) for word in group for template in templates]
+        means = encode(sentences).unflatten(0, (len(group), -1)).mean(1)
+        for word, row in zip(group, F.normalize(means, dim=1).float().cpu(), strict=True):
+            cache.put(new[word], row)
+            rows[word] = row
+    return torch.stack([rows[word] for word in words])

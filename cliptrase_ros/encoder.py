@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import clusters, methods, pictures, presence, recipes, refine, windows
+from . import clusters, memory, methods, pictures, presence, recipes, refine, windows
 from .accelerate import Compiled, Replayed
 from .backbone import Backbone
 from .errors import SettingError
@@ -141,7 +141,8 @@ class Encoder:
 
     @torch.no_grad()
     def __call__(self, images: Sequence[np.ndarray]) -> list[Dense]:
-        """Images [H, W, 3] uint8 RGB; those that the tower sees at one size share a pass.
+        """Images [H, W, 3] uint8 RGB; those that the tower sees at one size share a pass, and so do
+        the windows of one, as far as memory goes.
 
         Raises:
             ShapeError: another shape or dtype, or one side more than 8 times the other; nothing
@@ -156,8 +157,9 @@ class Encoder:
         result: list[Dense | None] = [None] * len(images)
         for numbers in shared.values():
             uploaded = [pictures.to_device(images[n], self.backbone.device) for n in numbers]
-            for number, fields in zip(numbers, self._together(*uploaded), strict=True):
-                result[number] = Dense(**fields)
+            fields = memory.in_halves(lambda part: self._together(*part), uploaded)
+            for number, own in zip(numbers, fields, strict=True):
+                result[number] = Dense(**own)
         return result
 
     def crop(self, image: np.ndarray) -> np.ndarray:
@@ -198,15 +200,18 @@ class Encoder:
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         pixels = pictures.resize(image, working)
         tiles = windows.crop(pixels, offsets, settings.window_px)
-        encoded = self._through_tower(tiles)
+        parts = memory.in_halves(lambda part: [self._through_tower(part)], tiles)
+        feedback = None
+        if self.feeds_back:
+            feedback = Feedback(recipes.Trace.joined([part.trace for part in parts]), tiles)
         return {
-            'features': encoded.features,
-            'cls': encoded.cls,
+            'features': torch.cat([part.features for part in parts]),
+            'cls': torch.cat([part.cls for part in parts]),
             'size': self.label_size(size),
             'offsets': offsets,
             'working_size': working,
             'image': self._picture(image, pixels),
-            'feedback': Feedback(encoded.trace, tiles) if self.feeds_back else None,
+            'feedback': feedback,
             **context._asdict(),
         }
 

@@ -30,6 +30,16 @@ class WeightsError(CliptraseError):
     """Weights are missing, damaged, or do not belong to the model."""
 
 
+class OutOfMemory(CliptraseError, MemoryError):
+    """Memory ran out, even for one image or sentence at a time; what was taken is free again."""
+
+    def __init__(self):
+        super().__init__(
+            'out of memory: lower input_size or window_px, set precision to fp16 or bf16 or refine '
+            'to none, or use fewer words'
+        )
+
+
 class Cancelled(CliptraseError):
     """Long work was given up because the caller asked for it."""
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import torch
 from torch import Tensor
 
 from . import attention
@@ -39,6 +40,18 @@ class Trace(NamedTuple):
         states = {number: x[one] for number, x in self.states.items()}
         total = None if self.attention is None else self.attention[one]
         return Trace(self.x[one], self.grid, states, total)
+
+    @staticmethod
+    def joined(parts: Sequence[Trace]) -> Trace:
+        """That of the images of several passes at one size."""
+        first = parts[0]
+        states = {
+            number: torch.cat([part.states[number] for part in parts]) for number in first.states
+        }
+        total = None
+        if first.attention is not None:
+            total = torch.cat([part.attention for part in parts])
+        return Trace(torch.cat([part.x for part in parts]), first.grid, states, total)
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from . import pictures, presence, refine, resclip, voting, windows
+from . import memory, pictures, presence, refine, resclip, voting, windows
 from .backbone import Backbone
 from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
@@ -49,6 +49,10 @@ class Segmentation:
 
 class Segmenter:
     """Labels images with words; immutable, so any thread may call it.
+
+    Images, windows and sentences that share a pass are taken in smaller batches where memory does
+    not suffice for all. Where it does not even for one, or for labelling, every method raises
+    OutOfMemory, and the segmenter can be used as before.
 
     Args:
         backbone: the model; may be shared.
@@ -120,13 +124,14 @@ class Segmenter:
                 )
         return classes, words
 
+    @memory.explained()
     def encode_words(
         self,
         classes: tuple[WordClass, ...],
         background: tuple[str, ...],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Vocabulary:
-        """Second half of `vocabulary`, which can take seconds a word on a CPU.
+        """Second half of `vocabulary`, which can take most of a second a new word on a CPU.
 
         Args:
             cancelled: asked before each word.
@@ -180,6 +185,7 @@ class Segmenter:
         """
         return self.encode_batch([image])[0]
 
+    @memory.explained()
     def encode_batch(self, images: Sequence[np.ndarray]) -> list[Dense]:
         """`encode` of several images; those that the tower sees at one size share a pass.
 
@@ -193,6 +199,7 @@ class Segmenter:
         for _ in range(3):  # the second one is captured on CUDA, the third one replayed
             self.encode(np.zeros((*size, 3), np.uint8))
 
+    @memory.explained()
     def scores(self, dense: Dense, words: Vocabulary) -> Tensor:
         """Scores [Q, h, w] float32 of each query of a vocabulary: scaled cosines, on the patch
         grid or, with sliding windows, on the working image.
@@ -206,6 +213,7 @@ class Segmenter:
             dense = self._fed_back(dense, words, embeddings)
         return self._logits(dense, embeddings)
 
+    @memory.explained()
     @torch.no_grad()
     def presence(
         self, dense: Dense, words: Vocabulary, scores: Tensor | None = None
@@ -241,6 +249,7 @@ class Segmenter:
         published = presence.THRESHOLDS.get(self.settings.present_only, 0.0)
         return self.settings.present_threshold or published
 
+    @memory.explained()
     def label(
         self,
         dense: Dense,

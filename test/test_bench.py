@@ -202,6 +202,18 @@ def test_the_benchmark_of_methods_compares_all_with_clip():
     assert [row[5] for row in rows if row[2] == 'clip'] == ['1.00', '1.00']
 
 
+def test_the_benchmark_of_words_compares_with_the_whole_context():
+    options = ['--model', 'cliptrase-tiny', '--device', 'cpu', '--words', '3', '--repeats', '2']
+    machine, *table = bench('words', *options)
+    assert 'cliptrase-tiny (random)' in machine
+    rows = cells(table[2:])
+    new = ['new word, whole context', 'new word']
+    assert [row[1] for row in rows] == [*new, *new, '3 known words', 'fingerprint']
+    assert [row[0] for row in rows] == ['80', '80', '7', '7', '80', '']
+    assert rows[0][4] == '1.0000' and float(rows[1][4]) < 1
+    assert all(0 < float(p50) <= float(p95) for _, _, p50, p95, _ in rows)
+
+
 def test_the_benchmark_of_the_world_prints_both_stages():
     pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
     size = ['--width', '80', '--height', '60', '--scenes', '2', '--views', '1']

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,8 +11,9 @@ import numpy as np
 import torch
 from rclpy.node import Node
 
+from .. import memory
 from ..encoder import Dense
-from ..errors import ShapeError
+from ..errors import CliptraseError, ShapeError
 from ..segmenter import Segmenter
 from . import diagnostics, images
 from .outputs import Labelled, Live
@@ -77,13 +77,13 @@ class Frames:
     def _encode(self, segmenter: Segmenter, taken: list[tuple]) -> list[Dense | None]:
         """Each (frame, image) encoded, in one batch if that goes; None where it fails."""
         try:
-            return segmenter.encode_batch([image for _, image in taken])
+            with memory.explained():
+                return segmenter.encode_batch([image for _, image in taken])
         except Exception as error:
             if len(taken) == 1:
                 self._failed(taken[0][0], error)
                 return [None]
-            # One of them is at fault, or there is memory for one at a time.
-            _free(error)
+        # One of them is at fault.
         return [dense for one in taken for dense in self._encode(segmenter, [one])]
 
     def _finish(
@@ -133,7 +133,8 @@ class Frames:
     def _reported(self, frame: Frame) -> Iterator[None]:
         """An error in the block drops the frame, and the node goes on."""
         try:
-            yield
+            with memory.explained():
+                yield
         except Exception as error:
             self._failed(frame, error)
 
@@ -144,11 +145,8 @@ class Frames:
         if isinstance(error, (images.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        if _is_out_of_memory(error):
-            _free(error)
-            text = 'out of memory: lower input_size, or set precision to fp16 or bf16'
-        else:
-            text = f'{type(error).__name__}: {error}'
+        known = isinstance(error, CliptraseError)
+        text = str(error) if known else f'{type(error).__name__}: {error}'
         stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
 
 
@@ -159,15 +157,3 @@ def _scored(
     if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
         dense = live.segmenter.encode(image)
     return dense, live.segmenter.scores(dense, live.words)
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether memory ran out; torch has no type for it on the CPU."""
-    types = (MemoryError, torch.cuda.OutOfMemoryError)
-    return isinstance(error, types) or "can't allocate memory" in str(error)
-
-
-def _free(error: Exception) -> None:
-    """Let go of the tensors that the frames of the traceback still hold."""
-    traceback.clear_frames(error.__traceback__)
-    torch.cuda.empty_cache()

@@ -530,6 +530,30 @@ def test_words_that_cannot_be_encoded_leave_the_old_ones(robot, inside):
     wait_for(lambda: robot.vocabularies[-1].version == 2, what='the same words at last')
 
 
+def test_words_that_memory_does_not_suffice_for_leave_the_old_ones(robot, inside):
+    robot.stream()
+    wait_for(lambda: robot.masks and robot.vocabularies, what='masks')
+    full = torch.cuda.OutOfMemoryError('full')
+
+    def fail(module, args):
+        raise full
+
+    tower = inside._words._base.backbone.text._model.token_embedding
+    hook = tower.register_forward_pre_hook(fail)
+    words = ['a thing that no other test has']
+    assert robot.set(vocabulary=words)[0].successful
+    wait_for(
+        lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'out of memory: lower input_size', 'model'),
+        what='error',
+    )
+    hook.remove()
+    count = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > count + 2, what='masks with the old words')
+    assert robot.vocabularies[-1].version == 1
+    assert robot.set(vocabulary=words)[0].successful
+    wait_for(lambda: robot.vocabularies[-1].version == 2, what='the same words at last')
+
+
 def encoded_by(words, encode_words):
     """Have new words encoded by this function."""
     slow = Failing(words._base, None)

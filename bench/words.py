@@ -1,0 +1,54 @@
+#!/usr/bin/env python3
+"""What new words cost, and known ones.
+
+bench/words.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--words 20] [--repeats 10]
+
+The sentences of a new word, with the tokens after their ends and without; a vocabulary of known
+words, read from the cache on disk; and the fingerprint of the weights, once a start. All lines in
+turn within one process; ratios are, turn by turn, to the word with 80 templates at whole context.
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from segment import arguments, load, measure, print_rows
+
+from cliptrase_ros.templates import TEMPLATES
+from cliptrase_ros.text import TextEncoder
+
+
+def main():
+    options = arguments(__doc__, repeats=10).parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        segmenter = load(options, cache_dir=folder)
+        times = measure(work(segmenter, options.words), options.repeats, segmenter.backbone.device)
+    print('| templates | what | p50 ms | p95 ms | of whole context |\n|---|---|---|---|---|')
+    for (lead, name), values in times.items():
+        print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
+
+
+def work(segmenter, count):
+    """{(templates, what): function}"""
+    text = segmenter.backbone.text
+    whole = TextEncoder(text._model, text._tokenizer)
+    whole.cuts_context = False
+    eighty, seven = (
+        [template.format('trash can') for template in TEMPLATES[name]]
+        for name in ('imagenet80', 'imagenet7')
+    )
+    known = [f'thing number {n}' for n in range(count)]
+    return {
+        ('80', 'new word, whole context'): lambda: whole.encode(eighty),
+        ('80', 'new word'): lambda: text.encode(eighty),
+        ('7', 'new word, whole context'): lambda: whole.encode(seven),
+        ('7', 'new word'): lambda: text.encode(seven),
+        ('80', f'{count} known words'): lambda: segmenter.vocabulary(known),
+        ('', 'fingerprint'): lambda: TextEncoder(text._model, text._tokenizer).fingerprint,
+    }
+
+
+if __name__ == '__main__':
+    main()
