@@ -13,10 +13,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from .host import may_look
 from .resample import Enlarge, bands
 
 # N: (eps, min_samples) as published, for 224 and 336 px at patch 16.
 PUBLISHED = {196: (0.7, 3), 441: (1.1, 7)}
+
+# Where the host may not look how many clusters there are, so many have room for a region each; of
+# more, those with the highest numbers have none of their own.
+MOST_REGIONS = 64
 
 
 def dbscan_parameters(patches: int) -> tuple[float, int]:
@@ -69,6 +74,12 @@ def dbscan(rows: Tensor, eps: float, min_samples: int) -> Tensor:
 
     number = (core & (root == index)).cumsum(0) - 1
     return torch.where(nearest < count, number[nearest.clamp(max=count - 1)], -1)
+
+
+def region_count(labels: Tensor) -> int:
+    """How many clusters or regions there are room for: labels of any shape, int64, -1 is none.
+    Exact, but at least 1, where the host may look; else `MOST_REGIONS`."""
+    return max(1, int(labels.max()) + 1) if may_look(labels) else MOST_REGIONS
 
 
 def median_filter(maps: Tensor, size: int) -> Tensor:

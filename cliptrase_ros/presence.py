@@ -24,6 +24,10 @@ THRESHOLDS = {'denoise': 0.5, 'tagclip': 0.1}
 # A word that is in stays down to this share of the threshold.
 STAYS_AT = 0.5
 
+# The logit of a word that is not there: far below any other, and yet finite, since 0 times
+# infinity is no number.
+ABSENT = -1e30
+
 
 def probabilities(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
     """Softmax of logits [Q, ...] over all queries, added up for each class: [K, ...].
@@ -163,11 +167,11 @@ def _parts(mask: Tensor) -> Tensor:
         numbers = spread
 
 
-def only(present: Tensor, logits: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of logits [Q, ...] and owner [Q] of those classes that are `present` [K] and of
-    background words."""
-    kept = F.pad(present.to(owner.device), (0, 1), value=True)[owner]
-    return logits[kept], owner[kept]
+def only(present: Tensor, logits: Tensor, owner: Tensor) -> Tensor:
+    """Logits [Q, ...] in which classes that are not `present` [K] bool have `ABSENT` everywhere,
+    and win against nobody; background words stay."""
+    kept = F.pad(present, (0, 1), value=True)[owner]
+    return torch.where(kept.view(-1, *[1] * (logits.dim() - 1)), logits, ABSENT)
 
 
 class Roster:

@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import SettingError
-from .resample import BAND_ELEMENTS, Bands, Enlarge, Rows, bands, enlarged, enlarger
+from .resample import Bands, Enlarge, Rows, band_elements, bands, enlarged, enlarger
 from .settings import Settings
 
 # Of PAMR in the official code of NACLIP (arXiv 2404.08181).
@@ -29,6 +29,9 @@ DILATIONS = (8, 16)
 CELLS = 4
 RADIUS = 3
 EPSILON = 1e-4
+
+# Maps are spread so many numbers at a time: 4 MB of float32.
+CHUNK_ELEMENTS = 1 << 20
 
 
 def enlarging(
@@ -74,8 +77,9 @@ def along(
     Those are the maps that are the largest in most places; the others, which matter little, are
     enlarged bilinearly. So the cost of the rule does not grow with the number of words.
     """
+    elements = band_elements(maps.device)
     if len(maps) <= most:
-        return Bands(rule(maps, size), len(maps), size)
+        return Bands(rule(maps, size), len(maps), size, elements)
     chosen = leaders(maps, most)
     plain, refined = enlarger(maps, size), rule(maps[chosen], size)
 
@@ -84,7 +88,7 @@ def along(
         band[chosen] = refined(rows)
         return band
 
-    return Bands(rows_of, len(maps), size)
+    return Bands(rows_of, len(maps), size, elements)
 
 
 def leaders(maps: Tensor, count: int) -> Tensor:
@@ -114,7 +118,7 @@ def pamr(
         [M, H, W]; no value leaves the range of its map.
     """
     weights = affinity(image.float(), dilations)
-    chunk = max(1, BAND_ELEMENTS // weights[0].numel())
+    chunk = max(1, CHUNK_ELEMENTS // weights[0].numel())
     return torch.cat([_spread(part, weights, steps, dilations) for part in maps.split(chunk)])
 
 

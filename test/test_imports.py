@@ -14,6 +14,7 @@ PACKAGE = Path(ct.__file__).parent
 # Modules that may be imported by each; external packages are listed with the modules' own.
 ALLOWED = {
     'errors': set(),
+    'host': set(),
     'settings': {'errors'},
     'templates': set(),
     'distractors': set(),
@@ -21,10 +22,10 @@ ALLOWED = {
     'resample': set(),
     'vocabulary': {'errors'},
     'embeddings': {'errors'},
-    'clusters': {'resample'},
+    'clusters': {'host', 'resample'},
     'pictures': {'errors'},
     'refine': {'errors', 'resample', 'settings'},
-    'voting': {'resample'},
+    'voting': {'clusters', 'host', 'resample'},
     'presence': {'attention', 'recipes', 'visual'},
     'temporal': set(),
     'windows': set(),
@@ -64,6 +65,7 @@ ALLOWED = {
         'embeddings',
         'encoder',
         'errors',
+        'host',
         'pictures',
         'presence',
         'refine',

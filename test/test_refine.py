@@ -88,7 +88,7 @@ def test_maps_in_parts_are_the_maps_at_once(device, monkeypatch):
         refine, '_spread', lambda part, *a: (sizes.append(len(part)), spread(part, *a))[1]
     )
     for elements, expected in ((1, [1] * 5), (2 * 12 * 17, [2, 2, 1])):
-        monkeypatch.setattr(refine, 'BAND_ELEMENTS', elements)
+        monkeypatch.setattr(refine, 'CHUNK_ELEMENTS', elements)
         assert torch.equal(refine.pamr(maps, image), whole)
         assert sizes == expected
         sizes.clear()
