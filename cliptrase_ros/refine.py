@@ -92,9 +92,14 @@ def along(
 
 
 def leaders(maps: Tensor, count: int) -> Tensor:
-    """Indices [count] of the maps [M, h, w] that are the largest in most places."""
-    wins = torch.bincount(maps.max(0).indices.flatten(), minlength=len(maps))
-    return wins.sort(descending=True, stable=True).indices[:count]
+    """Indices [count] of the maps [M, h, w] that are the largest in most places; of those that
+    are so equally often, the ones with the highest peaks."""
+    winner = maps.max(0).indices.flatten()
+    wins = torch.zeros(len(maps), dtype=torch.int32, device=maps.device)
+    wins.scatter_add_(0, winner, wins.new_ones(1).expand_as(winner))
+    by_peak = maps.flatten(1).amax(1).argsort(descending=True, stable=True)
+    by_wins = wins[by_peak].argsort(descending=True, stable=True)
+    return by_peak[by_wins[:count]]
 
 
 def pamr_rows(maps: Tensor, size: tuple[int, int], image: Tensor) -> Rows:

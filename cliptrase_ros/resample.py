@@ -16,6 +16,10 @@ from torch import Tensor
 BAND_ELEMENTS = 1 << 18
 BAND_ELEMENTS_ON_GPU = 1 << 23
 
+# What a map holds that shall be the largest nowhere: far below any other, and yet finite, since 0
+# times infinity is no number.
+NOWHERE = -1e30
+
 # A slice of rows -> [M, len(rows), W].
 Rows = Callable[[slice], Tensor]
 
