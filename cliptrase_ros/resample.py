@@ -61,21 +61,27 @@ def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
     return enlarger(maps, size)(slice(0, size[0]))
 
 
-def picked(maps: Tensor, which: Tensor) -> Tensor:
-    """[H, W]: of maps [M, h, w], enlarged to the size of `which` [H, W] bilinearly, at each pixel
-    the one that `which` names there, 0 .. M - 1."""
-    height, width = maps.shape[1], which.shape[1]
+def picker(maps: Tensor, size: tuple[int, int]) -> Callable[[slice, Tensor], Tensor]:
+    """Of maps [M, h, w], enlarged to `size` (H, W) bilinearly, one at each pixel: a function of
+    rows and which [len(rows), W] of the maps it is there, 0 .. M - 1 -> [len(rows), W]."""
+    height, width = maps.shape[1], size[1]
     wide = (maps @ bilinear_matrix(maps.shape[2], width, maps.device).T).flatten()
-    at = positions(height, len(which), maps.device)[:, None]
+    at = positions(height, size[0], maps.device)[:, None]
     low = at.long()
     high = (low + 1).clamp(max=height - 1)
-    start = which * (height * width) + torch.arange(width, device=maps.device)
-    # Several times as fast on the CPU as `take`.
-    upper, lower = (
-        wide.index_select(0, (start + width * row).flatten()).view(which.shape)
-        for row in (low, high)
-    )
-    return torch.lerp(upper, lower, (at - low).float())
+    share = (at - low).float()
+    across = torch.arange(width, device=maps.device)
+
+    def pick(rows: slice, which: Tensor) -> Tensor:
+        start = which * (height * width) + across
+        # Several times as fast on the CPU as `take`.
+        upper, lower = (
+            wide.index_select(0, (start + width * row[rows]).flatten()).view(which.shape)
+            for row in (low, high)
+        )
+        return torch.lerp(upper, lower, share[rows])
+
+    return pick
 
 
 class Bands:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from .clusters import region_count
 from .host import may_look
-from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, picked
+from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, picker
 
 
 class Queries(NamedTuple):
@@ -55,7 +55,7 @@ def cosines(features: Tensor, embeddings: Tensor) -> Tensor:
 def label_pixels(
     maps: Tensor, size: tuple[int, int], queries: Queries, enlarge: Enlarge = bands
 ) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int64 and confidence [H, W] of logits [Q, h, w].
+    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w].
 
     Each pixel takes the class of its best query (ties: the first query), and its confidence is
     the probability of that query.
@@ -65,25 +65,29 @@ def label_pixels(
 
 
 def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int64 and confidence [H, W] of logits [Q, h, w]: `label_pixels`, then every
+    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w]: `label_pixels`, then every
     region [H, W] takes its most frequent class.
 
     The confidence is the pixel's own probability of the label that it ends up with: the largest
     among those of the label's prompts. Where background words outvote a pixel's class it is of no
     meaning.
     """
-    maps = _contest(maps)
-    own, best, share = _strongest(bands(maps, regions.shape), queries)
-    voted = majority(own, regions, queries.classes + 1)
-    member = regions.clamp(min=0)
-    labels = torch.where(regions < 0, own, _at(voted, member))
+    maps, size = _contest(maps), regions.shape
+    labels, best, share = _strongest(bands(maps, size), queries)
+    voted = majority(labels, regions, queries.classes + 1)
     # The scores of all words are gone; those of the voted label are looked up, prompt by prompt.
     prompts = queries.prompts[voted.clamp(max=queries.classes - 1)]
-    logit = picked(maps[prompts[:, 0]], member)
-    for column in prompts.T[1:]:
-        logit = torch.maximum(logit, picked(maps[column], member))
-    behind = torch.where(labels == own, 0, (logit - best).clamp(max=0))
-    return labels, share * behind.exp2()
+    pickers = [picker(maps[column], size) for column in prompts.T]
+    for rows, region in _rows_of(regions):
+        member, own = region.clamp(min=0), labels[rows]
+        label = torch.where(region < 0, own, _at(voted, member))
+        logit = pickers[0](rows, member)
+        for pick in pickers[1:]:
+            logit = torch.maximum(logit, pick(rows, member))
+        behind = (logit - best[rows]).clamp_(max=0).masked_fill_(label == own, 0)
+        share[rows] *= behind.exp2_()
+        labels[rows] = label
+    return labels, share
 
 
 def _contest(maps: Tensor) -> Tensor:
@@ -93,7 +97,7 @@ def _contest(maps: Tensor) -> Tensor:
 
 
 def _strongest(scores: Bands, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits to base 2 in bands: the class [H, W] int64 of the best query, its logit, and its
+    """Of logits to base 2 in bands: the class [H, W] int32 of the best query, its logit, and its
     probability. K where logits are not numbers.
 
     One pass over a band while it is in the cache. The best logit of each pixel is taken off before
@@ -104,14 +108,15 @@ def _strongest(scores: Bands, queries: Queries) -> tuple[Tensor, Tensor, Tensor]
     # Of several best queries the first has the highest rank; 0 is none at all.
     ranks = torch.arange(len(owner), 0, -1, dtype=torch.float32, device=owner.device)
     ranks = ranks[:, None, None]
-    best, total, rank = torch.empty(3, *scores.size, device=owner.device)
+    of_rank = F.pad(owner.flip(0), (1, 0), value=queries.classes).int()
+    labels = torch.empty(scores.size, dtype=torch.int32, device=owner.device)
+    best, total = torch.empty(2, *scores.size, device=owner.device)
     for rows, band in scores:
         torch.amax(band, 0, out=best[rows])
         torch.sum(band.sub_(best[rows]).exp2_(), 0, out=total[rows])
         # A maximum with its place costs several times as much as these three.
-        torch.amax(band.eq_(1).mul_(ranks), 0, out=rank[rows])
-    of_rank = F.pad(owner.flip(0), (1, 0), value=queries.classes)
-    return _at(of_rank, rank.int()), best, total.reciprocal_()
+        labels[rows] = _at(of_rank, band.eq_(1).mul_(ranks).amax(0).int())
+    return labels, best, total.reciprocal_()
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:
@@ -120,21 +125,27 @@ def _at(table: Tensor, index: Tensor) -> Tensor:
 
 
 def majority(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
-    """The most frequent label [R] of each region of [H, W] (ties: the lowest): labels [H, W] in
-    0 .. classes - 1."""
+    """The most frequent label [R] int32 of each region of [H, W], the lowest of several; labels
+    [H, W] in 0 .. classes - 1."""
     # Pixels of no region vote in a row of their own.
     votes = torch.zeros(region_count(regions) + 1, classes, dtype=torch.int32, device=labels.device)
-    pairs = (regions.flatten() + 1) * classes + labels.flatten()
-    one = votes.new_ones(1).expand_as(pairs)
-    return votes.view(-1).scatter_add_(0, pairs, one).view_as(votes)[1:].argmax(1)
+    for rows, region in _rows_of(regions):
+        pairs = ((region + 1) * classes + labels[rows]).flatten()
+        votes.view(-1).scatter_add_(0, pairs, votes.new_ones(1).expand_as(pairs))
+    return votes[1:].argmax(1).int()
+
+
+def _rows_of(regions: Tensor) -> Bands:
+    """Regions [H, W] a few rows at a time, so that what is made of them stays in the cache."""
+    return Bands(regions.__getitem__, 1, regions.shape, band_elements(regions.device))
 
 
 def label_regions(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int64 and confidence [H, W] of logits [Q, h, w]: their mean over the pixels of
+    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w]: their mean over the pixels of
     each region [H, W] decides, so that a region has one label and one confidence. Pixels of no
     region have their own."""
     means = region_means(maps, regions)
-    labels = queries.owner[means.argmax(0)]
+    labels = queries.owner[means.argmax(0)].int()
     confidence = probability(means, queries.owner, labels)
     member = regions.clamp(min=0)
     of_region = _at(labels, member), _at(confidence, member)
