@@ -48,9 +48,12 @@ def enlarger(maps: Tensor, size: tuple[int, int]) -> Rows:
     down = bilinear_matrix(source, size[0], maps.device)
 
     def rows_of(rows: slice) -> Tensor:
-        # Only the source rows around these have weights that are not 0.
-        first, last = (int((row + 0.5) * source / size[0] - 0.5) for row in (rows.start, rows.stop))
-        near = slice(max(0, first - 1), last + 2)
+        # Only the source rows around these have weights that are not 0; see `positions`.
+        first, last = (
+            int(max(0, (row + 0.5) * (source / size[0]) - 0.5))
+            for row in (rows.start, rows.stop - 1)
+        )
+        near = slice(first, last + 2)
         return down[rows, near] @ wide[:, near]
 
     return rows_of
