@@ -203,3 +203,10 @@ def test_few_maps_are_all_refined(device, most):
     scores = refine.along(maps, (9, 20), doubled, most)
     whole = torch.cat([band for _, band in scores], 1)
     assert torch.equal(whole, 2 * resample.enlarged(maps, (9, 20)))
+
+
+def test_leaders_of_equal_fame_are_those_with_the_highest_peaks(device):
+    maps = torch.full((5, 2, 3), -1.0, device=device)
+    maps[3] = 2  # the only one that wins
+    maps[1], maps[2, 0, 1], maps[4] = resample.NOWHERE, 1, 0.5
+    assert refine.leaders(maps, 4).tolist() == [3, 2, 4, 0]
