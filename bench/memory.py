@@ -120,7 +120,7 @@ def many_frames(options):
 
 def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
     """`Held` after the warm-up, and after `frames` more: each frame has the next of the sizes, and
-    the words change every `frames_a_vocabulary` frames.
+    the words change every `frames_a_vocabulary` frames, and back again.
 
     Args:
         segmenter: makes the words.
@@ -133,7 +133,8 @@ def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
         if frame == warm_up:
             before = held(segmenter.backbone.device)
         if frame % frames_a_vocabulary == 0:
-            words = segmenter.vocabulary([f'thing {frame} {n}' for n in range(5)])
+            turn = frame // frames_a_vocabulary % 2
+            words = segmenter.vocabulary([f'thing {turn} {n}' for n in range(5)])
         label(images[frame % len(images)], words)
     after = held(segmenter.backbone.device)
     tracemalloc.stop()

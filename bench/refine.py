@@ -18,7 +18,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
-from cliptrase_ros import bench, refine, resample, voting
+from cliptrase_ros import bench, refine, voting
 
 WORKING = (336, 448)
 PATCH = 16
@@ -45,16 +45,16 @@ def table(labels, words, repeats, device):
     scores = torch.randn(words, *grid, generator=generator).to(device)
     picture = torch.randint(0, 256, (3, *labels), generator=generator, dtype=torch.uint8)
     seen = torch.rand(3, *WORKING, generator=generator).to(device)
-    owner = torch.arange(words, device=device)
+    queries = voting.Queries.of(range(words), words, device)
     cells = tuple(refine.CELLS * side for side in grid)
     guided = partial(refine.guided_rows, image=picture.to(device), grid=cells)
     pamr = partial(refine.pamr_rows, image=seen)
     most = ct.Settings.refine_words
 
     work = {
-        'plain': lambda: voting.label_pixels(resample.bands(scores, labels), owner),
+        'plain': lambda: voting.label_pixels(scores, labels, queries),
         **{
-            name: partial(follow, scores, labels, owner, rule, bound)
+            name: partial(follow, scores, labels, queries, rule, bound)
             for name, rule, bound in (
                 ('guided', guided, most),
                 ('guided, all words', guided, words),
@@ -67,8 +67,9 @@ def table(labels, words, repeats, device):
     bench.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 
-def follow(scores, labels, owner, rule, most):
-    return voting.label_pixels(refine.along(scores, labels, rule, most), owner)
+def follow(scores, labels, queries, rule, most):
+    enlarge = partial(refine.along, rule=rule, most=most)
+    return voting.label_pixels(scores, labels, queries, enlarge)
 
 
 if __name__ == '__main__':

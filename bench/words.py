@@ -1,33 +1,40 @@
 #!/usr/bin/env python3
 """What new words cost, and known ones.
 
-bench/words.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--words 20] [--repeats 10]
+bench/words.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--words 20]
+               [--repeats 10]
 
 The sentences of a new word, with the tokens after their ends and without; a vocabulary of known
-words, read from the cache on disk; and the fingerprint of the weights, once a start. All lines in
-turn within one process; ratios are, turn by turn, to the word with 80 templates at whole context.
+words, whose embeddings are in memory; and the fingerprint of the weights, once a start. All lines
+in turn within one process; ratios are, turn by turn, to the word with 80 templates at whole
+context.
 """
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from segment import arguments, load, measure, print_rows
-
+from cliptrase_ros import bench
 from cliptrase_ros.templates import TEMPLATES
 from cliptrase_ros.text import TextEncoder
 
 
 def main():
-    options = arguments(__doc__, repeats=10).parse_args()
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    bench.add_model(parser)
+    parser.add_argument('--words', type=bench.positive, default=20)
+    parser.add_argument('--repeats', type=bench.positive, default=10)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        segmenter = load(options, cache_dir=folder)
-        times = measure(work(segmenter, options.words), options.repeats, segmenter.backbone.device)
-    print('| templates | what | p50 ms | p95 ms | of whole context |\n|---|---|---|---|---|')
+        segmenter = bench.load_printed(options, cache_dir=folder)
+        device = segmenter.backbone.device
+        times = bench.measure(work(segmenter, options.words), options.repeats, device)
+    bench.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
     for (lead, name), values in times.items():
-        print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
+        bench.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
 
 
 def work(segmenter, count):

@@ -13,10 +13,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .resample import Enlarge, bands
+from .components import components
+from .host import may_look
+from .median import median_filter
+from .resample import NOWHERE, Enlarge, bands
 
 # N: (eps, min_samples) as published, for 224 and 336 px at patch 16.
 PUBLISHED = {196: (0.7, 3), 441: (1.1, 7)}
+
+# Distances are found in so many blocks of rows.
+BLOCKS = 4
+
+# Where the host may not look how many clusters there are, so many have room for a region each; of
+# more, those with the highest numbers have none of their own.
+MOST_REGIONS = 64
 
 
 def dbscan_parameters(patches: int) -> tuple[float, int]:
@@ -46,46 +56,40 @@ def dbscan(rows: Tensor, eps: float, min_samples: int) -> Tensor:
     by their first core point, and a border point joins the lowest-numbered cluster near it.
     """
     count = len(rows)
-    index = torch.arange(count, device=rows.device)
+    near = within(rows, eps)
+    core = near.sum(1) >= min_samples
+    far = torch.where(near, 0.0, count)
+
+    def nearest(root: Tensor) -> Tensor:
+        return torch.maximum(far, root).amin(1)
+
+    root = components(nearest, core, count)
+    first = core & (root == torch.arange(count, device=rows.device))
+    number = F.pad(first.cumsum(0) - 1, (0, 1), value=-1)
+    return number.index_select(0, nearest(root).long())
+
+
+def within(rows: Tensor, eps: float) -> Tensor:
+    """Which rows [N, M] lie within the distance eps of each other: [N, N] bool."""
     # Float64 and centring keep distances near eps on the right side of it.
     x = rows.double()
     x = x - x.mean(0)
     square = (x * x).sum(1)
-    near = square[:, None] + square - 2 * (x @ x.T) <= eps * eps
-    near.fill_diagonal_(True)
-    core = near.sum(1) >= min_samples
-
-    # Each core point holds the smallest index known in its component; `count` stands for none.
-    root = torch.where(core, index, count)
-    to_core = near & core
-    while True:
-        nearest = torch.where(to_core, root, count).amin(1)
-        if bool((nearest >= root)[core].all()):
-            break
-        hooked = root[core].clamp(max=count - 1)
-        root = root.scatter_reduce(0, hooked, nearest[core], 'amin')
-        root = torch.where(core, torch.minimum(root, nearest), count)
-        root = torch.where(core, root[root.clamp(max=count - 1)], count)
-
-    number = (core & (root == index)).cumsum(0) - 1
-    return torch.where(nearest < count, number[nearest.clamp(max=count - 1)], -1)
+    left = (eps * eps - square)[:, None]
+    near = torch.zeros(len(x), len(x), dtype=torch.bool, device=x.device)
+    # Only from each block on to the right: the other half is its mirror image.
+    for top in range(0, len(x), step := -(-len(x) // BLOCKS)):
+        block = slice(top, top + step)
+        right = torch.addmm(square[top:], x[block], x[top:].T, alpha=-2)
+        near[block, top:] = right <= left[block]
+    near = near.triu(1)
+    return (near | near.T).fill_diagonal_(True)
 
 
-def median_filter(maps: Tensor, size: int) -> Tensor:
-    """Median over size x size pixels of maps [R, h, w]; borders mirror the edge pixel too
-    (scipy's mode 'reflect'). `size` is odd."""
-    if size == 1:
-        return maps
-    height, width = maps.shape[-2:]
-    padded = maps[:, _mirror(height, size // 2, maps.device)]
-    padded = padded[:, :, _mirror(width, size // 2, maps.device)]
-    neighbours = F.unfold(padded[:, None], size)
-    return neighbours.median(1).values.view(-1, height, width)
-
-
-def _mirror(length: int, border: int, device: torch.device) -> Tensor:
-    index = torch.arange(-border, length + border, device=device) % (2 * length)
-    return torch.minimum(index, 2 * length - 1 - index)
+def region_count(labels: Tensor) -> int:
+    """How many clusters or regions there are room for: labels of any shape, int64, -1 is none.
+    Exact, but at least 1, where the host may look; else `MOST_REGIONS`."""
+    return max(1, int(labels.max()) + 1) if may_look(labels) else MOST_REGIONS
 
 
 def region_maps(
@@ -94,24 +98,27 @@ def region_maps(
     """How much each patch belongs to each cluster: smooth maps [R, rows * u, cols * u].
 
     A cluster's map is the mean of its members' affinity rows, enlarged bilinearly and median
-    filtered. R is 0 if every patch is noise.
+    filtered. R is `region_count`; a map without a cluster is `NOWHERE`.
     """
-    count = int(labels.max()) + 1
-    if count == 0:
-        return affinity.new_zeros(0, grid[0] * upsampling, grid[1] * upsampling)
-    member = (labels == torch.arange(count, device=labels.device)[:, None]).to(affinity.dtype)
-    maps = (member @ affinity / member.sum(1, keepdim=True)).view(1, count, *grid)
+    number = torch.arange(region_count(labels), device=labels.device)[:, None]
+    member = (labels == number).to(affinity.dtype)
+    members = member.sum(1, keepdim=True)
+    maps = (member @ affinity / members.clamp(min=1)).view(1, -1, *grid)
     if upsampling > 1:
         maps = F.interpolate(maps, scale_factor=upsampling, mode='bilinear', align_corners=False)
-    return median_filter(maps[0], median)
+    maps = median_filter(maps[0], median)
+    return torch.where(members[..., None] > 0, maps, NOWHERE)
 
 
 def regions(maps: Tensor, size: tuple[int, int], enlarge: Enlarge = bands) -> Tensor:
-    """The region [H, W] int64 of every pixel: the strongest of the maps [R, h, w] there.
+    """The region [H, W] int64 of every pixel: the strongest of the maps [R, h, w] there, the first
+    of several; -1 where no map is of a cluster, which is everywhere then.
 
     Pixels of patches that are noise join a region as well.
     """
-    result = torch.empty(size, dtype=torch.long, device=maps.device)
+    ranks = torch.arange(len(maps), 0, -1, dtype=torch.float32, device=maps.device)[:, None, None]
+    best, rank = torch.empty(2, *size, device=maps.device)
     for rows, band in enlarge(maps, size):
-        result[rows] = band.max(0).indices
-    return result
+        torch.amax(band, 0, out=best[rows])
+        torch.amax(band.eq_(best[rows]).mul_(ranks), 0, out=rank[rows])
+    return torch.where(best > NOWHERE / 2, len(maps) - rank, -1).long()

@@ -42,8 +42,8 @@ class Dense:
         affinity: [N, N] float32, the denoised semantic correlation of the N = rows * cols patches
             of the whole image, or None where regions are off.
         clusters: [rows, cols] int64, the DBSCAN label of each patch, -1 noise; or None.
-        regions: [H, W] int64, the region of each pixel; None where regions are off, or all
-            patches are noise.
+        regions: [H, W] int64, the region of each pixel, or -1 everywhere where all patches are
+            noise; None where regions are off.
         size: (H, W) of the labels to come, in pixels.
         offsets: (top, left) of each window on the working image, or None.
         working_size: (height, width) of the working image in pixels.
@@ -317,8 +317,8 @@ class Encoder:
 
     def _regions(
         self, affinity: Tensor, labels: Tensor, size: tuple[int, int], picture: Tensor | None
-    ) -> Tensor | None:
-        """The region [H, W] of each pixel, or None where all patches are noise."""
+    ) -> Tensor:
+        """The region [H, W] of each pixel."""
         settings, patch = self.settings, self.tower.patch
         maps = clusters.region_maps(
             affinity,
@@ -327,8 +327,6 @@ class Encoder:
             settings.region_upsampling,
             settings.region_median,
         )
-        if not len(maps):
-            return None
         working = tuple(side * patch for side in labels.shape)
         enlarge = refine.enlarging(settings, patch, size, working, picture)
         return clusters.regions(maps, size, enlarge)

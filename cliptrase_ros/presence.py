@@ -14,7 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from . import attention
+from .components import components
 from .recipes import Trace
+from .resample import NOWHERE
 from .visual import Block, Tower
 
 # As published: MaskCLIP's, and TagCLIP's for COCO-Stuff, whose words are things and surfaces as a
@@ -126,48 +128,44 @@ def tagclip(probability: Tensor, attention: Tensor) -> Tensor:
 def boxes(mask: Tensor) -> Tensor:
     """[K, rows, cols] bool, true in the bounding box of each part of mask [K, rows, cols] whose
     patches touch, corners included."""
-    k, row, col = mask.nonzero(as_tuple=True)
-    part, inverse = _parts(mask)[k, row, col].unique(return_inverse=True)
-    place = torch.stack([row, col])
-    index = inverse.expand_as(place)
-    ends = place.new_zeros(2, len(part))
-    low = ends.scatter_reduce(1, index, place, 'amin', include_self=False)
-    high = 1 + ends.scatter_reduce(1, index, place, 'amax', include_self=False)
-    owner = part // mask[0].numel()
+    classes, height, width = mask.shape
+    part = _parts(mask).flatten()
+    count, device = mask.numel(), mask.device
+    row = torch.arange(height, device=device)[:, None].expand(mask.shape).flatten()
+    col = torch.arange(width, device=device).expand(mask.shape).flatten()
+    # A place for each number that a part may have; the last one takes what is in no part.
+    low = torch.full((2, count + 1), max(height, width), device=device)
+    high = torch.zeros(2, count + 1, dtype=torch.long, device=device)
+    place, index = torch.stack([row, col]), part.expand(2, -1)
+    top, left = low.scatter_reduce(1, index, place, 'amin')[:, :-1]
+    bottom, right = high.scatter_reduce(1, index, 1 + place, 'amax')[:, :-1]
     # Corners count up and down, so that the sums along both axes count the boxes of each patch.
-    corners = mask.new_zeros((len(mask), mask.shape[1] + 1, mask.shape[2] + 1), dtype=torch.long)
-    one = torch.ones_like(owner)
-    for rows, cols, sign in (
-        (low[0], low[1], one),
-        (high[0], high[1], one),
-        (low[0], high[1], -one),
-        (high[0], low[1], -one),
-    ):
-        corners.index_put_((owner, rows, cols), sign, accumulate=True)
+    # What is no part's number has no box.
+    found = (bottom > 0).long()
+    owner = torch.arange(count, device=device) // (height * width)
+    corners = torch.zeros(classes, height + 1, width + 1, dtype=torch.long, device=device)
+    for y, x, sign in ((top, left, 1), (bottom, right, 1), (top, right, -1), (bottom, left, -1)):
+        at = (owner * (height + 1) + y * found) * (width + 1) + x * found
+        corners.view(-1).scatter_add_(0, at, sign * found)
     return corners.cumsum(1).cumsum(2)[:, :-1, :-1] > 0
 
 
 def _parts(mask: Tensor) -> Tensor:
-    """[K, rows, cols] int64: patches that touch have one number, others different ones.
+    """[K, rows, cols] int64: patches that touch have one number, the smallest of their places in
+    0 .. K rows cols - 1, others different ones; K rows cols is none."""
 
-    The largest number of a part is passed on to its neighbours until none changes; float64 holds
-    it exactly.
-    """
-    numbers = torch.arange(mask.numel(), dtype=torch.float64, device=mask.device).view(mask.shape)
-    numbers = torch.where(mask, numbers, -1)
-    while True:
-        spread = F.max_pool2d(numbers[:, None], 3, stride=1, padding=1)[:, 0]
-        spread = torch.where(mask, spread, -1)
-        if torch.equal(spread, numbers):
-            return numbers.long()
-        numbers = spread
+    def nearest(numbers: Tensor) -> Tensor:
+        numbers = numbers.view(-1, 1, *mask.shape[1:])
+        return -F.max_pool2d(-numbers, 3, stride=1, padding=1).flatten()
+
+    return components(nearest, mask.flatten(), mask[0].numel()).view(mask.shape).long()
 
 
-def only(present: Tensor, logits: Tensor, owner: Tensor) -> tuple[Tensor, Tensor]:
-    """The rows of logits [Q, ...] and owner [Q] of those classes that are `present` [K] and of
-    background words."""
-    kept = F.pad(present.to(owner.device), (0, 1), value=True)[owner]
-    return logits[kept], owner[kept]
+def only(present: Tensor, logits: Tensor, owner: Tensor) -> Tensor:
+    """Logits [Q, ...] in which classes that are not `present` [K] bool have `NOWHERE` and win
+    against nobody; background words stay."""
+    kept = F.pad(present, (0, 1), value=True)[owner]
+    return torch.where(kept.view(-1, *[1] * (logits.dim() - 1)), logits, NOWHERE)
 
 
 class Roster:

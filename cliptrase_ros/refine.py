@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from .errors import SettingError
-from .resample import BAND_ELEMENTS, Bands, Enlarge, Rows, bands, enlarged, enlarger
+from .resample import Bands, Enlarge, Rows, band_elements, bands, enlarged, enlarger
 from .settings import Settings
 
 # Of PAMR in the official code of NACLIP (arXiv 2404.08181).
@@ -29,6 +29,9 @@ DILATIONS = (8, 16)
 CELLS = 4
 RADIUS = 3
 EPSILON = 1e-4
+
+# Maps are spread so many numbers at a time: 4 MB of float32.
+CHUNK_ELEMENTS = 1 << 20
 
 
 def enlarging(
@@ -74,8 +77,9 @@ def along(
     Those are the maps that are the largest in most places; the others, which matter little, are
     enlarged bilinearly. So the cost of the rule does not grow with the number of words.
     """
+    elements = band_elements(maps.device)
     if len(maps) <= most:
-        return Bands(rule(maps, size), len(maps), size)
+        return Bands(rule(maps, size), len(maps), size, elements)
     chosen = leaders(maps, most)
     plain, refined = enlarger(maps, size), rule(maps[chosen], size)
 
@@ -84,13 +88,18 @@ def along(
         band[chosen] = refined(rows)
         return band
 
-    return Bands(rows_of, len(maps), size)
+    return Bands(rows_of, len(maps), size, elements)
 
 
 def leaders(maps: Tensor, count: int) -> Tensor:
-    """Indices [count] of the maps [M, h, w] that are the largest in most places."""
-    wins = torch.bincount(maps.max(0).indices.flatten(), minlength=len(maps))
-    return wins.sort(descending=True, stable=True).indices[:count]
+    """Indices [count] of the maps [M, h, w] that are the largest in most places; of those that
+    are so equally often, the ones with the highest peaks."""
+    winner = maps.max(0).indices.flatten()
+    wins = torch.zeros(len(maps), dtype=torch.int32, device=maps.device)
+    wins.scatter_add_(0, winner, wins.new_ones(1).expand_as(winner))
+    by_peak = maps.flatten(1).amax(1).argsort(descending=True, stable=True)
+    by_wins = wins[by_peak].argsort(descending=True, stable=True)
+    return by_peak[by_wins[:count]]
 
 
 def pamr_rows(maps: Tensor, size: tuple[int, int], image: Tensor) -> Rows:
@@ -114,7 +123,7 @@ def pamr(
         [M, H, W]; no value leaves the range of its map.
     """
     weights = affinity(image.float(), dilations)
-    chunk = max(1, BAND_ELEMENTS // weights[0].numel())
+    chunk = max(1, CHUNK_ELEMENTS // weights[0].numel())
     return torch.cat([_spread(part, weights, steps, dilations) for part in maps.split(chunk)])
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -18,7 +19,8 @@ from .distractors import beside
 from .embeddings import cache_in, default_cache_folder, embed_words
 from .encoder import Dense, encoder_for
 from .errors import SettingError, ShapeError, VocabularyError
-from .resample import Enlarge, bands
+from .host import fetch
+from .resample import Enlarge
 from .settings import Settings
 from .templates import TEMPLATES
 from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
@@ -275,9 +277,14 @@ class Segmenter:
             _check_present(present, words)
         elif self.settings.present_only != 'off':
             present = self.presence(dense, words, scores) >= self.present_threshold
-        labels, confidence = self._label(dense, words, scores, present)
-        dtype = words.label_dtype
-        return Segmentation(labels.cpu().numpy().astype(dtype), confidence.cpu().numpy())
+        device, dtype = scores.device, words.label_dtype
+        asked = voting.Queries.of(words.owner.tolist(), len(words.classes), device)
+        # Torch 2.2 has no uint16.
+        ids = words.label_ids.to(device, torch.uint8 if dtype == np.uint8 else torch.int32)
+        if present is not None:
+            present = present.to(device)
+        labels, confidence = fetch(*self._label(dense, asked, ids, scores, present))
+        return Segmentation(labels.astype(dtype, copy=False), confidence)
 
     def __call__(self, image: np.ndarray, words: Vocabulary, **changes: Any) -> Segmentation:
         """`label(encode(image), words)`: image [H, W, 3] uint8 RGB -> labels [H, W].
@@ -323,29 +330,41 @@ class Segmenter:
 
     @torch.no_grad()
     def _label(
-        self, dense: Dense, words: Vocabulary, logits: Tensor, present: Tensor | None
+        self,
+        dense: Dense,
+        asked: voting.Queries,
+        ids: Tensor,
+        logits: Tensor,
+        present: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Ids [H, W] int64 and confidence [H, W] on the device."""
-        owner = words.owner.to(logits.device)
+        """Ids [H, W] and confidence [H, W]; all of it on the device.
+
+        Args:
+            ids: [K + 1] of any dtype, the id of each class and of background.
+            present: [K] bool; all if None.
+        """
         if present is not None:
-            logits, owner = presence.only(present, logits, owner)
-            if not len(owner):  # no word is there, and no background word competes
-                nothing = logits.new_zeros(dense.size)
-                return nothing.long(), nothing
-        # Where there are regions, their edges are the labels' edges, and are refined already.
-        whole = dense.regions is not None
-        enlarge = bands if whole else self._enlarging(dense)
-        scores = enlarge(logits, dense.size)
-        mean = whole and self.settings.regions == 'mean'
-        rule = voting.label_regions if mean else voting.label_pixels
-        labels, confidence = rule(scores, owner, dense.regions)
-        ids = words.label_ids.to(labels.device)[labels]
-        ids[confidence < self.settings.confidence_threshold] = UNLABELED
-        if self.settings.margin_threshold:
-            margins = voting.margins(scores, owner, labels, dense.regions)
-            ids[margins < self.settings.margin_threshold * self._scale] = UNLABELED
-        confidence[ids == UNLABELED] = 0
-        return ids, confidence
+            logits = presence.only(present, logits, asked.owner)
+            ids = torch.where(F.pad(present, (0, 1), value=True), ids, UNLABELED)
+        settings, regions = self.settings, dense.regions
+        if regions is None:
+            enlarge = self._enlarging(dense)
+            labels, confidence = voting.label_pixels(logits, dense.size, asked, enlarge)
+        else:
+            # Their edges are the labels' edges, and are refined already.
+            rule = voting.label_regions if settings.regions == 'mean' else voting.label_votes
+            labels, confidence = rule(logits, regions, asked)
+        found = ids.index_select(0, labels.flatten()).view(dense.size)
+        if settings.confidence_threshold:
+            found = found.masked_fill(confidence < settings.confidence_threshold, UNLABELED)
+        if settings.margin_threshold:
+            if regions is None:
+                margins = voting.margins(enlarge(logits, dense.size), asked.owner, labels)
+            else:
+                margins = voting.region_margins(logits, regions, asked.owner, labels)
+            least = settings.margin_threshold * self._scale
+            found = found.masked_fill(margins < least, UNLABELED)
+        return found, confidence.masked_fill(found == UNLABELED, 0)
 
     def _enlarging(self, dense: Dense) -> Enlarge:
         patch = self._encoder.tower.patch

@@ -239,8 +239,8 @@ def allow(megabytes):
     limit = pages * resource.getpagesize() + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
-encode, sizes = run._encoder._whole, []
-run._encoder._whole = lambda part, size: (sizes.append(len(part)), encode(part, size))[1]
+encode, sizes = run._encoder._together, []
+run._encoder._together = lambda *part: (sizes.append(len(part)), encode(*part))[1]
 allow(24)
 dense = run.encode_batch(images)
 print(sizes[:2], min(sizes) > 1)

@@ -9,7 +9,7 @@ from scipy import ndimage
 from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import presence
+from cliptrase_ros import components, presence
 from cliptrase_ros.presence import Roster, Votes
 
 # Two prompts for class 1, and two background words.
@@ -109,15 +109,19 @@ def test_attention_that_a_third_of_the_blocks_vote_for(device, depth, averaged, 
         assert 0 < (expected == 0).sum() < expected.size
 
 
+@pytest.mark.parametrize('may_look', [True, False])
 @pytest.mark.parametrize('grid', [(3, 5), (5, 3), (1, 6), (8, 8)])
-def test_boxes_of_parts(device, grid):
+def test_boxes_of_parts(device, monkeypatch, grid, may_look):
+    monkeypatch.setattr(components, 'may_look', lambda x: may_look)
     rng = np.random.default_rng(0)
     mask = np.stack([rng.random(grid) < share for share in (0, 0.1, 0.3, 0.5, 0.9, 1)])
     found = presence.boxes(torch.from_numpy(mask).to(device)).cpu().numpy()
     assert (found == naive_boxes(mask)).all()
 
 
-def test_a_part_may_wind(device):
+@pytest.mark.parametrize('may_look', [True, False])
+def test_a_part_may_wind(device, monkeypatch, may_look):
+    monkeypatch.setattr(components, 'may_look', lambda x: may_look)
     mask = np.array(
         [
             [c == '#' for c in row]

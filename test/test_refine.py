@@ -88,7 +88,7 @@ def test_maps_in_parts_are_the_maps_at_once(device, monkeypatch):
         refine, '_spread', lambda part, *a: (sizes.append(len(part)), spread(part, *a))[1]
     )
     for elements, expected in ((1, [1] * 5), (2 * 12 * 17, [2, 2, 1])):
-        monkeypatch.setattr(refine, 'BAND_ELEMENTS', elements)
+        monkeypatch.setattr(refine, 'CHUNK_ELEMENTS', elements)
         assert torch.equal(refine.pamr(maps, image), whole)
         assert sizes == expected
         sizes.clear()
@@ -203,3 +203,10 @@ def test_few_maps_are_all_refined(device, most):
     scores = refine.along(maps, (9, 20), doubled, most)
     whole = torch.cat([band for _, band in scores], 1)
     assert torch.equal(whole, 2 * resample.enlarged(maps, (9, 20)))
+
+
+def test_leaders_of_equal_fame_are_those_with_the_highest_peaks(device):
+    maps = torch.full((5, 2, 3), -1.0, device=device)
+    maps[3] = 2  # the only one that wins
+    maps[1], maps[2, 0, 1], maps[4] = resample.NOWHERE, 1, 0.5
+    assert refine.leaders(maps, 4).tolist() == [3, 2, 4, 0]

@@ -558,3 +558,11 @@ def test_no_margin_asked_for_is_none_computed(backbone, words, monkeypatch):
     run(picture(64, 80), words)
     with pytest.raises(AssertionError):
         run.replace(margin_threshold=0.1)(picture(64, 80), words)
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+def test_scores_that_are_no_numbers_are_unlabelled(backbone, words, regions):
+    run = segmenter(backbone, regions=regions)
+    dense = run.encode(picture(64, 80))
+    result = run.label(dense, words, torch.full_like(run.scores(dense, words), torch.nan))
+    assert not result.labels.any() and not result.confidence.any()

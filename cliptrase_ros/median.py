@@ -1,0 +1,82 @@
+"""The median filter, by sorting whole maps against each other.
+
+A sorted stack is a list of tensors of one shape, whose values at each place rise along the list.
+Nothing but the smaller and the larger of two tensors is ever taken, so the result is exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Stack = list[Tensor]
+
+
+def median_filter(maps: Tensor, size: int) -> Tensor:
+    """Median over size x size pixels of maps [R, h, w]; borders mirror the edge pixel too
+    (scipy's mode 'reflect'). `size` is odd."""
+    if size == 1:
+        return maps
+    rows, cols = (_mirror(side, size // 2, maps.device) for side in maps.shape[1:])
+    # Rows first: what is cut from them lies together, and is read fast.
+    padded = maps.transpose(0, 1).index_select(0, rows).index_select(2, cols)
+    across = _windows([padded], size, 2, merged)
+    return _windows(across, size, 0, lambda a, b: [median(a, b)])[0].transpose(0, 1)
+
+
+def merged(a: Stack, b: Stack) -> Stack:
+    """The stack of all values of two: Batcher's odd-even merge (Knuth, TAOCP 3, 5.3.4)."""
+    if not a or not b:
+        return a + b
+    if len(a) == len(b) == 1:
+        return [torch.minimum(a[0], b[0]), torch.maximum(a[0], b[0])]
+    first, *even = merged(a[::2], b[::2])
+    odd = merged(a[1::2], b[1::2])
+    result = [first]
+    for x, y in zip(odd, even, strict=False):
+        result += [torch.minimum(x, y), torch.maximum(x, y)]
+    pairs = min(len(odd), len(even))
+    return result + odd[pairs:] + even[pairs:]
+
+
+def median(a: Stack, b: Stack) -> Tensor:
+    """The median of all values of two stacks, an odd number: the smallest that may be the largest
+    of a lower half, which is the first i of one and the rest of the other."""
+    half = (len(a) + len(b) + 1) // 2
+    best = None
+    for i in range(max(0, half - len(b)), min(len(a), half) + 1):
+        ends = a[i - 1 : i] if i else []
+        ends += b[half - i - 1 : half - i] if i < half else []
+        top = ends[0] if len(ends) == 1 else torch.maximum(*ends)
+        best = top if best is None else torch.minimum(best, top)
+    return best
+
+
+def _windows(stack: Stack, size: int, axis: int, last: Callable[[Stack, Stack], Stack]) -> Stack:
+    """The stack of each `size` (odd) neighbours along an axis, from that of each alone.
+
+    Stacks of 1, 2, 4, ... neighbours, each made of two of the one before, are put together as the
+    binary digits of the size say, and by `last` in the end.
+    """
+    part, width = stack, 1
+    while 2 * width <= size:
+        stack = _joined(stack, stack, width, axis, merged)
+        width *= 2
+        if size & width:
+            part = _joined(stack, part, width, axis, merged if 2 * width <= size else last)
+    return part
+
+
+def _joined(
+    a: Stack, b: Stack, step: int, axis: int, join: Callable[[Stack, Stack], Stack]
+) -> Stack:
+    """Two stacks joined, the second being taken `step` places further along an axis."""
+    length = b[0].shape[axis] - step
+    return join([x.narrow(axis, 0, length) for x in a], [x.narrow(axis, step, length) for x in b])
+
+
+def _mirror(length: int, border: int, device: torch.device) -> Tensor:
+    index = torch.arange(-border, length + border, device=device) % (2 * length)
+    return torch.minimum(index, 2 * length - 1 - index)
