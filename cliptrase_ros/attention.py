@@ -77,8 +77,8 @@ def similarity(x: Tensor, y: Tensor) -> Tensor:
 
 
 def softmax(logits: Tensor) -> Tensor:
-    """Softmax over the last axis in float32, returned in the dtype of the logits."""
-    return torch.softmax(logits, -1, dtype=torch.float32).to(logits.dtype)
+    """Softmax over the last axis; torch computes it in float32 and rounds the result."""
+    return torch.softmax(logits, -1)
 
 
 def clip(heads: Heads, grid: Grid) -> Sequence[Term]:

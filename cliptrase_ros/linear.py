@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Linear:
-    """x weight\u1d40 + bias in the dtype of the tower.
+    """factor (x weightᵀ) + bias in the dtype of the tower, and silu of it if so asked.
 
     On x86 CPUs bfloat16 weights are laid out once as oneDNN's kernels want them; F.linear does that
     in every call, which costs a tenth of a frame. The copy is made with the first use without
@@ -24,27 +24,39 @@ class Linear:
         dtype: of the arithmetic and of the result.
     """
 
-    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
+    def __init__(
+        self,
+        weight: Tensor,
+        bias: Tensor | None,
+        dtype: torch.dtype,
+        factor: float = 1.0,
+        silu: bool = False,
+    ):
         self.weight = weight
         self.bias = bias if bias is None else bias.to(dtype)
         self.dtype = dtype
+        self._factor = factor
+        self._silu = silu
         self._packable = packable(weight.device, dtype)
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] of any floating dtype -> [..., out]."""
         x = x.to(self.dtype)
-        plain = torch.is_grad_enabled() or torch.compiler.is_compiling()
-        if self._packable and not plain:
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, 'none', [], '')
-        return F.linear(x, self._cast, self.bias)
+        if self._packable and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+            after = 'swish' if self._silu else 'none'
+            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, after, [], '')
+        x = F.linear(x, self._cast, self.bias)
+        return F.silu(x) if self._silu else x
 
     @cached_property
     def _cast(self) -> Tensor:
-        return self.weight.to(self.dtype)
+        weight = self.weight if self._factor == 1 else self.weight * self._factor
+        return weight.to(self.dtype)
 
     @cached_property
     def _packed(self) -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(self.weight.detach().to(self.dtype))
+        weight = self.weight * self._factor
+        return torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype))
 
 
 def packable(device: torch.device, dtype: torch.dtype) -> bool:

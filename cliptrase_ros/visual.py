@@ -22,6 +22,8 @@ from .errors import ShapeError, UnsupportedBackbone
 from .linear import Linear
 
 _POSITION_TABLES = 8
+# Of QuickGELU, x sigmoid(1.702 x).
+_QUICK = 1.702
 
 
 class Block:
@@ -45,6 +47,13 @@ class Block:
         self._fc = Linear(mlp.c_fc.weight, mlp.c_fc.bias, dtype)
         self._gelu = mlp.gelu
         self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
+        if type(mlp.gelu).__name__ == 'QuickGELU' and dtype != mlp.c_fc.weight.dtype:
+            # x sigmoid(c x) is silu(c x) / c, one operation instead of three; the weights, which
+            # are copied for this dtype anyway, take the factors.
+            c = _QUICK
+            self._fc = Linear(mlp.c_fc.weight, c * mlp.c_fc.bias, dtype, factor=c, silu=True)
+            self._gelu = nn.Identity()
+            self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype, factor=1 / c)
 
     def heads(self, x: Tensor) -> Heads:
         """Queries, keys, values [B, H, N, C] of the normed tokens x [B, N, D]."""
@@ -134,7 +143,8 @@ class Tower:
         visual = self._visual
         grid = (height // self.patch, width // self.patch)
         # As a product and not as a convolution: on CUDA that would be TF32, far from float32.
-        pixels = F.unfold(images.to(self._wide), self.patch, stride=self.patch).transpose(1, 2)
+        pixels = images.to(self._wide).unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1))
+        pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         tokens = F.linear(pixels, self._embedding, visual.conv1.bias)
         cls = visual.class_embedding.to(self._wide).expand(len(images), 1, -1)
         return self._norm_pre(torch.cat([cls, tokens], 1) + self._position_table(grid))

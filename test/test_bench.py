@@ -146,7 +146,9 @@ def test_memory_that_grows_is_seen():
     kept = []
 
     def leaking(segmenter):
-        return lambda image, words: kept.append((segmenter(image, words), torch.ones(50_000)))
+        return lambda image, words: kept.append(
+            (segmenter(image, words), torch.ones(50_000), bytes(5_000))
+        )
 
     rss_mb, python_mb, objects, _ = frames(leaking)
     assert objects > 200 and python_mb > 0.6 and rss_mb > 30

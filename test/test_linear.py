@@ -24,15 +24,26 @@ def test_layers_compute_what_torch_does(device, dtype, bias, shape):
     assert torch.allclose(got.float(), plain(x), atol=4 * EXACT[dtype], rtol=EXACT[dtype])
 
 
+@pytest.mark.parametrize('dtype', EXACT)
+@torch.no_grad()
+def test_factors_and_silu(device, dtype):
+    plain, x = layer(device), torch.randn(1, 7, 24, device=device)
+    got = Linear(plain.weight, 1.7 * plain.bias, dtype, factor=1.7, silu=True)(x)
+    expected = torch.nn.functional.silu(1.7 * plain(x))
+    assert torch.allclose(got.float(), expected, atol=4 * EXACT[dtype], rtol=EXACT[dtype])
+
+
 @pytest.mark.skipif(not linear.packable(torch.device('cpu'), torch.bfloat16), reason='not x86')
 @torch.no_grad()
 def test_weights_laid_out_once_give_what_plain_ones_give(monkeypatch):
     plain, x = layer('cpu'), torch.randn(2, 9, 24)
-    results = []
-    for possible in (True, False):
-        monkeypatch.setattr(linear, 'packable', lambda device, dtype, yes=possible: yes)
-        results.append(Linear(plain.weight, plain.bias, torch.bfloat16)(x).float())
-    assert torch.allclose(*results, atol=4 * EXACT[torch.bfloat16])
+    for silu in (False, True):
+        results = []
+        for possible in (True, False):
+            monkeypatch.setattr(linear, 'packable', lambda device, dtype, yes=possible: yes)
+            run = Linear(plain.weight, plain.bias, torch.bfloat16, factor=0.6, silu=silu)
+            results.append(run(x).float())
+        assert torch.allclose(*results, atol=4 * EXACT[torch.bfloat16])
 
 
 def test_gradients_reach_the_weights():
