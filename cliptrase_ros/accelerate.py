@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 log = logging.getLogger(__name__)
 
@@ -139,19 +140,50 @@ def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
         RuntimeError: it cannot be captured.
     """
     own = [x.clone() for x in args]
-    graph = torch.cuda.CUDAGraph()
+    graph, outside = torch.cuda.CUDAGraph(), Outside()
     torch.cuda.synchronize(args[0].device)
     # Other threads may encode words meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode='thread_local'):
+    with torch.cuda.graph(graph, capture_error_mode='thread_local'), outside:
         result = function(*own)
+    kept = outside.read  # such as tables in a cache that may drop them, while the graph reads on
 
-    def replay(*args: Tensor) -> Any:
+    def replay(*args: Tensor, _kept: list[Tensor] = kept) -> Any:
         for mine, given in zip(own, args, strict=True):
             mine.copy_(given)
         graph.replay()
         return pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, result)
 
     return replay
+
+
+class Outside(TorchDispatchMode):
+    """Collects the tensors that work reads and does not make.
+
+    Attributes:
+        read: one tensor of each storage.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.read: list[Tensor] = []
+        self._known: set[int] = set()
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        for x in _tensors((args, kwargs)):
+            if _storage(x) not in self._known:
+                self._known.add(_storage(x))
+                self.read.append(x)
+        result = func(*args, **(kwargs or {}))
+        self._known.update(map(_storage, _tensors(result)))
+        return result
+
+
+def _tensors(tree: Any) -> list[Tensor]:
+    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Tensor)]
+
+
+def _storage(x: Tensor) -> int:
+    return x.untyped_storage()._cdata
 
 
 def _key(args: tuple[Tensor, ...]) -> Hashable:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -232,7 +233,8 @@ class Segmenter:
         """
         if self.settings.present_only == 'off':
             return None
-        owner, classes = words.owner.to(dense.features.device), len(words.classes)
+        owner = _asked(words, dense.features.device).queries.owner
+        classes = len(words.classes)
         if self.settings.present_only == 'denoise':
             scores = self.scores(dense, words) if scores is None else scores
             return presence.denoise(scores, owner, classes)
@@ -277,14 +279,11 @@ class Segmenter:
             _check_present(present, words)
         elif self.settings.present_only != 'off':
             present = self.presence(dense, words, scores) >= self.present_threshold
-        device, dtype = scores.device, words.label_dtype
-        asked = voting.Queries.of(words.owner.tolist(), len(words.classes), device)
-        # Torch 2.2 has no uint16.
-        ids = words.label_ids.to(device, torch.uint8 if dtype == np.uint8 else torch.int32)
         if present is not None:
-            present = present.to(device)
-        labels, confidence = fetch(*self._label(dense, asked, ids, scores, present))
-        return Segmentation(labels.astype(dtype, copy=False), confidence)
+            present = present.to(scores.device)
+        asked = _asked(words, scores.device)
+        labels, confidence = fetch(*self._label(dense, asked, scores, present))
+        return Segmentation(labels.astype(words.label_dtype, copy=False), confidence)
 
     def __call__(self, image: np.ndarray, words: Vocabulary, **changes: Any) -> Segmentation:
         """`label(encode(image), words)`: image [H, W, 3] uint8 RGB -> labels [H, W].
@@ -315,7 +314,7 @@ class Segmenter:
         trace, images = dense.feedback
         features = dense.features.view(len(images), *trace.grid, -1)
         # Background comes first there, and the classes 1 .. K after it.
-        owner = (words.owner.to(images.device) + 1) % (len(words.classes) + 1)
+        owner = (_asked(words, images.device).queries.owner + 1) % (len(words.classes) + 1)
         labels = resclip.first_labels(
             voting.cosines(features, embeddings).movedim(-1, 1),
             images,
@@ -332,36 +331,32 @@ class Segmenter:
     def _label(
         self,
         dense: Dense,
-        asked: voting.Queries,
-        ids: Tensor,
+        asked: _Asked,
         logits: Tensor,
         present: Tensor | None,
     ) -> tuple[Tensor, Tensor]:
-        """Ids [H, W] and confidence [H, W]; all of it on the device.
-
-        Args:
-            ids: [K + 1] of any dtype, the id of each class and of background.
-            present: [K] bool; all if None.
-        """
+        """Ids [H, W] and confidence [H, W], all of it on the device; present [K] bool, or None for
+        all."""
+        queries, ids = asked.queries, asked.ids
         if present is not None:
-            logits = presence.only(present, logits, asked.owner)
+            logits = presence.only(present, logits, queries.owner)
             ids = torch.where(F.pad(present, (0, 1), value=True), ids, UNLABELED)
         settings, regions = self.settings, dense.regions
         if regions is None:
             enlarge = self._enlarging(dense)
-            labels, confidence = voting.label_pixels(logits, dense.size, asked, enlarge)
+            labels, confidence = voting.label_pixels(logits, dense.size, queries, enlarge)
         else:
             # Their edges are the labels' edges, and are refined already.
             rule = voting.label_regions if settings.regions == 'mean' else voting.label_votes
-            labels, confidence = rule(logits, regions, asked)
+            labels, confidence = rule(logits, regions, queries)
         found = ids.index_select(0, labels.flatten()).view(dense.size)
         if settings.confidence_threshold:
             found = found.masked_fill(confidence < settings.confidence_threshold, UNLABELED)
         if settings.margin_threshold:
             if regions is None:
-                margins = voting.margins(enlarge(logits, dense.size), asked.owner, labels)
+                margins = voting.margins(enlarge(logits, dense.size), queries.owner, labels)
             else:
-                margins = voting.region_margins(logits, regions, asked.owner, labels)
+                margins = voting.region_margins(logits, regions, queries.owner, labels)
             least = settings.margin_threshold * self._scale
             found = found.masked_fill(margins < least, UNLABELED)
         return found, confidence.masked_fill(found == UNLABELED, 0)
@@ -395,9 +390,35 @@ def _check_present(present: Tensor, words: Vocabulary) -> None:
         raise ShapeError(f'present: expected a bool tensor [{count}], got {got[0]} {got[1]}')
 
 
+class _Asked(NamedTuple):
+    """A vocabulary on a device.
+
+    Attributes:
+        embeddings: [Q, E] float32, unit rows.
+        queries: which class each of them is for.
+        ids: [K + 1] uint8, or int32 above 254 (torch 2.2 has no uint16): of each class and of
+            background.
+    """
+
+    embeddings: Tensor
+    queries: voting.Queries
+    ids: Tensor
+
+
+@lru_cache(maxsize=8)
+def _asked(words: Vocabulary, device: torch.device) -> _Asked:
+    """Made once, as every frame needs it."""
+    small = words.label_dtype == np.uint8
+    return _Asked(
+        words.embeddings.to(device),
+        voting.Queries.of(words.owner.tolist(), len(words.classes), device),
+        words.label_ids.to(device, torch.uint8 if small else torch.int32),
+    )
+
+
 def _embeddings(dense: Dense, words: Vocabulary) -> Tensor:
     """The word embeddings [Q, E] on the device of an image's features."""
-    embeddings = words.embeddings.to(dense.features.device)
+    embeddings = _asked(words, dense.features.device).embeddings
     if embeddings.shape[1] != dense.features.shape[-1]:
         raise ShapeError(
             f'word embeddings have {embeddings.shape[1]} channels, the image features '

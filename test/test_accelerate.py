@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from cliptrase_ros import accelerate
-from cliptrase_ros.accelerate import Compiled, Replayed
+from cliptrase_ros.accelerate import Compiled, Outside, Replayed
 
 
 def double(x):
@@ -137,6 +137,19 @@ def test_what_cannot_be_captured_runs_plainly(replayed, monkeypatch, told):
     assert len(calls) == 4
     reason = 'operation not permitted when stream is capturing'
     assert told() == [f'doubling runs without a CUDA graph: {reason}']
+
+
+@torch.no_grad()
+def test_what_is_read_from_outside_is_known(device):
+    given, table = torch.ones(3, device=device), torch.arange(6.0, device=device)
+    outside = Outside()
+    with outside:
+        half = given / 2
+        result = torch.stack([half, table[:3]]).sum(0) + table[3:] * half
+    assert result.tolist() == [2.0, 3.5, 5.0]
+    found = {x.untyped_storage().data_ptr() for x in outside.read}
+    assert found == {x.untyped_storage().data_ptr() for x in (given, table)}
+    assert len(outside.read) == 2
 
 
 def test_results_stay_what_they_are(device):

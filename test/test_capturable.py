@@ -1,17 +1,34 @@
-"""Nothing between an image's features and its labels makes the host wait for the device."""
+"""Nothing between an image on the device and its labels makes the host wait for the device."""
 
 from dataclasses import replace
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
-from capturable import capture
-from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicOutputShapeException
-from towers import picture
+from capturable import OneDevice, capture
+from torch._subclasses.fake_tensor import (
+    DataDependentOutputException,
+    DynamicOutputShapeException,
+    FakeTensorMode,
+)
+from towers import make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters, components, presence, refine, voting, windows
+from cliptrase_ros import (
+    attention,
+    clusters,
+    components,
+    presence,
+    refine,
+    resclip,
+    voting,
+    windows,
+)
+from cliptrase_ros.encoder import Encoder
 from cliptrase_ros.median import median_filter
+from cliptrase_ros.segmenter import _Asked
+from cliptrase_ros.visual import Tower
 
 GRID, SIZE = (3, 5), (31, 44)
 QUERIES = voting.Queries.of([0, 1, 1, 2, 3, 3], 3)
@@ -126,7 +143,7 @@ def test_labels_stay_on_the_device(refined, regions, limits):
 
     def label(features, members, image, queries, ids, logits, present):
         on_device = replace(dense, features=features, regions=members, image=image)
-        return run._label(on_device, queries, ids, logits, present)
+        return run._label(on_device, _Asked(None, queries, ids), logits, present)
 
     grid = dense.features.shape[:2]
     ids = torch.tensor([1, 2, 3, 0], dtype=torch.uint8)
@@ -156,3 +173,43 @@ def test_regions_stay_on_the_device(refined):
 
     result = capture(regions, dense.affinity, dense.image)
     assert result.shape == (48, 64) and result.dtype == torch.int64
+
+
+@pytest.fixture
+def no_tables():
+    """Tables without numbers are for one test only."""
+    caches = attention.neighbourhood, resclip._steps, resclip._blur
+    for cached in caches:
+        cached.cache_clear()
+    yield
+    for cached in caches:
+        cached.cache_clear()
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        *({'method': name} for name in ct.METHODS),
+        {'refine': 'guided', 'regions': 'mean'},
+        {'refine': 'pamr', 'present_only': 'tagclip'},
+        {'window_px': 32, 'window_stride_px': 16},
+        {'method': 'resclip', 'resclip_feedback': True},
+    ],
+)
+def test_encoding_stays_on_the_device(changes, no_tables):
+    """From bytes on the device to everything that is known without a word."""
+    # What is read of weights when they are loaded is no part of a frame.
+    changes = {'gclip_block': 1, 'gclip_suppression': False, 'input_size': 48, **changes}
+    settings = ct.Settings(precision='fp16', **changes)
+    with FakeTensorMode(), torch.device('cuda'), torch.no_grad():
+        tower = Tower(make_visual(), torch.float16)
+        statistic = torch.ones(3, 1, 1)
+        backbone = SimpleNamespace(
+            tower=lambda precision, offset: tower, mean=statistic, std=statistic
+        )
+        encoder = Encoder(backbone, settings)
+        image = torch.zeros(60, 100, 3, dtype=torch.uint8)
+        with OneDevice():
+            for fields in (encoder._encode(image), encoder._encode(image)):
+                features = fields[0]['features']
+                assert features.device.type == 'cuda' and features.dtype == torch.float32
