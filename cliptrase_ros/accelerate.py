@@ -145,14 +145,15 @@ def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
     # Other threads may encode words meanwhile.
     with torch.cuda.graph(graph, capture_error_mode='thread_local'), outside:
         result = function(*own)
-    kept = outside.read  # such as tables in a cache that may drop them, while the graph reads on
 
-    def replay(*args: Tensor, _kept: list[Tensor] = kept) -> Any:
+    def replay(*args: Tensor) -> Any:
         for mine, given in zip(own, args, strict=True):
             mine.copy_(given)
         graph.replay()
         return pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, result)
 
+    # Such as tables in a cache, which may drop them while the graph reads on.
+    replay.reads = outside.read
     return replay
 
 

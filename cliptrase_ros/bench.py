@@ -217,9 +217,9 @@ def scene(height: int, width: int) -> np.ndarray:
     return image.clip(0, 255).astype(np.uint8)
 
 
-def random_words(count: int, channels: int) -> Vocabulary:
+def random_words(count: int, channels: int, seed: int = 0) -> Vocabulary:
     """A vocabulary of `count` words with random embeddings."""
-    embeddings = torch.randn(count, channels, generator=_generator())
+    embeddings = torch.randn(count, channels, generator=_generator(seed))
     return Vocabulary.from_embeddings([f'w{n}' for n in range(count)], embeddings)
 
 
@@ -321,5 +321,5 @@ def _finish(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def _generator() -> torch.Generator:
-    return torch.Generator().manual_seed(0)
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
