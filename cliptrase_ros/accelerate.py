@@ -8,10 +8,12 @@ runs.
 
 from __future__ import annotations
 
+import inspect
 import logging
 import statistics
 import threading
 import time
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Any
@@ -21,11 +23,17 @@ from torch import Tensor
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from . import memory
+
 log = logging.getLogger(__name__)
 
 # Of each function. A robot's images keep one size, or as many as it has cameras.
 SHAPES = 8
+# torch.compile gives up on a piece of code after so many versions of it.
+_VERSIONS = 256
 _TURNS = 5
+
+_TO_BE_CAPTURED = 'to be captured'
 
 Function = Callable[..., Any]
 
@@ -37,39 +45,46 @@ class Compiled:
     the first `SHAPES` stay plain. Safe between threads.
 
     Args:
-        function: of tensors, to anything; without side effects.
+        function: of tensors, to anything; without side effects. The owner of a method is not kept
+            alive, since it keeps this object.
         name: for the log.
     """
 
     def __init__(self, function: Function, name: str):
-        self._plain = function
+        self._function = _weakly(function)
         self._name = name
         self._lock = threading.Lock()
-        self._chosen: dict[Hashable, Function] = {}
+        self._chosen: dict[Hashable, Function | None] = {}
 
     def __call__(self, *args: Tensor) -> Any:
         key = _key(args)
         with self._lock:
             if key not in self._chosen:
                 full = len(self._chosen) >= SHAPES
-                self._chosen[key] = self._plain if full else self._choose(args)
-        return self._chosen[key](*args)
+                self._chosen[key] = None if full else self._choose(args)
+        return (self._chosen[key] or self._function())(*args)
 
-    def _choose(self, args: tuple[Tensor, ...]) -> Function:
+    def _choose(self, args: tuple[Tensor, ...]) -> Function | None:
+        """The compiled function, or None where the plain one is better."""
         name = f'{self._name} for {" and ".join(_size(x) for x in args)}'
+        plain = self._function()
+        plain(*args)  # makes what is cached by shape
         log.info('compiling %s', name)
         try:
-            compiled = torch.compile(self._plain, dynamic=False)
-            compiled(*args)
+            with torch._dynamo.config.patch(cache_size_limit=_VERSIONS):
+                compiled = torch.compile(plain, dynamic=False)
+                compiled(*args)
+                plain_s, compiled_s = compare([plain, compiled], args)
         except Exception as error:
+            if memory.is_shortage(error):
+                raise
             reason = str(error).strip().partition('\n')[0]
             log.warning('%s is not compiled: %s', name, reason)
-            return self._plain
-        plain_s, compiled_s = compare([self._plain, compiled], args)
+            return None
         kept = compiled_s < plain_s
         times = f'{1e3 * compiled_s:.1f} ms compiled, {1e3 * plain_s:.1f} ms plain'
         log.info('%s: %s; %s', name, times, 'compiled is kept' if kept else 'plain is kept')
-        return compiled if kept else self._plain
+        return compiled if kept else None
 
 
 def compare(functions: list[Function], args: tuple[Tensor, ...]) -> list[float]:
@@ -94,40 +109,45 @@ class Replayed:
 
     Args:
         function: of tensors, to a tree of tensors, tuples, lists, dicts and constants; it must not
-            read a tensor's values on the host.
+            read a tensor's values on the host. The owner of a method is not kept alive, since it
+            keeps this object.
         name: for the log.
     """
 
     def __init__(self, function: Function, name: str):
-        self._plain = function
+        self._function = _weakly(function)
         self._name = name
         self._lock = threading.Lock()
-        self._graphs: OrderedDict[Hashable, Function | None] = OrderedDict()
+        self._graphs: OrderedDict[Hashable, Function | str | None] = OrderedDict()
 
     def __call__(self, *args: Tensor) -> Any:
         if not args[0].is_cuda:
-            return self._plain(*args)
+            return self._function()(*args)
         return self._replayed(_key(args), args)
 
     def _replayed(self, key: Hashable, args: tuple[Tensor, ...]) -> Any:
         with self._lock:
             if key not in self._graphs:
-                self._remember(key, None)  # whatever is cached by shape is made by this call
-                return self._plain(*args)
-            if self._graphs[key] is None:
+                result = self._function()(*args)  # makes what is cached by shape
+                self._remember(key, _TO_BE_CAPTURED)
+                return result
+            if self._graphs[key] is _TO_BE_CAPTURED:
                 self._remember(key, self._captured(args))
             self._graphs.move_to_end(key)
-            return self._graphs[key](*args)
+            return (self._graphs[key] or self._function())(*args)
 
-    def _captured(self, args: tuple[Tensor, ...]) -> Function:
+    def _captured(self, args: tuple[Tensor, ...]) -> Function | None:
         try:
-            return captured(self._plain, args)
+            return captured(self._function(), args)
         except RuntimeError as error:
+            if memory.is_shortage(error):
+                self._graphs.clear()  # their memory may be what is missing
+                raise
             reason = str(error).strip().partition('\n')[0]
             log.warning('%s runs without a CUDA graph: %s', self._name, reason)
-            return self._plain
+            return None
 
-    def _remember(self, key: Hashable, graph: Function | None) -> None:
+    def _remember(self, key: Hashable, graph: Function | str | None) -> None:
         self._graphs[key] = graph
         while len(self._graphs) > SHAPES:
             self._graphs.popitem(last=False)
@@ -140,10 +160,13 @@ def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
         RuntimeError: it cannot be captured.
     """
     own = [x.clone() for x in args]
-    graph, outside = torch.cuda.CUDAGraph(), Outside()
+    # Before it and not in it: nothing that is compiled runs under a mode.
+    with Outside() as outside:
+        function(*own)
+    graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize(args[0].device)
     # Other threads may encode words meanwhile.
-    with torch.cuda.graph(graph, capture_error_mode='thread_local'), outside:
+    with torch.cuda.graph(graph, capture_error_mode='thread_local'):
         result = function(*own)
 
     def replay(*args: Tensor) -> Any:
@@ -177,6 +200,11 @@ class Outside(TorchDispatchMode):
         result = func(*args, **(kwargs or {}))
         self._known.update(map(_storage, _tensors(result)))
         return result
+
+
+def _weakly(function: Function) -> Callable[[], Function]:
+    """Gives the function; a method only as long as its owner lives."""
+    return weakref.WeakMethod(function) if inspect.ismethod(function) else lambda: function
 
 
 def _tensors(tree: Any) -> list[Tensor]:

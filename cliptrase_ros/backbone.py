@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Sequence
 from importlib import metadata
@@ -50,8 +51,9 @@ class Backbone:
     ):
         self._visual = visual
         self._towers: dict[tuple[torch.dtype, float], Tower] = {}
-        # For `encoder.encoder_for`: they live as long as the backbone.
+        # For `encoder.encoder_for`: they live as long as the backbone, and do not hold it.
         self.encoders: OrderedDict[Settings, Any] = OrderedDict()
+        self.lock = threading.Lock()
         self.logit_scale = float(logit_scale)
         self.text = text
         tower = Tower(visual)

@@ -143,8 +143,7 @@ def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
         maps = clusters.region_maps(
             affinity, labels, grid, settings.region_upsampling, settings.region_median
         )
-        if len(maps):
-            clusters.regions(maps, dense.size)
+        clusters.regions(maps, dense.size)
 
     parameters = clusters.dbscan_parameters(len(affinity))
     work['DBSCAN'] = lambda: clusters.dbscan(affinity, *parameters)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -19,7 +18,6 @@ from .settings import Settings
 
 # Of one backbone: as many ways to encode an image stay ready.
 ENCODERS = 8
-_ENCODERS_LOCK = threading.Lock()
 
 
 class Feedback(NamedTuple):
@@ -103,7 +101,7 @@ def encoder_for(backbone: Backbone, settings: Settings) -> Encoder:
     defaults = {name: getattr(Settings, name) for name in settings.live()}
     key = settings.replace(**defaults)
     known = backbone.encoders
-    with _ENCODERS_LOCK:
+    with backbone.lock:
         if key not in known:
             known[key] = Encoder(backbone, key)
             while len(known) > ENCODERS:
@@ -121,7 +119,7 @@ class Encoder:
     """
 
     def __init__(self, backbone: Backbone, settings: Settings):
-        self.backbone = backbone
+        self._device, self._mean, self._std = backbone.device, backbone.mean, backbone.std
         self.settings = settings
         self.tower = backbone.tower(settings.precision, settings.position_offset)
         self._recipe = methods.build(self.tower, settings)
@@ -135,8 +133,7 @@ class Encoder:
                 f'window_px and, in the cliptrase protocol, input_size must be multiples of the '
                 f'patch, {self.tower.patch} px'
             )
-        run = self._run
-        self._through_tower = Compiled(run, 'image tower') if settings.compile else run
+        self._compiled = Compiled(self._run, 'image tower') if settings.compile else None
         self._together = Replayed(self._encode, 'encoding')
 
     @torch.no_grad()
@@ -156,7 +153,7 @@ class Encoder:
             shared.setdefault(key, []).append(number)
         result: list[Dense | None] = [None] * len(images)
         for numbers in shared.values():
-            uploaded = [pictures.to_device(images[n], self.backbone.device) for n in numbers]
+            uploaded = [pictures.to_device(images[n], self._device) for n in numbers]
             fields = memory.in_halves(lambda part: self._together(*part), uploaded)
             for number, own in zip(numbers, fields, strict=True):
                 result[number] = Dense(**own)
@@ -271,8 +268,11 @@ class Encoder:
     def _picture(self, image: Tensor, pixels: Tensor) -> Tensor | None:
         """The `Dense.image` of an image that the tower sees as `pixels`."""
         if self.settings.refine == 'guided':
-            return pictures.resize(image, self.label_size(image.shape[:2])).byte()
+            return pictures.resize(image, self.label_size(image.shape[:2])).round().byte()
         return pixels if self.settings.refine == 'pamr' else None
+
+    def _through_tower(self, pixels: Tensor) -> _Encoded:
+        return (self._compiled or self._run)(pixels)
 
     def _run(self, pixels: Tensor) -> _Encoded:
         """The tower on pictures [B, 3, h, w] in 0..255, whole ones or windows."""
@@ -288,7 +288,7 @@ class Encoder:
         votes = presence.Votes(len(recipe.blocks)) if tagging else None
         trace, correlation = recipes.follow(
             self.tower,
-            (pixels / 255 - self.backbone.mean) / self.backbone.std,
+            (pixels / 255 - self._mean) / self._std,
             recipe,
             correlation=whole and self._wants_regions,
             watch=votes and votes.add,

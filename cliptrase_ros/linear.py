@@ -14,8 +14,8 @@ class Linear:
     """factor (x weightᵀ) + bias in the dtype of the tower, and silu of it if so asked.
 
     On x86 CPUs bfloat16 weights are laid out once as oneDNN's kernels want them; F.linear does that
-    in every call, which costs a tenth of a frame. The copy is made with the first use without
-    gradients, and does not follow later changes of the weights. (In float32 F.linear does not use
+    in every call, which costs a tenth of a frame. Copies are made with the first use without
+    gradients, and do not follow later changes of the weights. (In float32 F.linear does not use
     oneDNN, whose kernel is faster there as well but ends the process where memory runs out.)
 
     Args:
@@ -38,25 +38,35 @@ class Linear:
         self._factor = factor
         self._silu = silu
         self._packable = packable(weight.device, dtype)
+        self._kept: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
         """[..., in] of any floating dtype -> [..., out]."""
         x = x.to(self.dtype)
-        if self._packable and not (torch.is_grad_enabled() or torch.compiler.is_compiling()):
+        if self._packable and not (torch.is_grad_enabled() or _is_compiling()):
             after = 'swish' if self._silu else 'none'
             return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, after, [], '')
-        x = F.linear(x, self._cast, self.bias)
+        x = F.linear(x, self._cast(), self.bias)
         return F.silu(x) if self._silu else x
 
-    @cached_property
     def _cast(self) -> Tensor:
+        if torch.is_grad_enabled():
+            return self._made()  # anew, for a graph of gradients serves once
+        if self._kept is None:
+            self._kept = self._made()
+        return self._kept
+
+    def _made(self) -> Tensor:
         weight = self.weight if self._factor == 1 else self.weight * self._factor
         return weight.to(self.dtype)
 
     @cached_property
     def _packed(self) -> Tensor:
-        weight = self.weight * self._factor
-        return torch.ops.mkldnn._reorder_linear_weight(weight.to(self.dtype))
+        return torch.ops.mkldnn._reorder_linear_weight(self._made())
+
+
+# Torch 2.2 cannot say.
+_is_compiling = getattr(torch.compiler, 'is_compiling', bool)
 
 
 def packable(device: torch.device, dtype: torch.dtype) -> bool:

@@ -199,7 +199,8 @@ class Segmenter:
 
     def warm_up(self, size: tuple[int, int] = (480, 640)) -> None:
         """Do what the first images of a size (H, W) would have to wait for; errors as `encode`."""
-        for _ in range(3):  # the second one is captured on CUDA, the third one replayed
+        # On CUDA the second one is captured, the third one replayed.
+        for _ in range(3 if self.backbone.device.type == 'cuda' else 1):
             self.encode(np.zeros((*size, 3), np.uint8))
 
     @memory.explained()
@@ -338,6 +339,8 @@ class Segmenter:
         """Ids [H, W] and confidence [H, W], all of it on the device; present [K] bool, or None for
         all."""
         queries, ids = asked.queries, asked.ids
+        # Nothing but differences counts, and large numbers would cost digits.
+        logits = logits - logits.amax(0)
         if present is not None:
             logits = presence.only(present, logits, queries.owner)
             ids = torch.where(F.pad(present, (0, 1), value=True), ids, UNLABELED)

@@ -9,7 +9,7 @@ come later.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
@@ -60,7 +60,7 @@ def label_pixels(
     Each pixel takes the class of its best query (ties: the first query), and its confidence is
     the probability of that query.
     """
-    labels, _, confidence = _strongest(enlarge(_contest(maps), size), queries)
+    labels, _, confidence = _strongest(enlarge(_relative(maps), size), queries)
     return labels, confidence
 
 
@@ -72,7 +72,7 @@ def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor
     among those of the label's prompts. Where background words outvote a pixel's class it is of no
     meaning.
     """
-    maps, size = _contest(maps), regions.shape
+    maps, size = _relative(maps), regions.shape
     labels, best, share = _strongest(bands(maps, size), queries)
     voted = majority(labels, regions, queries.classes + 1)
     # The scores of all words are gone; those of the voted label are looked up, prompt by prompt.
@@ -90,7 +90,7 @@ def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor
     return labels, share
 
 
-def _contest(maps: Tensor) -> Tensor:
+def _relative(maps: Tensor) -> Tensor:
     """Logits [Q, h, w] that compete as these do: to base 2, whose powers are the cheaper ones, and
     less the best of each patch, so that large ones keep the digits that decide."""
     return (maps - maps.amax(0)) * math.log2(math.e)
@@ -135,9 +135,12 @@ def majority(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
     return votes[1:].argmax(1).int()
 
 
-def _rows_of(regions: Tensor) -> Bands:
+def _rows_of(regions: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Regions [H, W] a few rows at a time, so that what is made of them stays in the cache."""
-    return Bands(regions.__getitem__, 1, regions.shape, band_elements(regions.device))
+    step = max(1, band_elements(regions.device) // regions.shape[1])
+    for top in range(0, len(regions), step):
+        rows = slice(top, top + step)
+        yield rows, regions[rows]
 
 
 def label_regions(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor, Tensor]:

@@ -1,7 +1,10 @@
 """Compiled and captured functions. CUDA graphs are replaced here by a record of the calls, so that
 their bookkeeping runs everywhere; where there is a GPU the real ones are tested too."""
 
+import gc
 import logging
+import weakref
+from functools import partial
 
 import pytest
 import torch
@@ -125,6 +128,64 @@ def test_graphs_are_kept_for_the_last_shapes_only(replayed):
     assert recorder.captured == accelerate.SHAPES + 2
 
 
+def test_a_call_that_fails_is_no_warm_up(monkeypatch):
+    recorder, memory = Recorder(), iter([False, True, True, True, True])
+    monkeypatch.setattr(accelerate, 'captured', recorder)
+
+    def function(x):
+        if not next(memory):
+            raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+        return double(x), None
+
+    run, x = Replayed(function, 'doubling'), torch.ones(2)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run._replayed('key', (x,))
+    for captured in (0, 1):
+        assert run._replayed('key', (x,))[0].tolist() == [2.0, 2.0]
+        assert recorder.captured == captured
+
+
+def test_where_memory_runs_out_graphs_are_given_up(replayed, monkeypatch):
+    run, _, recorder = replayed
+    for _ in range(2):
+        run(torch.ones(2))
+
+    def captured(function, args):
+        raise torch.cuda.OutOfMemoryError('CUDA out of memory')
+
+    run(torch.ones(3))
+    monkeypatch.setattr(accelerate, 'captured', captured)
+    with pytest.raises(torch.cuda.OutOfMemoryError):
+        run(torch.ones(3))
+    monkeypatch.setattr(accelerate, 'captured', recorder)
+    for _ in range(2):
+        assert run(torch.ones(2))[0].tolist() == [2.0, 2.0]
+    assert recorder.captured == 2
+
+
+class Owner:
+    """Has methods as an encoder has."""
+
+    def __init__(self):
+        self.replayed = Replayed(self.method, 'a method')
+        self.compiled = Compiled(self.method, 'a method')
+
+    def method(self, x):
+        return 2 * x
+
+
+def test_a_methods_owner_is_not_kept_alive():
+    owner, x = Owner(), torch.ones(1)
+    assert float(owner.replayed(x)) == 2
+    alive = weakref.ref(owner)
+    gc.disable()
+    try:
+        del owner
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
 def test_what_cannot_be_captured_runs_plainly(replayed, monkeypatch, told):
     run, calls, _ = replayed
 
@@ -165,3 +226,22 @@ def test_a_real_compilation(told):
     run, x = Compiled(lambda x: torch.sin(x) * 2 + x.exp(), 'a sum'), torch.randn(50, 60)
     assert torch.allclose(run(x), torch.sin(x) * 2 + x.exp(), atol=1e-5)
     assert 'kept' in told()[-1]
+
+
+@torch.no_grad()
+def test_more_owners_than_torch_has_versions_for_are_compiled(monkeypatch):
+    """Its limit, 8, is for each piece of code, not for each object that runs it."""
+    graphs = []
+
+    def backend(graph, example):
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = partial(torch.compile, backend=backend)
+    monkeypatch.setattr(torch, 'compile', compiled)
+    owners = [Owner() for _ in range(5)]
+    for number, owner in enumerate(owners):
+        for side in (2, 3, 4):
+            x = torch.ones(side + 3 * number)
+            assert torch.equal(owner.compiled(x), 2 * x)
+    assert len(graphs) == 15

@@ -205,7 +205,10 @@ def test_encoding_stays_on_the_device(changes, no_tables):
         tower = Tower(make_visual(), torch.float16)
         statistic = torch.ones(3, 1, 1)
         backbone = SimpleNamespace(
-            tower=lambda precision, offset: tower, mean=statistic, std=statistic
+            tower=lambda precision, offset: tower,
+            device=statistic.device,
+            mean=statistic,
+            std=statistic,
         )
         encoder = Encoder(backbone, settings)
         image = torch.zeros(60, 100, 3, dtype=torch.uint8)

@@ -32,7 +32,7 @@ ALLOWED = {
     'presence': {'attention', 'components', 'recipes', 'resample', 'visual'},
     'temporal': set(),
     'windows': set(),
-    'accelerate': set(),
+    'accelerate': {'memory'},
     'linear': set(),
     'visual': {'attention', 'errors', 'linear'},
     'recipes': {'attention', 'visual'},

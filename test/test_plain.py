@@ -31,7 +31,7 @@ def test_equal_labels_from_equal_pixels(backbone, grid):
     size = tuple(side * TINY_PATCH for side in grid)
     got, expected, dense = labelled(backbone, picture(*size), input_size=min(size))
     assert dense.working_size == size and len(np.unique(expected)) > 1
-    assert dense.regions is not None
+    assert (dense.regions >= 0).all()
     assert (got == expected).mean() >= 0.999
 
 
@@ -43,11 +43,11 @@ def test_equal_labels_of_the_crop(backbone):
 def test_equal_labels_where_all_patches_are_noise(backbone):
     noise = np.random.default_rng(0).integers(0, 256, (72, 128, 3)).astype(np.uint8)
     got, expected, dense = labelled(backbone, noise, input_size=72)
-    assert dense.regions is None and len(np.unique(expected)) > 1
+    assert (dense.regions == -1).all() and len(np.unique(expected)) > 1
     assert (got == expected).mean() >= 0.999
 
 
 def test_nearly_equal_labels_of_a_resized_image(backbone):
-    """PIL rounds the resized pixels, the segmenter does not."""
+    """Rounding is PIL's on one side, torch's on the other."""
     got, expected, _ = labelled(backbone, picture(150, 200), input_size=112)
     assert got.shape == (150, 200) and (got == expected).mean() >= 0.98

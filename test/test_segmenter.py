@@ -1,4 +1,6 @@
+import gc
 import logging
+import weakref
 
 import numpy as np
 import pytest
@@ -469,6 +471,30 @@ def test_many_words_are_refined_where_it_matters(backbone, refine):
     everything = run.replace(refine_words=200)(image, words)
     assert 12 < len(np.unique(plain.labels)) < 60
     assert (bounded.labels == everything.labels).mean() > (plain.labels == everything.labels).mean()
+
+
+@pytest.mark.parametrize('refine', ['guided', 'pamr'])
+def test_margins_are_those_of_the_labels_however_many_words_are_refined(backbone, refine):
+    rng = np.random.default_rng(0)
+    words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(40)], rng.normal(size=(40, 16)))
+    run = segmenter(backbone, regions='none', refine=refine)
+    image = picture(60, 100)
+    lead = run.replace(margin_threshold=1e-7)(image, words).labels
+    assert (lead == run(image, words).labels).mean() > 0.999
+
+
+def test_a_model_that_nobody_holds_is_gone_at_once(words, device):
+    backbone = ct.Backbone(make_visual().to(device))
+    segmenter(backbone)(picture(60, 100), words)
+    segmenter(backbone, method='gclip', regions='none')(picture(60, 100), words)
+    alive = [weakref.ref(x) for x in (backbone, backbone.tower('fp32'))]
+    gc.collect()
+    gc.disable()
+    try:
+        del backbone
+        assert [x() for x in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_without_refinement_no_picture_is_kept(backbone):
