@@ -1,7 +1,7 @@
 """The image tower written out from the weights of an open_clip VisionTransformer.
 
-This is the only file that knows open_clip's attribute names. Nothing is patched and nothing is
-hooked: the weights are read, so one model serves every method, image size and thread at once.
+The engine's only file that knows the names inside open_clip's image tower. Nothing is patched and
+nothing is hooked: the weights are read, so one model serves every method, image size and thread.
 
 Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels of a head,
 D width of the tower, E width of the joint image-text space.
