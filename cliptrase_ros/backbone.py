@@ -120,7 +120,7 @@ class Backbone:
     def _self_check(self, tower: Tower) -> None:
         """Compare a written-out tower with the model's own forward on one image of noise."""
         image, expected = self._check_image.to(tower.dtype), self._check_answer
-        got = tower.pool(recipes.run(tower, image, recipes.unchanged(tower)).tokens)
+        got = tower.pool(recipes.run(tower, image, recipes.unchanged(tower)))
         error = float((got.float() - expected).norm() / expected.norm())
         if not error <= _SELF_CHECK_TOLERANCE.get(tower.dtype, 1e-2):
             raise UnsupportedBackbone(

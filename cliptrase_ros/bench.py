@@ -132,7 +132,8 @@ def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
 
     def encode() -> Tensor:
         correlation = dense.affinity is not None
-        return tower.project(recipes.run(tower, pixels, encoder._recipe, correlation).tokens)
+        trace, _ = recipes.follow(tower, pixels, encoder._recipe, correlation)
+        return tower.project(encoder._recipe.last(trace))
 
     work = {'upload, resize': prepared, 'tower': encode}
     if dense.affinity is None:

@@ -104,25 +104,10 @@ def unchanged(tower: Tower) -> Recipe:
     return LastBlock(tower.blocks, rule=attention.clip)
 
 
-class Encoded(NamedTuple):
-    """What a recipe makes of images: tokens [B, N, D] before ln_post; the semantic correlation
-    [B, N, N] of block L - 1, if asked for; and what the last block worked on."""
-
-    tokens: Tensor
-    correlation: Tensor | None
-    trace: Trace
-
-
-def run(
-    tower: Tower,
-    images: Tensor,
-    recipe: Recipe,
-    correlation: bool = False,
-    watch: Callable[[Tensor], None] | None = None,
-) -> Encoded:
-    """Encode normalised images [B, 3, h, w]. Args: see `follow`."""
-    trace, similar = follow(tower, images, recipe, correlation, watch)
-    return Encoded(recipe.last(trace), similar, trace)
+def run(tower: Tower, images: Tensor, recipe: Recipe) -> Tensor:
+    """Tokens [B, N, D] before ln_post that a recipe makes of normalised images [B, 3, h, w]."""
+    trace, _ = follow(tower, images, recipe)
+    return recipe.last(trace)
 
 
 def follow(
@@ -132,10 +117,11 @@ def follow(
     correlation: bool = False,
     watch: Callable[[Tensor], None] | None = None,
 ) -> tuple[Trace, Tensor | None]:
-    """`run` as far as the last block: what it is to work on, and the semantic correlation.
+    """Run normalised images [B, 3, h, w] as far as the last block: what that is to work on, and
+    the semantic correlation [B, N, N] of block L - 1.
 
     Args:
-        correlation: also yield the semantic correlation.
+        correlation: yield the semantic correlation too, instead of None.
         watch: called with the attention weights [B, H, N, N] of each block below L in turn, none
             of which is kept.
     """

@@ -44,16 +44,13 @@ class Block:
         )
         self._qkv = Linear(attention.in_proj_weight, attention.in_proj_bias, dtype)
         self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, dtype)
-        self._fc = Linear(mlp.c_fc.weight, mlp.c_fc.bias, dtype)
-        self._gelu = mlp.gelu
-        self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype)
-        if type(mlp.gelu).__name__ == 'QuickGELU' and dtype != mlp.c_fc.weight.dtype:
-            # x sigmoid(c x) is silu(c x) / c, one operation instead of three; the weights, which
-            # are copied for this dtype anyway, take the factors.
-            c = _QUICK
-            self._fc = Linear(mlp.c_fc.weight, c * mlp.c_fc.bias, dtype, factor=c, silu=True)
-            self._gelu = nn.Identity()
-            self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype, factor=1 / c)
+        # x sigmoid(c x) is silu(c x) / c, one operation instead of three. The weights take the
+        # factors where they are copied for another dtype anyway.
+        quick = type(mlp.gelu).__name__ == 'QuickGELU' and dtype != mlp.c_fc.weight.dtype
+        c = _QUICK if quick else 1.0
+        self._fc = Linear(mlp.c_fc.weight, c * mlp.c_fc.bias, dtype, factor=c, silu=quick)
+        self._gelu = nn.Identity() if quick else mlp.gelu
+        self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype, factor=1 / c)
 
     def heads(self, x: Tensor) -> Heads:
         """Queries, keys, values [B, H, N, C] of the normed tokens x [B, N, D]."""

@@ -41,7 +41,7 @@ def images(height, width, count=1, seed=1):
 
 def tokens(visual, pixels, method, **changes):
     tower = Tower(visual)
-    return recipes.run(tower, pixels, recipe(tower, method, **changes)).tokens
+    return recipes.run(tower, pixels, recipe(tower, method, **changes))
 
 
 CASES = {
@@ -99,18 +99,23 @@ def test_channel_suppression_changes_something(visual, device):
     assert relative(tokens(visual, pixels, 'gclip').cpu().numpy(), plain.cpu().numpy()) > 1e-4
 
 
+def tokens_and_correlation(tower, pixels, run):
+    trace, correlation = recipes.follow(tower, pixels, run, correlation=True)
+    return run.last(trace), correlation
+
+
 @pytest.mark.parametrize('method', ALL)
 def test_turning_image_and_weights_turns_the_result(device, method):
     """Rows and columns are never mixed up: everything transposed gives the transposed features."""
     visual, turned = make_visual().to(device), make_turned_visual().to(device)
     pixels = images(40, 72, seed=2).to(device)
     one, other = Tower(visual), Tower(turned)
-    a = recipes.run(one, pixels, recipe(one, method), True)
-    b = recipes.run(other, pixels.transpose(2, 3), recipe(other, method), True)
-    swapped = b.tokens[0, 1:].view(9, 5, -1).transpose(0, 1).reshape(45, -1)
-    assert torch.allclose(a.tokens[0, 1:], swapped, atol=1e-4)
-    assert torch.allclose(a.tokens[0, 0], b.tokens[0, 0], atol=1e-4)
-    assert torch.allclose(a.correlation[0, 0, 0], b.correlation[0, 0, 0], atol=1e-4)
+    a, like_a = tokens_and_correlation(one, pixels, recipe(one, method))
+    b, like_b = tokens_and_correlation(other, pixels.transpose(2, 3), recipe(other, method))
+    swapped = b[0, 1:].view(9, 5, -1).transpose(0, 1).reshape(45, -1)
+    assert torch.allclose(a[0, 1:], swapped, atol=1e-4)
+    assert torch.allclose(a[0, 0], b[0, 0], atol=1e-4)
+    assert torch.allclose(like_a[0, 0, 0], like_b[0, 0, 0], atol=1e-4)
 
 
 @pytest.mark.parametrize('method', ALL)
@@ -118,11 +123,11 @@ def test_a_batch_is_the_images_one_by_one(visual, device, method):
     pixels = images(40, 48, count=3, seed=3).to(device)
     tower = Tower(visual)
     run = recipe(tower, method)
-    batch = recipes.run(tower, pixels, run, True)
+    batch, likeness = tokens_and_correlation(tower, pixels, run)
     for n in range(3):
-        single = recipes.run(tower, pixels[n : n + 1], run, True)
-        assert torch.allclose(batch.tokens[n], single.tokens[0], atol=1e-5)
-        assert torch.allclose(batch.correlation[n], single.correlation[0], atol=1e-5)
+        single, own = tokens_and_correlation(tower, pixels[n : n + 1], run)
+        assert torch.allclose(batch[n], single[0], atol=1e-5)
+        assert torch.allclose(likeness[n], own[0], atol=1e-5)
 
 
 @pytest.mark.parametrize('method', ALL)
@@ -131,8 +136,8 @@ def test_running_in_low_precision_is_close_and_changes_no_weight(visual, device,
     before = copy.deepcopy(visual.state_dict())
     pixels = images(40, 24).to(device)
     low, full = Tower(visual, dtype), Tower(visual)
-    got = recipes.run(low, pixels, recipe(low, method, gclip_block=1)).tokens
-    expected = recipes.run(full, pixels, recipe(full, method, gclip_block=1)).tokens
+    got = recipes.run(low, pixels, recipe(low, method, gclip_block=1))
+    expected = recipes.run(full, pixels, recipe(full, method, gclip_block=1))
     assert got.dtype == torch.float32 and not torch.equal(got, expected)
     limit = 0.05 if dtype == torch.bfloat16 else 0.02
     if method == 'sc_clip':  # its thresholds turn a rounding into another set of patches

@@ -358,7 +358,7 @@ def test_the_attention_of_every_block_is_seen_once(backbone):
     tower, seen = backbone.tower('fp32', 0.1), []
     pixels = torch.randn(2, 3, 24, 40, device=backbone.device)
     recipe = recipes.LastBlock(tower.blocks, maps=frozenset({2, 3}))
-    watched = recipes.run(tower, pixels, recipe, watch=seen.append)
+    trace, _ = recipes.follow(tower, pixels, recipe, watch=seen.append)
     assert [tuple(weights.shape) for weights in seen] == 3 * [(2, TINY_HEADS, 16, 16)]
-    assert torch.equal(watched.trace.attention, seen[1] + seen[2])
-    assert torch.allclose(watched.tokens, recipes.run(tower, pixels, recipe).tokens, atol=1e-5)
+    assert torch.equal(trace.attention, seen[1] + seen[2])
+    assert torch.allclose(recipe.last(trace), recipes.run(tower, pixels, recipe), atol=1e-5)

@@ -13,7 +13,7 @@ from cliptrase_ros.visual import Tower
 
 def pooled(visual, images):
     tower = Tower(visual)
-    return tower.pool(recipes.run(tower, images, recipes.unchanged(tower)).tokens)
+    return tower.pool(recipes.run(tower, images, recipes.unchanged(tower)))
 
 
 @pytest.mark.parametrize(
