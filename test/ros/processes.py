@@ -72,12 +72,18 @@ def wait_for(condition, timeout=60.0, what='', process=None):
         time.sleep(0.01)
 
 
-def call(client, request, timeout=60):
-    """The answer of a service."""
+def call(client, request, timeout=60, patience=20):
+    """The answer of a service.
+
+    Asked again where none comes: one that is sent while service and client still discover each
+    other is lost (rmw_fastrtps waits 100 ms for the client's reader).
+    """
     assert client.wait_for_service(timeout), 'no such service'
-    result = ask(client, request, timeout)
-    assert result is not None, 'no answer'
-    return result
+    for _ in range(round(timeout / patience)):
+        result = ask(client, request, patience)
+        if result is not None:
+            return result
+    raise AssertionError('no answer')
 
 
 def ask(client, request, timeout):
