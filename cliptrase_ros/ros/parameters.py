@@ -10,6 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from ..errors import SettingError
+from ..groups import Group, parse_groups
 from ..settings import Settings, check, option
 from ..vocabulary import MAX_ID, RGB, parse_colors
 from .qos import RELIABILITY
@@ -69,6 +70,74 @@ class NodeOptions:
         high=3600.0,
         live=True,
     )
+    depth_min_m: float = option(
+        0.0,
+        'Depth below this, in metres, counts as invalid.',
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    depth_max_m: float = option(
+        0.0,
+        'Depth above this, in metres, counts as invalid; 0: no limit.',
+        low=0.0,
+        high=1000.0,
+        live=True,
+    )
+    depth_slop_s: float = option(
+        0.05,
+        'How far the stamps of an image and its depth image may be apart, in seconds; one with the '
+        'same stamp goes first.',
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
+    unlabeled_points: bool = option(
+        False,
+        'Keep points without a label in ~/points; false: they are NaN there, so that no consumer '
+        'takes them for a class.',
+        live=True,
+    )
+    point_groups: tuple = option(
+        ('',),
+        'Groups of classes with a cloud of their own, each group=class;class such as '
+        'seats=chair;sofa, or group=!class;class for all points but those of these classes, the '
+        'unlabelled included, such as obstacles=!floor. Empty ones are ignored.',
+        live=True,
+    )
+    target_classes: tuple = option(
+        ('',),
+        'Classes that ~/depth/target holds the depth of, and ~/depth/rest lacks. Empty ones are '
+        'ignored.',
+        live=True,
+    )
+    target_margin_m: float = option(
+        0.02,
+        'How far around the target classes ~/depth/rest is emptied, in metres.',
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
+    object_classes: tuple = option(
+        ('',),
+        'Classes that ~/objects tells things of; none: all. Empty ones are ignored.',
+        live=True,
+    )
+    object_min_pixels: int = option(
+        100,
+        'Things with fewer pixels that have depth are left out of ~/objects.',
+        low=1,
+        high=10**6,
+        live=True,
+    )
+    object_depth_jump: float = option(
+        0.05,
+        'Neighbouring pixels of a class belong to two things if their depths differ by more than '
+        'this part of the nearer one.',
+        low=0.001,
+        high=1.0,
+        live=True,
+    )
     cameras: tuple = option(
         ('',),
         'Names of cameras; all topics of a camera are below its name: front/image, '
@@ -123,7 +192,12 @@ class NodeOptions:
                 f"unlabeled_id: {self.unlabeled_id} does not fit into label_encoding 'mono8'; use "
                 "'16UC1'"
             )
-        _ = self.colors_by_name  # raises where one is bad
+        if self.depth_max_m and self.depth_max_m <= self.depth_min_m:
+            raise SettingError(
+                f'depth_max_m: {self.depth_max_m:g} m is not above depth_min_m '
+                f'{self.depth_min_m:g} m'
+            )
+        _ = self.colors_by_name, self.groups  # raise where one is bad
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -136,6 +210,21 @@ class NodeOptions:
         return parse_colors(_not_empty(self.colors))
 
     @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups of classes that have a cloud."""
+        return parse_groups(_not_empty(self.point_groups))
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The target classes."""
+        return _stripped(self.target_classes)
+
+    @property
+    def objects(self) -> tuple[str, ...]:
+        """The classes that things are told of; empty: all."""
+        return _stripped(self.object_classes)
+
+    @property
     def largest_id(self) -> int:
         """The largest class id that the label mask can hold."""
         return 254 if self.label_encoding == 'mono8' else MAX_ID
@@ -143,6 +232,10 @@ class NodeOptions:
 
 def _not_empty(entries: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(entry for entry in entries if entry.strip())
+
+
+def _stripped(entries: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(entry.strip() for entry in _not_empty(entries))
 
 
 OPTIONS = (Settings, NodeOptions)
