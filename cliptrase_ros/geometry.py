@@ -15,7 +15,6 @@ import numpy as np
 
 from .errors import ShapeError
 
-MM = np.float32(1e-3)
 # What sensors write where they are blinded or out of range.
 SATURATED_MM = 65535
 
@@ -66,7 +65,8 @@ def metres(
             f'{depth.dtype}'
         )
     if depth.dtype == np.uint16:
-        result = depth * MM
+        # Not times 0.001: that makes some depths a little larger, and 3000 mm more than 3 m.
+        result = np.divide(depth, 1000, dtype=np.float32)
         bad = (depth == 0) | (depth == SATURATED_MM)
     else:
         result = depth.copy()
@@ -103,7 +103,8 @@ def _square(move: np.ndarray) -> np.ndarray:
 def looked_up(
     image: np.ndarray, move: np.ndarray, size: tuple[int, int], outside: float
 ) -> np.ndarray:
-    """Another view of an image by nearest pixel, so that no value is made up: [H, W].
+    """Another view of an image by nearest pixel, so that no value is made up: [H, W], maybe the
+    image itself. Of two pixels that are as near, the right and lower one.
 
     Args:
         image: [h, w].
@@ -128,6 +129,7 @@ def looked_up(
 
 
 def same_view(size: Sequence[int], other: Sequence[int], tolerance: float = 0.02) -> bool:
-    """Whether two sizes (H, W) have one aspect, as those of one view must; by parts of it."""
-    ratio = (size[0] * other[1]) / (size[1] * other[0])
-    return abs(ratio - 1) <= tolerance
+    """Whether two sizes (H, W) have one aspect, as those of one view must; `tolerance` is the part
+    of it that they may differ by. What has no pixels has no view."""
+    one, two = size[0] * other[1], size[1] * other[0]
+    return abs(one - two) < tolerance * max(one, two)
