@@ -70,7 +70,9 @@ def grown(depth: np.ndarray, target: np.ndarray, focal: float, margin_m: float) 
 
     Labels end some pixels off the edge of a thing, and depth sensors smear it. So the target grows
     by what the margin is on the image, over pixels whose depth is within the margin of the depths
-    that the target has near them; what is seen behind it stays.
+    that the target has near them; what is seen in front of it or behind it stays. Parts of the
+    target that are twice as far as others grow by themselves: by fewer pixels, and what lies
+    between the two is near to neither.
 
     Args:
         depth: [H, W] float32 metres, NaN not valid.
@@ -78,18 +80,27 @@ def grown(depth: np.ndarray, target: np.ndarray, focal: float, margin_m: float) 
         focal: focal length in pixels.
         margin_m: in metres.
     """
-    solid = target & (depth > 0)
-    if not margin_m or not solid.any():
-        return target
-    near = float(depth[solid].min())
-    reach = min(int(np.ceil(focal * margin_m / near)), max(depth.shape))
-    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    # Nothing but what is near the target can change.
-    x, y, w, h = cv2.boundingRect(solid.view(np.uint8))
-    box = slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach)
-    depth, solid = depth[box], solid[box]
-    lowest = cv2.erode(np.where(solid, depth, np.float32(np.inf)), kernel)
-    highest = cv2.dilate(np.where(solid, depth, np.float32(-np.inf)), kernel)
     result = target.copy()
-    result[box] |= (depth >= lowest - margin_m) & (depth <= highest + margin_m)
+    left = target & (depth > 0)
+    while left.any():
+        nearest = float(depth[left].min())
+        part = left & (depth < 2 * nearest)
+        reach = min(int(np.ceil(focal * margin_m / nearest)), max(depth.shape))
+        _grow(result, depth, part, reach, margin_m)
+        left &= ~part
     return result
+
+
+def _grow(
+    result: np.ndarray, depth: np.ndarray, part: np.ndarray, reach: int, margin_m: float
+) -> None:
+    """Add to `result` what is at most `reach` pixels from a part of the target, along rows and
+    along columns, and at most the margin from the depths that the part has there."""
+    kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
+    # Nothing but what is near the part can change.
+    x, y, w, h = cv2.boundingRect(part.view(np.uint8))
+    box = slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach)
+    depth, part = depth[box], part[box]
+    lowest = cv2.erode(np.where(part, depth, np.float32(np.inf)), kernel)
+    highest = cv2.dilate(np.where(part, depth, np.float32(-np.inf)), kernel)
+    result[box] |= (depth >= lowest - margin_m) & (depth <= highest + margin_m)
