@@ -37,11 +37,6 @@ class Group:
         table[ids] = not self.others
         return table
 
-    def missing(self, words: Iterable[WordClass]) -> list[str]:
-        """Its classes that are not among the words."""
-        names = {c.name for c in words}
-        return [name for name in self.classes if name not in names]
-
 
 def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
     """Groups from entries such as 'seats=chair;sofa' or 'obstacles=!floor'.
@@ -61,6 +56,8 @@ def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
                 "group=!class for all but those, such as 'obstacles=!floor'"
             )
         if name in groups:
-            raise SettingError(f'point_groups: {name!r} stands twice')
+            raise SettingError(
+                f'point_groups: {name!r} stands twice; write all of its classes in one entry'
+            )
         groups[name] = Group(name, classes, others)
     return tuple(groups.values())
