@@ -14,6 +14,8 @@ from typing import Any
 
 # Depth images that come before their image does.
 RECENT = 8
+# After so long without a depth image none is waited for.
+SILENCE_S = 2.0
 
 
 class Expected:
@@ -32,13 +34,8 @@ class Expected:
 
     def offer(self, stamp_ns: int, depth: Any) -> None:
         """Take it, if it is nearer than what there is; of two as near the later one."""
-        if self.best is None or abs(stamp_ns - self.stamp_ns) <= self.apart_ns:
+        if self.best is None or abs(stamp_ns - self.stamp_ns) <= abs(self.best[0] - self.stamp_ns):
             self.best = stamp_ns, depth
-
-    @property
-    def apart_ns(self) -> int:
-        """How far away the nearest is, in ns."""
-        return abs(self.best[0] - self.stamp_ns)
 
 
 class Pairing:
@@ -72,16 +69,16 @@ class Pairing:
     def wait(self, expected: Expected, patience_s: float) -> tuple[int, Any] | None:
         """(stamp in ns, depth image) of the nearest, once no nearer one can be hoped for: its stamp
         is that of the image, a later one has come, `patience_s` have passed since the image came,
-        or no depth image has come for as long (so that a camera without depth costs nothing)."""
+        or no depth image has come for SILENCE_S (so that a camera without depth costs nothing)."""
 
         def settled() -> bool:
-            newest = self._recent[-1][0] if self._recent else None
-            return newest is not None and (newest >= expected.stamp_ns or not expected.apart_ns)
+            exact = expected.best is not None and expected.best[0] == expected.stamp_ns
+            return exact or (bool(self._recent) and self._recent[-1][0] > expected.stamp_ns)
 
         with self._changed:
             now = time.monotonic()
-            left_s = min(expected.received_s, self._came_s) + patience_s - now
-            self._changed.wait_for(settled, max(0.0, left_s))
+            if now - self._came_s <= SILENCE_S:
+                self._changed.wait_for(settled, max(0.0, expected.received_s + patience_s - now))
             return expected.best
 
     def forget(self) -> None:
