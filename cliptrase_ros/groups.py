@@ -46,11 +46,11 @@ def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
     """
     groups: dict[str, Group] = {}
     for entry in entries:
-        name, equals, listed = entry.partition('=')
+        name, _, listed = entry.partition('=')
         name, listed = name.strip(), listed.strip()
         others = listed.startswith('!')
         classes = tuple(c.strip() for c in listed.removeprefix('!').split(';'))
-        if not name or not equals or not all(classes):
+        if not name or not all(classes):
             raise SettingError(
                 f"point_groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', or "
                 "group=!class for all but those, such as 'obstacles=!floor'"

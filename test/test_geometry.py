@@ -122,6 +122,7 @@ MOVES = {
     'enlarged a lot': ((2, 3), geometry.resized((2, 3), (97, 211)), (97, 211)),
     'wider and lower': ((6, 5), geometry.resized((6, 5), (4, 9)), (4, 9)),
     'cropped': ((12, 20), shift(1.0, 1.0, -4.0, -3.0), (6, 9)),
+    'cropped to its first pixels': ((5, 7), shift(1.0, 1.0), (3, 4)),
     'cropped, shrunk': ((12, 20), shift(0.7, 0.4, -1.3, -0.9), (4, 12)),
     'with a border': ((5, 7), shift(1.0, 1.0, 3.0, 2.0), (9, 14)),
     'with a border, enlarged': ((5, 7), shift(2.3, 1.9, 4.2, 3.1), (20, 30)),

@@ -39,6 +39,9 @@ def test_defaults_hold_and_every_setting_is_described():
         ({'output_size': '320 x 240'}, 'WIDTHxHEIGHT'),
         ({'output_size': '0x240'}, 'WIDTHxHEIGHT'),
         ({'output_size': '320x240', 'protocol': 'cliptrase'}, "protocol 'native'"),
+        ({'output_size': 'depth', 'protocol': 'cliptrase'}, "output_size: .* protocol 'native'"),
+        ({'output_size': 'Depth'}, "'Depth' is neither 'input' nor 'depth' nor WIDTHxHEIGHT"),
+        ({'output_size': ''}, "'' is neither 'input' nor 'depth' nor WIDTHxHEIGHT"),
         ({'inputsize': 336}, "unknown setting 'inputsize'. Did you mean 'input_size'"),
         ({'xyz': 1}, "unknown setting 'xyz'."),
     ],
@@ -56,6 +59,11 @@ def test_an_int_is_taken_for_a_float():
 def test_label_size_is_rows_before_columns():
     assert ct.Settings(output_size='320x240').label_size == (240, 320)
     assert ct.Settings().label_size is None
+
+
+def test_in_the_engine_the_size_of_depth_is_that_of_the_image():
+    settings = ct.Settings(output_size='depth')
+    assert settings.output_size == 'depth' and settings.label_size is None
 
 
 def test_replace_checks_as_well():

@@ -102,16 +102,17 @@ def _camera(
     Raises:
         DepthError: no intrinsics, or of another size.
     """
-    of_image = info is None or not info.width
+    of_image = not _calibrated(info)
     if of_image:
         info, own_size, what = image_info, image_size, 'image'
     else:
         own_size, what = size, 'depth image'
-    if info is None or not info.width or not (info.k[0] or info.p[0]):
+    if not _calibrated(info):
         raise DepthError(
             diagnostics.DEPTH_NO_INTRINSICS,
             'depth without intrinsics: neither depth/camera_info nor camera_info has come with a '
-            'focal length; remap one of them to what the camera driver publishes',
+            'focal length; remap one of them to what the camera driver publishes (in a request: '
+            'fill depth_info)',
         )
     expected = messages.calibrated_size(info)
     if expected != own_size:
@@ -122,6 +123,10 @@ def _camera(
         )
     camera = messages.pinhole(info, own_size)
     return camera.moved(resized(image_size, size)) if of_image else camera
+
+
+def _calibrated(info: CameraInfo | None) -> bool:
+    return info is not None and info.width > 0 and bool(info.k[0] or info.p[0])
 
 
 def _px(size: tuple[int, int]) -> str:

@@ -86,14 +86,14 @@ def row_bytes(message: Any) -> int:
     return row
 
 
-def _checked_row(message: Any, pixel_bytes: int) -> int:
+def _checked_row(message: Any, pixel_bytes: int, what: str = 'image') -> int:
     height, width, step = message.height, message.width, message.step
     row = width * pixel_bytes
     if not height or not width:
-        raise ImageError(f'image of {width} x {height} px')
+        raise ImageError(f'{what} of {width} x {height} px')
     if step < row or len(message.data) < height * step:
         raise ImageError(
-            f'image of {width} x {height} px {message.encoding} needs rows of {row} bytes; it has '
+            f'{what} of {width} x {height} px {message.encoding} needs rows of {row} bytes; it has '
             f'step {step} and {len(message.data)} bytes of data'
         )
     return row
@@ -112,7 +112,7 @@ def depth(message: Any) -> np.ndarray:
             f'{", ".join(DEPTH_ENCODINGS)}'
         )
     kind = DEPTH_ENCODINGS[message.encoding]
-    _checked_row(message, kind.itemsize)
+    _checked_row(message, kind.itemsize, 'depth image')
     pixels = np.ndarray(
         (message.height, message.width),
         kind.newbyteorder('>' if message.is_bigendian else '<'),

@@ -150,6 +150,69 @@ def test_what_is_no_image_is_refused(change, reason):
         images.to_rgb(damaged)
 
 
+DEPTH_MM = np.random.default_rng(2).integers(0, 65536, (6, 8)).astype(np.uint16)
+DEPTH_M = np.random.default_rng(3).uniform(0, 9, (6, 8)).astype(np.float32)
+DEPTH_M[0, :4] = np.nan, np.inf, 0, -1
+
+
+def depth_message(pixels, encoding, big=False, padding=0):
+    rows = pixels.astype(pixels.dtype.newbyteorder('>' if big else '<')).view(np.uint8)
+    return message(rows, encoding, pixels.shape[1], big, padding)
+
+
+@pytest.mark.parametrize('size', [(6, 8), (1, 8), (6, 1)])
+@pytest.mark.parametrize('big', [True, False])
+@pytest.mark.parametrize('padding', [0, 3, 4])
+@pytest.mark.parametrize(
+    'encoding, pixels', [('16UC1', DEPTH_MM), ('mono16', DEPTH_MM), ('32FC1', DEPTH_M)]
+)
+def test_depth_images(encoding, pixels, padding, big, size):
+    pixels = np.ascontiguousarray(pixels[: size[0], : size[1]])
+    given = depth_message(pixels, encoding, big, padding)
+    kept = bytes(given.data)
+    got = images.depth(given)
+    assert got.dtype == pixels.dtype and got.dtype.isnative and got.flags.c_contiguous
+    assert got.tobytes() == pixels.tobytes() and given.data == kept
+
+
+def test_every_known_encoding_of_depth_is_tested_here():
+    assert set(images.DEPTH_ENCODINGS) == {'16UC1', 'mono16', '32FC1'}
+
+
+def test_a_depth_image_is_not_copied():
+    given = depth_message(DEPTH_MM, '16UC1')
+    assert np.shares_memory(images.depth(given), np.frombuffer(given.data, np.uint8))
+
+
+def test_a_depth_image_of_a_message():
+    sensor_msgs = pytest.importorskip('sensor_msgs.msg')
+    given = sensor_msgs.Image(height=6, width=8, encoding='32FC1', step=32)
+    given.data.frombytes(DEPTH_M.tobytes())
+    assert np.array_equal(images.depth(given), DEPTH_M, equal_nan=True)
+
+
+@pytest.mark.parametrize(
+    'change, reason',
+    [
+        ({'encoding': 'rgb8'}, "encoding 'rgb8' is not known; send one of 16UC1, mono16, "),
+        ({'encoding': ''}, "encoding '' is not known; send one of 16UC1, mono16, 32FC1"),
+        ({'height': 0}, 'image of 8 x 0 px'),
+        ({'width': 0}, 'image of 0 x 6 px'),
+        ({'data': b'\0' * 95}, 'rows of 16 bytes; it has step 16 and 95 bytes of data'),
+        ({'data': b''}, 'rows of 16 bytes; it has step 16 and 0 bytes of data'),
+        ({'step': 15}, 'image of 8 x 6 px 16UC1 needs rows of 16 bytes; it has step 15 '),
+        ({'step': 0}, 'rows of 16 bytes; it has step 0'),
+        ({'height': 7}, '96 bytes of data'),
+        ({'encoding': '32FC1'}, 'image of 8 x 6 px 32FC1 needs rows of 32 bytes'),
+    ],
+)
+def test_what_is_no_depth_image_is_refused(change, reason):
+    damaged = depth_message(DEPTH_MM, '16UC1')
+    damaged.__dict__.update(change)
+    with pytest.raises(images.ImageError, match=f'^depth .*{reason}'):
+        images.depth(damaged)
+
+
 @pytest.mark.parametrize(
     'pixels, encoding, step',
     [

@@ -7,6 +7,7 @@ import yaml
 from processes import ROOT
 
 import cliptrase_ros as ct
+from cliptrase_ros.groups import Group
 from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions, names
 
 
@@ -37,6 +38,26 @@ def test_no_name_is_declared_twice():
         ({'overlay_alpha': 2.0}, 'overlay_alpha: 2.0 is outside'),
         ({'input_reliability': 'best'}, "Did you mean 'best_effort'"),
         ({'vocabulary': 'floor'}, 'vocabulary: expected tuple'),
+        ({'depth_min_m': -0.1}, 'depth_min_m: -0.1 is outside'),
+        ({'depth_max_m': 1001}, 'depth_max_m: 1001.0 is outside'),
+        (
+            {'depth_min_m': 0.5, 'depth_max_m': 0.25},
+            'depth_max_m: 0.25 m is not above depth_min_m 0.5 m',
+        ),
+        (
+            {'depth_min_m': 0.5, 'depth_max_m': 0.5},
+            'depth_max_m: 0.5 m is not above depth_min_m 0.5 m',
+        ),
+        ({'point_groups': ['a=floor', 'b']}, "point_groups: 'b': write group=class;class"),
+        ({'point_groups': ['a=floor', 'a=wall']}, "point_groups: 'a' stands twice"),
+        (
+            {'point_groups': ['My seats=chair', 'my_seats=sofa']},
+            "point_groups: 'my_seats' cannot have a topic of its own; give it another name",
+        ),
+        (
+            {'point_groups': ['椅子=chair']},
+            "point_groups: '椅子' cannot have a topic of its own; give it another name",
+        ),
     ],
 )
 def test_node_options_are_checked(values, reason):
@@ -46,3 +67,23 @@ def test_node_options_are_checked(values, reason):
 
 def test_empty_background_words_do_not_count():
     assert NodeOptions(background=['', 'sky', ' ']).background_words == ('sky',)
+
+
+@pytest.mark.parametrize('nearest', [0.0, 0.5, 1000.0])
+def test_no_limit_of_depth_is_above_any(nearest):
+    assert NodeOptions(depth_min_m=nearest, depth_max_m=0.0).depth_max_m == 0.0
+
+
+def test_groups_of_classes_by_topic():
+    entries = ['', 'My seats=chair; sofa', ' ', '3D=!floor']
+    assert NodeOptions(point_groups=entries).groups_by_topic == {
+        'my_seats': Group('My seats', ('chair', 'sofa')),
+        'class_3d': Group('3D', ('floor',), True),
+    }
+    assert NodeOptions().groups_by_topic == {}
+
+
+def test_names_of_classes_without_the_empty_ones():
+    options = NodeOptions(target_classes=['', ' mug '], object_classes=['coffee cup', ' ', 'door'])
+    assert options.targets == ('mug',) and options.objects == ('coffee cup', 'door')
+    assert NodeOptions().targets == NodeOptions().objects == ()
