@@ -1,5 +1,8 @@
 """Configurations for Nav2 and MoveIt, and what the callbacks of consumers make of our messages."""
 
+import dataclasses
+import re
+import textwrap
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -32,6 +35,7 @@ from cliptrase_ros import clouds
 from cliptrase_ros.geometry import Pinhole
 from cliptrase_ros.groups import parse_groups
 from cliptrase_ros.ros import cloud_messages, images, messages
+from cliptrase_ros.ros.parameters import OPTIONS
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / 'config'
@@ -491,3 +495,49 @@ def test_octomap_of_clouds_needs_y_and_z_behind_x():
     short.data = short.data[:-24]
     with pytest.raises(Broken, match='beyond'):
         octomap_cloud(short)
+
+
+# Documents
+
+PAGES = [ROOT / 'doc' / 'navigation.md', ROOT / 'doc' / 'manipulation.md']
+NVBLOX = {
+    f'camera_0/{kind}/{part}'
+    for kind in ('depth', 'color', 'mask')
+    for part in ('image', 'camera_info')
+}
+DEPTH_IMAGE_PROC = {'image_rect', 'camera_info', 'points'}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_parameters_in_documents_are_of_the_node(page):
+    """They fit together with each other, and have the groups that the configurations read."""
+    blocks = re.findall(r'```yaml\n(.*?)```', page.read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        values = yaml.safe_load(textwrap.dedent(block))['/**']['ros__parameters']
+        kinds = [{f.name for f in dataclasses.fields(kind)} for kind in OPTIONS]
+        assert values.keys() <= set.union(*kinds)
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        for kind, names in zip(OPTIONS, kinds, strict=True):
+            kind(**{name: values[name] for name in names & values.keys()})  # raises on bad ones
+        groups = parse_groups(values['point_groups'])
+        assert {name for group in groups for name in group.classes} <= {*values['vocabulary']}
+    file = {'navigation.md': 'nav2_voxel_layer.yaml', 'manipulation.md': 'moveit_sensors_3d.yaml'}
+    assert group_topics(file[page.name]) == {f'/segmentation/points/{g.name}' for g in groups}
+
+
+@pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
+def test_remappings_in_documents(page):
+    """From what the consumer listens to, to what the node publishes."""
+    text = page.read_text().replace('$camera', '/camera/camera')
+    pairs = re.findall(r'-r (\S+):=(\S+)', text)
+    known = NVBLOX if page.name == 'navigation.md' else DEPTH_IMAGE_PROC
+    assert pairs and {name for name, _ in pairs} <= known
+    published = TOPICS | {f'/segmentation/{name}' for name in ('camera_info', 'mask/person')}
+    published.add('/segmentation/depth/camera_info')
+    ours = {topic for _, topic in pairs if topic.startswith('/segmentation')}
+    assert ours and ours <= published
+    for name, topic in pairs:
+        if name.endswith('/image'):  # with the calibration of the same images
+            own = '/segmentation/camera_info' if 'mask/' in topic else camera_info_topic(topic)
+            assert (name.removesuffix('image') + 'camera_info', own) in pairs
