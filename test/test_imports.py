@@ -57,6 +57,7 @@ ALLOWED = {
     'text': {'memory'},
     'backbone': {'errors', 'linear', 'recipes', 'settings', 'text', 'visual', 'weights'},
     'draw': {'errors', 'vocabulary'},
+    'views': {'errors'},
     'encoder': {
         'accelerate',
         'backbone',
