@@ -1,7 +1,8 @@
 """Depth images, pinhole cameras, and which pixel of one image is which of another.
 
-Pixel centres are integers. Images of one camera (colour, labels, depth registered to it) show the same
-view at different sizes, so a pixel's place in one is a scale and a shift away from that in another.
+Pixel centres are integers. Images of one camera (colour, labels, depth registered to it) show the
+same view at different sizes, so a pixel's place in one is a scale and a shift away from that in
+another.
 """
 
 from __future__ import annotations

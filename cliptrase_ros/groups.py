@@ -1,7 +1,7 @@
 """Groups of classes: whose points go together into one cloud.
 
-An entry reads ``group=class;class``, or ``group=!class;class`` for whatever is none of these classes,
-the unlabelled included: what is not known to be floor is an obstacle.
+An entry reads ``group=class;class``, or ``group=!class;class`` for whatever is none of these
+classes, the unlabelled included: what is not known to be floor is an obstacle.
 """
 
 from __future__ import annotations

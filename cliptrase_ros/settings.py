@@ -196,8 +196,9 @@ class Settings:
     )
     output_size: str = option(
         'input',
-        'Size of the labels: input, that of the image; or WIDTHxHEIGHT in pixels, such as '
-        '320x240. Scores are enlarged to it, so that no label is ever resized.',
+        'Size of the labels: input, that of the image; depth, that of the depth image (in the '
+        'node; elsewhere as input); or WIDTHxHEIGHT in pixels, such as 320x240. Scores are '
+        'enlarged to it, so that no label is ever resized.',
     )
     input_size: int = option(
         336, 'Short side of the image that the tower sees, in pixels.', low=32, high=2048
@@ -335,10 +336,10 @@ class Settings:
         check(self)
         if self.region_median % 2 == 0:
             raise SettingError(f'region_median: expected an odd number, got {self.region_median}')
-        if self.output_size != 'input' and not _SIZE.fullmatch(self.output_size):
+        if self.output_size not in ('input', 'depth') and not _SIZE.fullmatch(self.output_size):
             raise SettingError(
-                f"output_size: {self.output_size!r} is neither 'input' nor WIDTHxHEIGHT in pixels, "
-                'such as 320x240'
+                f"output_size: {self.output_size!r} is neither 'input' nor 'depth' nor "
+                'WIDTHxHEIGHT in pixels, such as 320x240'
             )
         if self.output_size != 'input' and self.protocol != 'native':
             raise SettingError(

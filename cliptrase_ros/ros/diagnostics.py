@@ -4,7 +4,7 @@ and of the model."""
 from __future__ import annotations
 
 import resource
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -23,10 +23,40 @@ DROPPED_OLD = 'dropped: older than max_age_s'
 DROPPED_BAD_IMAGE = 'dropped: bad image'
 DROPPED_ERROR = 'dropped: error'
 STAMP_WENT_BACK = 'stamps that went back'
+DEPTH_LISTENING = 'depth: times subscribed'
+DEPTH_RECEIVED = 'depth: received'
+DEPTH_EXACT = 'depth: with the stamp of an image'
+DEPTH_NEAREST = 'depth: with a stamp within depth_slop_s'
+DEPTH_MISSING = 'depth: none for an image'
+DEPTH_APART = 'depth: stamps too far apart'
+DEPTH_BAD = 'depth: bad image'
+DEPTH_UNREGISTERED = 'depth: not registered'
+DEPTH_OTHER_FRAME = 'depth: another frame_id'
+DEPTH_EMPTY = 'depth: nothing valid'
+DEPTH_NO_SIZE = 'depth: labels of the size of the image for want of it'
+DEPTH_NO_INTRINSICS = 'depth: no intrinsics'
+DEPTH_OTHER_INTRINSICS = 'depth: intrinsics of another size'
 VOCABULARY_ERRORS = 'vocabulary errors'
+SPACE_ERROR = 'outputs in space: error'
 INFERENCE = 'inference'
+SPACE = 'outputs in space'
 FROM_RECEIPT = 'receipt to publish'
 FROM_STAMP = 'stamp to publish'
+
+# What makes a camera's status a warning, the worst first.
+TROUBLES = (
+    DROPPED_BAD_IMAGE,
+    DROPPED_OLD,
+    STAMP_WENT_BACK,
+    DEPTH_BAD,
+    DEPTH_UNREGISTERED,
+    DEPTH_NO_INTRINSICS,
+    DEPTH_OTHER_INTRINSICS,
+    DEPTH_EMPTY,
+    DEPTH_APART,
+    DEPTH_NO_SIZE,
+    DEPTH_OTHER_FRAME,
+)
 
 SILENCE_S = 5.0
 RECENT_S = 10.0
@@ -37,7 +67,11 @@ Health = tuple[bytes, str]
 
 
 def of_camera(
-    statistics: Statistics, listening: bool, silence: str, reasons: Mapping[str, str]
+    statistics: Statistics,
+    listening: bool,
+    silence: str,
+    reasons: Mapping[str, str],
+    no_depth: str = '',
 ) -> Health:
     """(level, sentence).
 
@@ -45,16 +79,20 @@ def of_camera(
         listening: whether the camera is subscribed to.
         silence: what to say of it if nothing has come for a while, else ''.
         reasons: the newest sentence on each event that has one.
+        no_depth: as `silence`, of its depth.
     """
-    if statistics.age(DROPPED_ERROR) < ERROR_SHOWN_S:
-        return DiagnosticStatus.ERROR, reasons[DROPPED_ERROR]
+    for event in (DROPPED_ERROR, SPACE_ERROR):
+        if statistics.age(event) < ERROR_SHOWN_S:
+            return DiagnosticStatus.ERROR, reasons[event]
     if not listening:
         return DiagnosticStatus.OK, 'not active'
     if silence:
         return DiagnosticStatus.STALE, silence
-    for event in (DROPPED_BAD_IMAGE, DROPPED_OLD, STAMP_WENT_BACK):
+    for event in TROUBLES:
         if statistics.age(event) < SILENCE_S:
             return DiagnosticStatus.WARN, reasons[event]
+    if no_depth:
+        return DiagnosticStatus.WARN, no_depth
     dropped, published = (
         statistics.recent(event, RECENT_S) for event in (DROPPED_FOR_NEWER, PUBLISHED)
     )
@@ -73,16 +111,16 @@ def of_camera(
     return DiagnosticStatus.OK, 'segmenting'
 
 
-def silent(statistics: Statistics) -> bool:
-    """Whether no image has come for a while."""
-    return min(map(statistics.age, (RECEIVED, LISTENING))) > SILENCE_S
+def silent(statistics: Statistics, events: Iterable[str] = (RECEIVED, LISTENING)) -> bool:
+    """Whether none of these has been for a while."""
+    return min(map(statistics.age, events)) > SILENCE_S
 
 
-def silence(node: Node, subscription: Subscription) -> str:
+def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
     """One sentence on why nothing comes: who publishes on the topic, and whether it fits."""
     topic, kind = subscription.topic_name, subscription.msg_type
     wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
-    start = f'no image on {topic} for {SILENCE_S:.0f} s: '
+    start = f'no {what} on {topic} for {SILENCE_S:.0f} s: '
     publishers = node.get_publishers_info_by_topic(topic)
     if not publishers:
         own = f'{node.get_fully_qualified_name()}/'
@@ -138,7 +176,7 @@ def status(
     for event in (RECEIVED, PUBLISHED):
         if event in values:
             values[f'{event} Hz'] = f'{statistics.rate(event):.1f}'
-    for times in (INFERENCE, FROM_RECEIPT, FROM_STAMP):
+    for times in (INFERENCE, SPACE, FROM_RECEIPT, FROM_STAMP):
         quantiles = statistics.quantiles_ms(times)
         for quantile, value in zip(('p50', 'p95', 'max'), quantiles or (), strict=False):
             values[f'{times} {quantile} ms'] = f'{value:.1f}'

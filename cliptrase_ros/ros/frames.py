@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,11 +16,22 @@ from ..encoder import Dense
 from ..errors import CliptraseError, ShapeError
 from ..segmenter import Segmenter
 from . import diagnostics, images
+from .depth import DepthError
 from .outputs import Labelled, Live
 from .parameters import NodeOptions
+from .space import Scene
 from .stream import Frame, Stream
 from .words import Words
 from .worker import Worker
+
+
+class Taken(NamedTuple):
+    """An image that is worked on [H, W, 3] uint8 RGB, and the output_size of its labels; None: the
+    usual one."""
+
+    frame: Frame
+    image: np.ndarray
+    output_size: str | None
 
 
 class Frames:
@@ -53,65 +64,90 @@ class Frames:
         stream.statistics.count(diagnostics.RECEIVED)
         if not stream.due(self._options().max_rate_hz):
             stream.statistics.count(diagnostics.DROPPED_RATE)
-        elif self._worker.put(stream, Frame(stream, message, time.monotonic(), stream.epoch)):
+        elif self._worker.put(stream, stream.frame(message)):
             stream.statistics.count(diagnostics.DROPPED_FOR_NEWER)
 
     def _segment(self, frames: list[Frame]) -> None:
-        taken = []
+        taken: dict[str | None, list[Taken]] = {}
         for frame in frames:
             with self._reported(frame):
                 image = frame.stream.read(frame, self._options(), self._to_rgb)
                 if image is not None:
-                    taken.append((frame, image))
-        if not taken:
-            return
-        started = time.monotonic()
-        segmenter = self._words.live.segmenter
-        encoded = self._encode(segmenter, taken)
-        encode_s = time.monotonic() - started
-        for (frame, image), dense in zip(taken, encoded, strict=True):
-            if dense is not None:
-                with self._reported(frame):
-                    self._finish(frame, image, dense, segmenter, encode_s)
+                    size = frame.stream.output_size(self._words.live, image)
+                    taken.setdefault(size, []).append(Taken(frame, image, size))
+        for batch in taken.values():
+            self._segment_batch(batch)
 
-    def _encode(self, segmenter: Segmenter, taken: list[tuple]) -> list[Dense | None]:
-        """Each (frame, image) encoded, in one batch if that goes; None where it fails."""
+    def _segment_batch(self, batch: list[Taken]) -> None:
+        """Images whose labels have one output_size."""
+        started = time.monotonic()
+        segmenter = self._words.live.sized(batch[0].output_size).segmenter
+        encoded = self._encode(segmenter, batch)
+        encode_s = time.monotonic() - started
+        for taken, dense in zip(batch, encoded, strict=True):
+            if dense is not None:
+                with self._reported(taken.frame):
+                    it = self._finish(taken, dense, segmenter, encode_s)
+                    self._publish_in_space(taken.frame, it)
+
+    def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[Dense | None]:
+        """Each image encoded, in one batch if that goes; None where it fails."""
         try:
             with memory.explained():
-                return segmenter.encode_batch([image for _, image in taken])
+                return segmenter.encode_batch([taken.image for taken in batch])
         except Exception as error:
-            if len(taken) == 1:
-                self._failed(taken[0][0], error)
+            if len(batch) == 1:
+                self._failed(batch[0].frame, error)
                 return [None]
         # One of them is at fault.
-        return [dense for one in taken for dense in self._encode(segmenter, [one])]
+        return [dense for one in batch for dense in self._encode(segmenter, [one])]
 
-    def _finish(
-        self, frame: Frame, image: np.ndarray, dense: Dense, encoder: Segmenter, encode_s: float
-    ) -> None:
+    def _finish(self, taken: Taken, dense: Dense, encoder: Segmenter, encode_s: float) -> Labelled:
         """Label one image and publish."""
+        frame, image, size = taken
         stream, header, options = frame.stream, frame.message.header, self._options()
         started = time.monotonic()
         live = self._words.live
-        scored = _scored(live, image, dense, encoder)  # can take its time, so before the lock
+        scored = _scored(live.sized(size), image, dense, encoder)  # takes time: before the lock
         encode_s += time.monotonic() - started
         with self._words.switch:
             started = time.monotonic()
             if self._words.live is not live:
                 live = self._words.live
-                scored = _scored(live, image, dense, encoder)
+                scored = _scored(live.sized(size), image, dense, encoder)
+            live = live.sized(size)
             dense, scores = scored
             scores, present = self._steadied(frame, dense, live, scores, options)
             result = live.segmenter.label(dense, live.words, scores, present)
             inference_s = encode_s + time.monotonic() - started
-            stream.outputs.publish(
-                Labelled(image, header, result, live, options, stream.camera_info)
-            )
+            it = Labelled(image, header, result, live, options, stream.camera_info)
+            stream.outputs.publish(it)
         statistics = stream.statistics
         statistics.count(diagnostics.PUBLISHED)
         statistics.record(diagnostics.INFERENCE, inference_s)
         statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+        return it
+
+    def _publish_in_space(self, frame: Frame, it: Labelled) -> None:
+        """What needs depth, once the image's other outputs are out; it costs them nothing."""
+        stream = frame.stream
+        with self._words.switch:
+            wanted = stream.space.wanted()
+            sized = self._words.live.segmenter.settings.output_size == 'depth'
+        stream.depth.want(wanted or sized)
+        if not wanted:
+            return
+        with self._reported(frame, diagnostics.SPACE_ERROR, 'no outputs in space'):
+            message = stream.depth.beside(frame.depth, it.options.depth_slop_s)
+            if message is None:
+                return
+            started = time.monotonic()
+            scene = Scene(it, stream.depth.read(message, it))
+            with self._words.switch:
+                if self._words.live.version == it.live.version:  # else newer words came
+                    stream.space.publish(scene)
+            stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
 
     def _steadied(
         self, frame: Frame, dense: Dense, live: Live, scores: torch.Tensor, options: NodeOptions
@@ -130,24 +166,38 @@ class Frames:
         return scores, present
 
     @contextmanager
-    def _reported(self, frame: Frame) -> Iterator[None]:
-        """An error in the block drops the frame, and the node goes on."""
+    def _reported(
+        self,
+        frame: Frame,
+        event: str = diagnostics.DROPPED_ERROR,
+        outcome: str = 'frame dropped',
+    ) -> Iterator[None]:
+        """An error in the block is told, with its outcome, and the node goes on."""
         try:
             with memory.explained():
                 yield
         except Exception as error:
-            self._failed(frame, error)
+            self._failed(frame, error, event, outcome)
 
-    def _failed(self, frame: Frame, error: Exception) -> None:
+    def _failed(
+        self,
+        frame: Frame,
+        error: Exception,
+        event: str = diagnostics.DROPPED_ERROR,
+        outcome: str = 'frame dropped',
+    ) -> None:
         if not self._node.context.ok():
             return  # shutting down: nothing can be published any more
         stream = frame.stream
         if isinstance(error, (images.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
+        if isinstance(error, DepthError):
+            stream.warn(error.event, f'{stream.depth.topic}: {error}')
+            return
         known = isinstance(error, CliptraseError)
         text = str(error) if known else f'{type(error).__name__}: {error}'
-        stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
+        stream.fail(event, f'{outcome}, {text}')
 
 
 def _scored(

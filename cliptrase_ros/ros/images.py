@@ -60,6 +60,13 @@ ENCODINGS = {
     **_BAYER,
 }
 
+# Millimetres and metres (REP 118); OpenNI's drivers call the first mono16.
+DEPTH_ENCODINGS = {
+    '16UC1': np.dtype(np.uint16),
+    'mono16': np.dtype(np.uint16),
+    '32FC1': np.dtype(np.float32),
+}
+
 
 def row_bytes(message: Any) -> int:
     """The bytes of a row of a sensor_msgs/Image without its padding.
@@ -68,13 +75,20 @@ def row_bytes(message: Any) -> int:
         ImageError: unknown encoding, no pixels, odd width of a YUV image, or fewer bytes than
             height and step promise.
     """
-    height, width, step = message.height, message.width, message.step
     if message.encoding not in ENCODINGS:
         raise ImageError(
             f'image encoding {message.encoding!r} is not known; send one of {", ".join(ENCODINGS)}'
         )
     size, channels, _ = ENCODINGS[message.encoding]
-    row = width * channels * size
+    row = _checked_row(message, channels * size)
+    if message.encoding in _YUV and message.width % 2:
+        raise ImageError(f'image of {message.width} px {message.encoding}: the width must be even')
+    return row
+
+
+def _checked_row(message: Any, pixel_bytes: int) -> int:
+    height, width, step = message.height, message.width, message.step
+    row = width * pixel_bytes
     if not height or not width:
         raise ImageError(f'image of {width} x {height} px')
     if step < row or len(message.data) < height * step:
@@ -82,9 +96,30 @@ def row_bytes(message: Any) -> int:
             f'image of {width} x {height} px {message.encoding} needs rows of {row} bytes; it has '
             f'step {step} and {len(message.data)} bytes of data'
         )
-    if message.encoding in _YUV and width % 2:
-        raise ImageError(f'image of {width} px {message.encoding}: the width must be even')
     return row
+
+
+def depth(message: Any) -> np.ndarray:
+    """The pixels of a depth image: [H, W] uint16 (mm) or float32 (m), any row step and either byte
+    order; maybe a view of the message's data.
+
+    Raises:
+        ImageError: another encoding, no pixels, or fewer bytes than height and step promise.
+    """
+    if message.encoding not in DEPTH_ENCODINGS:
+        raise ImageError(
+            f'depth encoding {message.encoding!r} is not known; send one of '
+            f'{", ".join(DEPTH_ENCODINGS)}'
+        )
+    kind = DEPTH_ENCODINGS[message.encoding]
+    _checked_row(message, kind.itemsize)
+    pixels = np.ndarray(
+        (message.height, message.width),
+        kind.newbyteorder('>' if message.is_bigendian else '<'),
+        message.data,
+        strides=(message.step, kind.itemsize),
+    )
+    return np.ascontiguousarray(pixels, kind)
 
 
 def to_rgb(message: Any) -> np.ndarray:

@@ -9,6 +9,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from ..geometry import Pinhole
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmentation
@@ -32,10 +33,17 @@ def label_mask(
         encoding: mono8 or 16UC1.
         unlabeled: what pixels without a label get.
     """
+    return images.fill(Image(), published_labels(result, encoding, unlabeled), encoding, header)
+
+
+def published_labels(
+    result: Segmentation, encoding: str = 'mono8', unlabeled: int = UNLABELED
+) -> np.ndarray:
+    """The class id of each pixel, [H, W] uint8 or uint16; arguments as `label_mask`."""
     labels = result.labels.astype(LABEL_TYPES[encoding], copy=False)
     if unlabeled != UNLABELED:
         labels = np.where(labels == UNLABELED, labels.dtype.type(unlabeled), labels)
-    return images.fill(Image(), labels, encoding, header)
+    return labels
 
 
 def confidence(result: Segmentation, header: Header) -> Image:
@@ -137,6 +145,35 @@ def camera_info(size: tuple[int, int], matrix: np.ndarray, header: Header) -> Ca
     )
 
 
+def calibrated_size(info: CameraInfo) -> tuple[int, int]:
+    """(H, W) of the images that a calibration is for: crop and binning are worked in."""
+    roi = info.roi
+    height, width = roi.height or info.height, roi.width or info.width
+    return height // max(1, info.binning_y), width // max(1, info.binning_x)
+
+
+def pinhole(info: CameraInfo, image_size: tuple[int, int]) -> Pinhole:
+    """The camera of rectified images of this size (H, W): by the projection matrix, or by K where
+    that is left out."""
+    p, k = info.p, info.k
+    camera = Pinhole(p[0], p[5], p[2], p[6]) if p[0] else Pinhole(k[0], k[4], k[2], k[5])
+    return camera.moved(_to_image(info, image_size)[:2])
+
+
+def _to_image(info: CameraInfo, image_size: tuple[int, int]) -> np.ndarray:
+    """[3, 3]: pixels of a calibration -> of the camera's images, cropped and binned."""
+    roi = info.roi
+    sx = image_size[1] / (roi.width or info.width)
+    sy = image_size[0] / (roi.height or info.height)
+    return np.array(
+        [
+            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
+            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
+            [0, 0, 1],
+        ]
+    )
+
+
 def moved_camera_info(
     info: CameraInfo,
     image_size: tuple[int, int],
@@ -153,16 +190,7 @@ def moved_camera_info(
         matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
         header: of the picture.
     """
-    roi = info.roi
-    sx = image_size[1] / (roi.width or info.width)
-    sy = image_size[0] / (roi.height or info.height)
-    to_image = np.array(
-        [
-            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
-            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
-            [0, 0, 1],
-        ]
-    )
+    to_image = _to_image(info, image_size)
     move = np.vstack([matrix, (0, 0, 1)]) @ to_image
     return CameraInfo(
         header=header,
@@ -174,3 +202,8 @@ def moved_camera_info(
         r=info.r,
         p=(move @ np.reshape(info.p, (3, 4))).ravel(),
     )
+
+
+def nanoseconds(header: Header) -> int:
+    """Of the stamp, whatever it is; rclpy's Time refuses those before 1970."""
+    return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -54,7 +54,10 @@ class SegmentationNode(LifecycleNode):
         self._enabled = self._options.start_enabled
         self._codec = choose_codec(self.get_logger())
         self._statistics = Statistics()
-        self._streams = [Stream(self, name) for name in self._options.cameras]
+        self._depth_changed = self.create_guard_condition(self._follow_depth)
+        self._streams = [
+            Stream(self, name, self._depth_changed.trigger) for name in self._options.cameras
+        ]
         self._words = Words(self, self._streams, self._statistics)
         # From configure to cleanup, and while the node is active.
         self._jobs: Jobs | None = None
@@ -180,6 +183,14 @@ class SegmentationNode(LifecycleNode):
         elif not yes:
             self._deafen()
         self._enabled = yes
+
+    def _follow_depth(self) -> None:
+        """Subscribe to depth where an output needs it, and only there."""
+        try:
+            for stream in self._streams:
+                stream.depth.follow()
+        except Exception:  # would end the executor
+            self.get_logger().error(traceback.format_exc())
 
     def _listen(self) -> None:
         try:

@@ -14,6 +14,7 @@ from ..groups import Group, parse_groups
 from ..settings import Settings, check, option
 from ..vocabulary import MAX_ID, RGB, parse_colors
 from .qos import RELIABILITY
+from .topics import topic_name
 
 
 @dataclass(frozen=True)
@@ -197,7 +198,7 @@ class NodeOptions:
                 f'depth_max_m: {self.depth_max_m:g} m is not above depth_min_m '
                 f'{self.depth_min_m:g} m'
             )
-        _ = self.colors_by_name, self.groups  # raise where one is bad
+        _ = self.colors_by_name, self.groups_by_topic  # raise where one is bad
 
     @property
     def background_words(self) -> tuple[str, ...]:
@@ -210,9 +211,18 @@ class NodeOptions:
         return parse_colors(_not_empty(self.colors))
 
     @property
-    def groups(self) -> tuple[Group, ...]:
-        """The groups of classes that have a cloud."""
-        return parse_groups(_not_empty(self.point_groups))
+    def groups_by_topic(self) -> dict[str, Group]:
+        """The groups of classes that have a cloud, by the last part of its topic."""
+        groups: dict[str, Group] = {}
+        for group in parse_groups(_not_empty(self.point_groups)):
+            topic = topic_name(group.name)
+            if not topic or topic in groups:
+                raise SettingError(
+                    f'point_groups: {group.name!r} cannot have a topic of its own; give it '
+                    'another name, of letters, digits and _'
+                )
+            groups[topic] = group
+        return groups
 
     @property
     def targets(self) -> tuple[str, ...]:

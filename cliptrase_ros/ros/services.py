@@ -11,14 +11,17 @@ from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
-from ..errors import CliptraseError
+from ..errors import CliptraseError, did_you_mean
+from ..groups import Group
 from ..pictures import check_image
 from ..srv import Segment, SetVocabulary
-from ..vocabulary import parse_entry
+from ..vocabulary import WordClass, parse_entry
 from . import messages, parameters
+from .depth import read as read_depth
 from .jobs import Jobs
-from .outputs import Live
+from .outputs import Labelled, Live
 from .parameters import NodeOptions
+from .space import Scene
 from .words import Words
 
 
@@ -102,25 +105,60 @@ class Services:
             return response
 
     def _answer(self, request: Segment.Request, response: Segment.Response, live: Live, jobs: Jobs):
-        """The labels of one image, on the thread of the jobs."""
+        """What is in one image, on the thread of the jobs."""
         options = parameters.read(self._node, NodeOptions)
-        unlabeled, header = options.unlabeled_id, request.image.header
+        header = request.image.header
         image = self._to_rgb(request.image)
         check_image(image)
-        words, version = live.words, live.version
+        depth = None
+        if request.depth.data:
+            size = image.shape[:2]
+            depth = read_depth(request.depth, request.depth_info, None, size, options)
+        elif request.clouds:
+            raise CliptraseError('clouds: points need depth; send a depth image with the image')
         if request.vocabulary:
             parsed = live.segmenter.check_vocabulary(
                 request.vocabulary, request.background, self._words.ids(options)
             )
-            words, version = live.segmenter.encode_words(*parsed, jobs.stopping), 0
-        result = live.segmenter(image, words)
+            words = live.segmenter.encode_words(*parsed, jobs.stopping)
+            live = Live(live.segmenter, words, 0)
+        groups = _asked_groups(request.clouds, live.words.classes, options)
+        if depth and live.segmenter.settings.output_size == 'depth':
+            height, width = depth.metres.shape
+            live = live.sized(f'{width}x{height}')
+        result = live.segmenter(image, live.words)
+        it = Labelled(image, header, result, live, options, None)
+        unlabeled, classes = options.unlabeled_id, live.words.classes
         response.label_mask = messages.label_mask(result, header, options.label_encoding, unlabeled)
         response.confidence = messages.confidence(result, header)
+        response.masks = messages.class_masks(result, classes, live.version, header)
         response.vocabulary = messages.vocabulary(
-            words.classes, words.background, version, header, unlabeled
+            classes, live.words.background, live.version, header, unlabeled
         )
+        if depth:
+            scene = Scene(it, depth)
+            response.points, response.objects = scene.cloud(), scene.objects()
+            response.clouds = [scene.group_cloud(group) for group in groups]
         response.success = True
         return response
+
+
+def _asked_groups(
+    names: Sequence[str], classes: Sequence[WordClass], options: NodeOptions
+) -> list[Group]:
+    """What clouds are asked for; a class is a group of its own.
+
+    Raises:
+        CliptraseError: a name is neither a class nor a group.
+    """
+    known = {c.name: Group(c.name, (c.name,)) for c in classes}
+    known |= {group.name: group for group in options.groups_by_topic.values()}
+    for name in names:
+        if name not in known:
+            raise CliptraseError(
+                f'clouds: {name!r} is neither a class nor a group.{did_you_mean(name, known)}'
+            )
+    return [known[name] for name in names]
 
 
 def with_ids(prompts: Sequence[str], class_ids: Sequence[int]) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +14,18 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import SettingError
+from ..geometry import same_view
+from ..groups import Group
 from ..pictures import check_image
 from ..presence import Roster
 from ..temporal import Smoother
-from . import diagnostics, qos
-from .outputs import Outputs
+from ..vocabulary import WordClass
+from . import diagnostics, messages, qos
+from .depth import DepthInput
+from .outputs import Live, Outputs
+from .pairing import Expected
 from .parameters import NodeOptions
+from .space import Space
 from .worker import Statistics
 
 LOG_PERIOD_S = 5.0
@@ -36,6 +42,8 @@ class Frame:
     received_s: float
     # Which subscription it came by.
     epoch: int
+    # Its depth image, where depth is listened to.
+    depth: Expected | None = None
 
 
 class Stream:
@@ -45,7 +53,7 @@ class Stream:
         SettingError: the name cannot be part of a topic.
     """
 
-    def __init__(self, node: Node, name: str):
+    def __init__(self, node: Node, name: str, depth_changed: Callable[[], None]):
         if name and not _NAME.fullmatch(name):
             raise SettingError(
                 f'cameras: {name!r} cannot be part of a topic; use letters, digits and _'
@@ -56,6 +64,7 @@ class Stream:
         self.roster = Roster()
         self.camera_info: CameraInfo | None = None
         self.outputs: Outputs | None = None
+        self.space: Space | None = None
         self.topic: str | None = None
         self.seen = ''
         # The names of the words in the newest picture, where that is found out.
@@ -68,18 +77,39 @@ class Stream:
         self._subscriptions: list = []
         self._quiet_until_s: dict[str, float] = {}
         self._due_s = 0.0
+        self.depth = DepthInput(node, self._prefix, self.statistics, self.warn, depth_changed)
         self._stamp_ns = 0
 
     def open(self, options: NodeOptions) -> None:
         """Make the publishers."""
         self.outputs = Outputs(self._node, self._prefix, options)
+        self.space = Space(self._node, self._prefix, options)
 
     def close(self) -> None:
         """Destroy subscriptions and publishers."""
         self.deafen()
         if self.outputs:
             self.outputs.destroy()
-            self.outputs = None
+            self.space.destroy()
+            self.outputs = self.space = None
+
+    def add_topics(self, classes: Iterable[str], groups: Iterable[str] = ()) -> None:
+        """Make the topics of these classes and groups (their last parts); nothing is published
+        there yet."""
+        self.outputs.add_topics(classes)
+        self.space.add_topics([*classes, *groups])
+
+    def switch(self, classes: Mapping[str, WordClass], groups: Mapping[str, Group]) -> None:
+        """From now on publish masks and clouds of these classes and groups, by topic; where both
+        have one topic, the cloud is that of the group."""
+        own = {topic: Group(c.name, (c.name,)) for topic, c in classes.items()}
+        self.outputs.switch({topic: c.id for topic, c in classes.items()})
+        self.space.switch(own | dict(groups))
+
+    def drop_topics(self) -> None:
+        """Destroy the topics that are no longer used."""
+        self.outputs.drop_topics()
+        self.space.drop_topics()
 
     def listen(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
         """Subscribe; each image goes to take(stream, message)."""
@@ -101,6 +131,7 @@ class Stream:
             qos.newest(options.input_reliability),
         )
         self._subscriptions = [image, info]
+        self.depth.listen(options.input_reliability)
         self.epoch += 1
         self.topic = image.topic_name
         self.statistics.count(diagnostics.LISTENING)
@@ -111,17 +142,40 @@ class Stream:
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.topic = [], None
+        self.depth.deafen()
+
+    def frame(self, message: Image | CompressedImage) -> Frame:
+        """An image that has just come."""
+        expected = self.depth.expect(messages.nanoseconds(message.header))
+        return Frame(self, message, time.monotonic(), self.epoch, expected)
+
+    def output_size(self, live: Live, image: np.ndarray) -> str | None:
+        """The output_size of an image's labels where it is that of the depth image, as far as one
+        has come; None: the usual one."""
+        if live.segmenter.settings.output_size != 'depth':
+            return None
+        size = self.depth.size
+        if size is None or not same_view(size, image.shape[:2]):
+            self.warn(
+                diagnostics.DEPTH_NO_SIZE,
+                'output_size: depth, but no depth image of the same view has come; labels have the '
+                'size of the image',
+            )
+            return None
+        return f'{size[1]}x{size[0]}'
 
     def health(self) -> diagnostics.Health:
         """(level, sentence) for diagnostics."""
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = diagnostics.silence(self._node, self._subscriptions[0])
-        return diagnostics.of_camera(self.statistics, bool(self.topic), silence, self.reasons)
+        return diagnostics.of_camera(
+            self.statistics, bool(self.topic), silence, self.reasons, self.depth.silence()
+        )
 
     def facts(self) -> dict[str, str]:
         """What comes in, for diagnostics."""
-        facts = {'topic': self.topic or '', 'image': self.seen}
+        facts = {'topic': self.topic or '', 'image': self.seen, **self.depth.facts()}
         if self.present is not None:
             facts['words in the picture'] = self.present
         return facts
@@ -146,7 +200,7 @@ class Stream:
             ImageError, ShapeError: the message does not hold an image that can be segmented.
         """
         message = frame.message
-        stamp_ns = _nanoseconds(message)
+        stamp_ns = messages.nanoseconds(message.header)
         if stamp_ns < self._stamp_ns:
             self.smooth.forget()
             self.roster.forget()
@@ -174,7 +228,7 @@ class Stream:
     def age_s(self, frame: Frame) -> float:
         """Time since the stamp, by the node's clock."""
         now_ns = self._node.get_clock().now().nanoseconds
-        return (now_ns - _nanoseconds(frame.message)) * 1e-9
+        return (now_ns - messages.nanoseconds(frame.message.header)) * 1e-9
 
     def warn(self, event: str, reason: str) -> None:
         """Count an event, keep its reason for diagnostics, and log it from time to time."""
@@ -198,8 +252,3 @@ class Stream:
 
     def _take_info(self, message: CameraInfo) -> None:
         self.camera_info = message
-
-
-def _nanoseconds(message: Image | CompressedImage) -> int:
-    """Of the stamp, whatever it is; rclpy's Time refuses those before 1970."""
-    return message.header.stamp.sec * 10**9 + message.header.stamp.nanosec

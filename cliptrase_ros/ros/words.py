@@ -11,17 +11,18 @@ from rclpy.task import Future
 from std_msgs.msg import Header
 
 from ..backbone import Backbone
-from ..errors import Cancelled, CliptraseError
+from ..errors import Cancelled, CliptraseError, did_you_mean
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..vocabulary import Ids, Vocabulary, WordClass, parse
 from . import diagnostics, messages, parameters
 from .jobs import Jobs
-from .outputs import Live, topic_names
+from .outputs import Live
 from .parameters import NodeOptions
 from .qos import LATCHED
 from .stream import Stream
+from .topics import topic_names
 from .worker import Statistics
 
 
@@ -183,7 +184,7 @@ class Words:
         """Make those topics of classes that are not there."""
         self._topics = topic_names(classes, self._topics)
         for stream in self._streams:
-            stream.outputs.add_topics(classes, self._topics)
+            stream.add_topics([self._topics[c.name] for c in classes])
 
     def _go_live(self, segmenter: Segmenter, words: Vocabulary) -> None:
         """Label images with this from now on, and with what else the parameters say."""
@@ -197,16 +198,33 @@ class Words:
         self._applied = _applied(options, settings)
         live = Live(segmenter, words, self._version)
         self._add_topics(words.classes)
+        by_topic = {self._topics[c.name]: c for c in words.classes}
+        groups = options.groups_by_topic
+        for stream in self._streams:
+            stream.add_topics((), groups)
         with self.switch:
             self.live = live
             for stream in self._streams:
-                stream.outputs.switch(words.classes)
+                stream.switch(by_topic, groups)
             if new and self._announcing:
                 self._publish_vocabulary(live)
         if self._announcing:
             self._publish_label_info(live)
         for stream in self._streams:
-            stream.outputs.drop_topics(words.classes)
+            stream.drop_topics()
+        self._warn_of_missing(words.classes, options)
+
+    def _warn_of_missing(self, classes: Sequence[WordClass], options: NodeOptions) -> None:
+        """Names that outputs in space are to follow, and that are no class (any more)."""
+        known = [c.name for c in classes]
+        named = {f'point_groups: {g.name}': g.classes for g in options.groups_by_topic.values()}
+        named |= {'target_classes': options.targets, 'object_classes': options.objects}
+        for where, names in named.items():
+            for name in names:
+                if name not in known:
+                    self._node.get_logger().warning(
+                        f'{where}: {name!r} is not among the classes.{did_you_mean(name, known)}'
+                    )
 
     def _publish_vocabulary(self, live: Live) -> None:
         header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -238,4 +256,5 @@ def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted
 
 def _applied(options: NodeOptions, settings: Settings) -> tuple:
     """What needs no encoding."""
-    return options.colors, settings.live()
+    named = options.point_groups, options.target_classes, options.object_classes
+    return options.colors, *named, settings.live()

@@ -16,6 +16,7 @@ from ..msg import Vocabulary as VocabularyMessage
 from ..settings import check, option
 from ..vocabulary import parse
 from . import images, messages, parameters
+from .object_messages import quaternion
 from .qos import LATCHED, OUTPUT
 from .shutdown import run
 
@@ -127,24 +128,6 @@ class DemoWorld(Node):
             transform.transform.translation = Vector3(x=x, y=y, z=z)
             transform.transform.rotation = rotation
             self._tf.publish(TFMessage(transforms=[transform]))
-
-
-def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """(x, y, z, w) of a rotation matrix [3, 3], w >= 0."""
-    # The eigenvector of Bar-Itzhack's symmetric matrix to its largest eigenvalue: no case is
-    # singular (Journal of Guidance, Control, and Dynamics 23(6), 2000).
-    r = rotation
-    k = np.array(
-        [
-            [r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[2, 1] - r[1, 2]],
-            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1], r[0, 2] - r[2, 0]],
-            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
-            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
-        ]
-    )
-    best = np.linalg.eigh(k)[1][:, -1]
-    best = best if best[3] >= 0 else -best
-    return tuple(float(value) for value in best)
 
 
 def main(args: list[str] | None = None) -> int:

@@ -13,7 +13,8 @@ from sensor_msgs.msg import CameraInfo, Image
 
 from cliptrase_ros.demo.world import CLASSES, THINGS, World
 from cliptrase_ros.ros import images
-from cliptrase_ros.ros.world import TFMessage, quaternion
+from cliptrase_ros.ros.object_messages import quaternion
+from cliptrase_ros.ros.world import TFMessage
 
 pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
 

@@ -14,7 +14,7 @@ from std_msgs.msg import Header, String
 
 from cliptrase_ros import draw
 from cliptrase_ros.ros import messages
-from cliptrase_ros.ros.outputs import topic_name, topic_names
+from cliptrase_ros.ros.topics import topic_name, topic_names
 from cliptrase_ros.vocabulary import WordClass
 
 OPTIONAL = {
