@@ -88,7 +88,7 @@ def _drawn(
     if up:
         picture = np.ascontiguousarray(picture[::-1])
     caption = ', '.join(
-        f'{"xyz"[axis]} {low:g}..{high:g}'
+        f'{"xyz"[axis]} {low:.3g}..{high:.3g}'
         for axis, (low, high) in zip(axes[:2], ranges[:2], strict=True)
     )
     text = f'{caption} m; grid 1 m'

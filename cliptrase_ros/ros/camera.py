@@ -24,7 +24,6 @@ from .shutdown import run
 from .sources import MM, Source, SourceError, read_depth
 
 WARN_PERIOD_S = 5.0
-DEPTH_ENCODINGS = {np.uint16: '16UC1', np.float32: '32FC1'}
 
 
 @dataclass(frozen=True)
@@ -142,7 +141,7 @@ class CameraPublisher(Node):
         """Resized together with the picture of `size` (H, W), or else as it is."""
         if self._options.width:
             depth = looked_up(depth, resized(depth.shape, size), size, 0)
-        encoding = DEPTH_ENCODINGS[depth.dtype.type]
+        encoding = '16UC1' if depth.dtype == np.uint16 else '32FC1'
         self._depth.publish(images.fill(Image(), depth, encoding, header))
         matrix = rescaled(matrix, size, depth.shape)
         self._depth_info.publish(messages.camera_info(depth.shape, matrix, header))
