@@ -251,7 +251,7 @@ METRES = np.array([[1, 2, 3], [4, np.nan, 6]], np.float32)
 
 
 def cloud(labels=LABELS, metres=METRES):
-    message, points = cloud_messages.empty(labels.shape, labels.dtype, Image().header, dense=False)
+    message, points = cloud_messages.empty(labels.shape, labels.dtype, Image().header)
     points['x'], points['y'], points['z'] = 0.5, -0.5, metres
     points['rgb'], points['label'] = 0x010203, labels
     return message
