@@ -253,7 +253,7 @@ def points(labels=LABELS, depth=DEPTH):
 def organised(labels=LABELS, depth=DEPTH, unlabeled=False):
     """The cloud of all pixels; the unlabelled are in it if so asked."""
     depth = depth if unlabeled else np.where(labels > 0, depth, np.float32(np.nan))
-    message, to = cloud_messages.empty(labels.shape, labels.dtype, header(), dense=False)
+    message, to = cloud_messages.empty(labels.shape, labels.dtype, header())
     to[:] = points(labels, depth)
     return message
 
