@@ -480,7 +480,8 @@ def test_camera_info_of_depth_stands_beside_it():
     assert topics['camera_info'] == '/camera/camera_info'
 
 
-COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)([^#`\n]*)')
+# Also over lines that end with a backslash.
+COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)((?:[^#`\n]|(?<=\\)\n)*)')
 
 
 @pytest.mark.parametrize('document', [ROOT / 'README.md', *sorted(ROOT.glob('doc/*.md'))])
