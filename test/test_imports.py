@@ -25,7 +25,7 @@ ALLOWED = {
     'groups': {'errors', 'vocabulary'},
     'geometry': {'errors'},
     'clouds': {'geometry'},
-    'objects': {'geometry'},
+    'objects': {'errors', 'geometry'},
     'embeddings': {'errors', 'text'},
     'clusters': {'components', 'host', 'median', 'resample'},
     'components': {'host'},
