@@ -17,8 +17,10 @@ from .geometry import Pinhole
 
 # The part of a thing's points that its box leaves out, at either end of each side.
 OUTLYING = 0.01
+# Up to so many points are sorted; the histograms of more have so many bins.
+MANY = 2048
 BINS = 1024
-# No side of a box is resolved finer, in metres.
+# No extent is taken to be smaller, in metres.
 FINEST = 1e-12
 # Of an axis and its opposite, the one nearer to this direction is taken. Upright, level and
 # receding things are all far from the plane where the choice changes.
@@ -53,18 +55,8 @@ def components(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray
         ShapeError: another shape or dtype.
     """
     _check(labels, depth=depth)
-    height, width = labels.shape
-    z = np.full(labels.shape, np.nan, np.float32)
-    np.copyto(z, depth, where=labels != 0)
-    right, down = np.zeros((2, height, width), bool)
-    right[:, :-1] = _joined((labels[:, :-1], labels[:, 1:]), (z[:, :-1], z[:, 1:]), jump)
-    down[:-1] = _joined((labels[:-1], labels[1:]), (z[:-1], z[1:]), jump)
-    # At twice the size there is room for what lies between neighbours: on where they are joined.
-    grid = np.zeros((height, 2, width, 2), np.uint8)
-    grid[:, 0] = cv2.merge([(z == z).view(np.uint8), right.view(np.uint8)])
-    grid[:, 1, :, 0] = down
-    grid = grid.reshape(2 * height, 2 * width)
-    _, numbers = cv2.connectedComponents(grid, connectivity=4)
+    # What touches at a corner on this grid has a pixel in common, and 8-neighbours are faster.
+    _, numbers = cv2.connectedComponents(_grid(labels, depth, jump), connectivity=8)
     return np.ascontiguousarray(numbers[::2, ::2])
 
 
@@ -86,29 +78,42 @@ def find(
         camera: of these images.
         ids: the classes that are wanted, each once.
         jump: see `components`.
-        min_pixels: things with fewer pixels are left out.
+        min_pixels: things with fewer pixels are left out; at least 1.
 
     Raises:
         ShapeError: another shape or dtype.
     """
     _check(labels, confidence=confidence, depth=depth)
-    wanted = np.zeros(1 << 16, labels.dtype)
+    wanted = np.zeros(1 << 16, np.uint16)
     wanted[list(ids)] = ids
-    numbers = components(wanted[labels], depth, jump).ravel()
-    areas = np.bincount(numbers)
-    areas[0] = 0
-    kept = np.flatnonzero(areas >= min_pixels)
-    if not len(kept):
+    pixels, areas = _grouped(components(wanted[labels], depth, jump).ravel(), min_pixels)
+    if not len(areas):
         return []
-    # Small integers are sorted fast; a stable sort leaves the pixels of each thing in their order.
-    key = np.zeros(len(areas), np.min_scalar_type(len(kept)))
-    key[kept] = np.arange(1, len(kept) + 1)
-    areas = areas[kept]
-    order = np.argsort(key[numbers], kind='stable')[-areas.sum() :]
-    things = [
-        _found(labels, confidence, depth, camera, pixels)
-        for pixels in np.split(order, np.cumsum(areas)[:-1])
-    ]
+    ends = areas.cumsum()
+    starts = ends - areas
+    points = _points(depth, camera, pixels)
+    centroids = np.add.reduceat(points, starts, axis=1, dtype=np.float64).T / areas[:, None]
+    clouds = np.split(points, starts[1:], axis=1)
+    for cloud, centroid in zip(clouds, centroids, strict=True):
+        cloud -= centroid[:, None]
+    centers, axes, sizes = oriented_boxes(clouds)
+    certain = confidence.take(pixels)
+    rows, columns = np.divmod(pixels.astype(np.int32), np.int32(labels.shape[1]))
+    left, right = (f.reduceat(columns, starts) for f in (np.minimum, np.maximum))
+    top, bottom = rows[starts], rows[ends - 1]
+    boxes = np.stack([left, top, right - left + 1, bottom - top + 1], axis=1)
+    things = map(
+        Found,
+        labels.take(pixels[starts]).tolist(),
+        np.maximum.reduceat(certain, starts).tolist(),
+        (np.add.reduceat(certain, starts, dtype=np.float64) / areas).tolist(),
+        areas.tolist(),
+        map(tuple, boxes.tolist()),
+        centroids,
+        centroids + centers,
+        axes,
+        sizes,
+    )
     place = {label: n for n, label in enumerate(ids)}
     return sorted(things, key=lambda thing: (place[thing.id], -thing.area, thing.box))
 
@@ -126,6 +131,21 @@ def _check(labels: np.ndarray, **others: np.ndarray) -> None:
             )
 
 
+def _grid(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
+    """The pixels with room for what lies between neighbours, on where they are joined: [2 H, 2 W]
+    uint8, the pixels at even places."""
+    height, width = labels.shape
+    z = np.full(labels.shape, np.nan, np.float32)
+    np.copyto(z, depth, where=labels != 0)
+    right, down = np.zeros((2, height, width), bool)
+    right[:, :-1] = _joined((labels[:, :-1], labels[:, 1:]), (z[:, :-1], z[:, 1:]), jump)
+    down[:-1] = _joined((labels[:-1], labels[1:]), (z[:-1], z[1:]), jump)
+    grid = np.zeros((height, 2, width, 2), np.uint8)
+    grid[:, 0] = cv2.merge([(~np.isnan(z)).view(np.uint8), right.view(np.uint8)])
+    grid[:, 1, :, 0] = down
+    return grid.reshape(2 * height, 2 * width)
+
+
 def _joined(
     labels: tuple[np.ndarray, np.ndarray], z: tuple[np.ndarray, np.ndarray], jump: float
 ) -> np.ndarray:
@@ -133,65 +153,75 @@ def _joined(
     return (np.abs(z[0] - z[1]) <= jump * np.minimum(*z)) & (labels[0] == labels[1])
 
 
-def _found(
-    labels: np.ndarray,
-    confidence: np.ndarray,
-    depth: np.ndarray,
-    camera: Pinhole,
-    pixels: np.ndarray,
-) -> Found:
-    """The thing with these pixels: [N] their places in the flat image, in order."""
-    rows, columns = np.divmod(pixels, labels.shape[1])
-    left, top = int(columns.min()), int(rows[0])
-    x, y = camera.rays(labels.shape)
-    z = depth.take(pixels).astype(np.float64)
-    points = np.stack([x[columns] * z, y[rows] * z, z])
-    centroid = points.mean(1)
-    center, axes, size = oriented_box(points - centroid[:, None])
-    certain = confidence.take(pixels)
-    return Found(
-        id=int(labels.take(pixels[0])),
-        score=float(certain.max()),
-        confidence=float(certain.mean(dtype=np.float64)),
-        area=len(pixels),
-        box=(left, top, int(columns.max()) + 1 - left, int(rows[-1]) + 1 - top),
-        centroid=centroid,
-        center=centroid + center,
-        axes=axes,
-        size=size,
-    )
+def _grouped(numbers: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places [N] of all pixels of large components, one component after the other, in order
+    within each; and how many each has [K]. From the components' numbers, flat."""
+    areas = np.bincount(numbers)
+    areas[0] = 0
+    kept = np.flatnonzero(areas >= min_pixels)
+    # Integers this small are sorted fast.
+    key = np.zeros(len(areas), np.min_scalar_type(len(kept)))
+    key[kept] = np.arange(1, len(kept) + 1)
+    order = np.argsort(key[numbers], kind='stable')
+    return order[len(order) - areas[kept].sum() :], areas[kept]
 
 
-def oriented_box(points: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The box along the principal axes of points around 0 [3, N]: center [3], axes [3, 3], size [3].
+def _points(depth: np.ndarray, camera: Pinhole, pixels: np.ndarray) -> np.ndarray:
+    """Of the pixels at flat places [N]: [3, N] float32."""
+    x, y = camera.rays(depth.shape)
+    points = np.empty((3, len(pixels)), np.float32)
+    for row, ray in zip(points, (x, y[:, None], np.float32(1)), strict=True):
+        row[:] = (ray * depth).take(pixels)
+    return points
 
-    Each side reaches from the 1st to the 99th percentile, to 1/1024 of the whole extent: depth
-    sensors put points between a thing and what is behind it, and of those that hang on, a few would
-    make a box from smallest to largest much too long, while of a flat face this cuts 2 % only.
+
+def oriented_boxes(
+    clouds: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes along the principal axes of clouds of points: centers, axes, sizes.
+
+    A side leaves out the outermost 1 % of the points at either end: depth sensors put points
+    between a thing and what is behind it, and a box around all of them is much too long, while of
+    a rectangle this takes 2 %.
+
+    Args:
+        clouds: K of [3, N], the mean of each at 0.
+
+    Returns:
+        [K, 3], [K, 3, 3], [K, 3]: see `Found`.
     """
-    axes = np.linalg.eigh(points @ points.T)[1]
-    low, high = _percentiles(axes.T @ points)
-    order = np.argsort(low - high, kind='stable')
-    center = axes @ (low + high) / 2
-    axes = axes[:, order]
-    axes *= np.where(TOWARDS @ axes < 0, -1, 1)
-    axes[:, 2] = np.cross(axes[:, 0], axes[:, 1])
-    return center, axes, (high - low)[order]
+    # Products of rows: a matrix product of so few rows takes several times as long.
+    spreads = np.array([[[one @ other for other in cloud] for one in cloud] for cloud in clouds])
+    _, axes = np.linalg.eigh(spreads.astype(np.float64))
+    turned = (turn.T.astype(np.float32) @ cloud for turn, cloud in zip(axes, clouds, strict=True))
+    ends = np.array([_ends(values) for values in turned], np.float64)  # [K, 3, 2]
+    centers = (axes @ ends.mean(2)[:, :, None])[:, :, 0]
+    sizes = ends[:, :, 1] - ends[:, :, 0]
+    order = np.argsort(-sizes, axis=1, kind='stable')
+    axes = np.take_along_axis(axes, order[:, None], axis=2)
+    axes *= np.where(TOWARDS @ axes < 0, -1, 1)[:, None]
+    axes[:, :, 2] = np.cross(axes[:, :, 0], axes[:, :, 1])
+    return centers, axes, np.take_along_axis(sizes, order, axis=1)
 
 
-def _percentiles(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """What leaves OUTLYING of each row of [M, N] below it, and above it: [M], [M].
+def _ends(values: np.ndarray) -> np.ndarray:
+    """Between what ends the rows of float32 [M, N] lie but for the OUTLYING values: [M, 2].
 
-    From a histogram: sorting takes several times as long.
+    Of many values to 1/1024 of their whole extent, from histograms: sorting takes several times
+    as long. The values are lost.
     """
     count = values.shape[1]
-    low = values.min(1)
-    # A little wider than the values, so that the largest one is in the last bin.
-    width = np.maximum((values.max(1) - low) * (1 + 1e-9), FINEST) / BINS
-    ranks = np.array([OUTLYING, 1 - OUTLYING]) * count
-    found = []
-    for row, start, step in zip(values, low, width, strict=True):
-        bins = ((row - start) / step).astype(np.intp)
-        below = np.concatenate([[0], np.bincount(bins, minlength=BINS).cumsum()])
-        found.append(start + step * np.interp(ranks, below, np.arange(BINS + 1)))
-    return tuple(np.array(found).T)
+    left_out = int(OUTLYING * count)
+    places = np.array([left_out, count - 1 - left_out])
+    if count <= MANY:
+        return np.partition(values, places, axis=1)[:, places]
+    result = []
+    for row in values:
+        low = row.min()
+        # A little wider than the values, so that the largest one is in the last bin.
+        width = max(1.00001 * (row.max() - low), FINEST) / BINS
+        row -= low
+        row /= width
+        below = np.concatenate([[0], np.bincount(row.astype(np.intp), minlength=BINS).cumsum()])
+        result.append(low + width * np.interp(places + 0.5, below, np.arange(BINS + 1)))
+    return np.array(result)

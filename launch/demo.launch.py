@@ -21,7 +21,12 @@ def argument(name, default, description, choices=None):
 
 ARGUMENTS = [
     argument('namespace', '', 'Namespace of the nodes and of their topics, such as robot1.'),
-    argument('rviz', 'false', 'Also open RViz.', ['true', 'false', 'True', 'False']),
+    argument(
+        'rviz',
+        'false',
+        'Also open RViz, with clouds and things.',
+        ['true', 'false', 'True', 'False'],
+    ),
     argument(
         'motion',
         'drive',
@@ -44,6 +49,7 @@ def start(context):
             **shared,
             'params_file': str(PARAMETERS),
             'image_topic': 'camera/image_raw',
+            'depth_topic': 'camera/depth/image_rect',
         }.items(),
     )
     world = Node(

@@ -20,6 +20,9 @@ from launch.substitutions import LaunchConfiguration
 
 SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
 
+# Below it the driver publishes.
+DRIVER = [LaunchConfiguration('camera_namespace'), '/', LaunchConfiguration('camera_name')]
+
 
 def argument(name, default, description, choices=None):
     return DeclareLaunchArgument(
@@ -40,13 +43,18 @@ ARGUMENTS = [
     argument('config_file', "''", "The driver's: YAML file with any other of its parameters."),
     argument(
         'image_topic',
-        [
-            LaunchConfiguration('camera_namespace'),
-            '/',
-            LaunchConfiguration('camera_name'),
-            '/color/image_raw',
-        ],
+        [*DRIVER, '/color/image_raw'],
         'Images of the driver; a relative name follows the namespace.',
+    ),
+    argument(
+        'depth_topic',
+        [*DRIVER, '/aligned_depth_to_color/image_raw'],
+        'Depth images of the driver in the pixels of image_topic; as there.',
+    ),
+    argument(
+        'fixed_frame',
+        [LaunchConfiguration('camera_name'), '_color_optical_frame'],
+        'Fixed frame of RViz, such as map.',
     ),
 ]
 

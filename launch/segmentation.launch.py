@@ -15,8 +15,8 @@ VOCABULARIES = {file.stem: str(file) for file in (CONFIG / 'vocabularies').glob(
 # Jazzy and Humble read the first, Kilted and later the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
-# Of the node's outputs, those that cliptrase.rviz knows.
-SHOWN = ('overlay', 'color_mask', 'confidence', 'label_mask')
+# Of the node's outputs, those that the layouts for RViz know.
+SHOWN = ('overlay', 'color_mask', 'confidence', 'label_mask', 'points', 'objects/markers')
 
 
 def argument(name, default, description, choices=None):
@@ -43,6 +43,18 @@ ARGUMENTS = [
         'Calibration of the images, written as image_topic is; empty: camera_info beside them.',
     ),
     argument(
+        'depth_topic',
+        '',
+        'Depth images in the view of the images (registered), written as image_topic is; empty: '
+        'depth/image_rect beside the images. Subscribed to only while somebody listens to an '
+        'output in space.',
+    ),
+    argument(
+        'depth_info_topic',
+        '',
+        'Calibration of the depth images, written likewise; empty: camera_info beside them.',
+    ),
+    argument(
         'image_transport',
         '',
         'raw images, or compressed ones from image_topic/compressed; empty: as in params_file.',
@@ -67,7 +79,17 @@ ARGUMENTS = [
         'Overrides params_file.',
     ),
     argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
-    flag('rviz', 'false', 'Also open RViz; of several cameras it shows the first.'),
+    flag(
+        'rviz',
+        'false',
+        'Also open RViz, with clouds and things where depth_topic is given; of several cameras it '
+        'shows the first.',
+    ),
+    argument(
+        'fixed_frame',
+        '',
+        'Fixed frame of RViz, such as map; empty: camera_optical_frame, as in its layouts.',
+    ),
     argument(
         'source',
         '',
@@ -97,7 +119,8 @@ def start(context):
     actions = [SetEnvironmentVariable(name, profile) for name in variables]
 
     cameras = list(filter(None, map(str.strip, arguments['cameras'].split(','))))
-    topics = input_topics(cameras, arguments['image_topic'], arguments['camera_info_topic'])
+    names = ('image_topic', 'camera_info_topic', 'depth_topic', 'depth_info_topic')
+    topics = input_topics(cameras, *(arguments[name] for name in names))
     clock = {'use_sim_time': is_true(arguments['use_sim_time'])}
     given = {'cameras': cameras, 'image_transport': arguments['image_transport']}
     common = {
@@ -109,14 +132,17 @@ def start(context):
     # First: if it is not installed, launch stops here, and would leave others running.
     if is_true(arguments['rviz']):
         first = f'segmentation/{cameras[0]}' if cameras else 'segmentation'
+        # A display that is on has the node make what it shows, so not without depth.
+        layout = 'cliptrase_depth.rviz' if arguments['depth_topic'] else 'cliptrase.rviz'
+        frame = arguments['fixed_frame']
         actions.append(
             Node(
                 package='rviz2',
                 executable='rviz2',
                 name='rviz2',
-                arguments=['-d', str(CONFIG / 'cliptrase.rviz')],
+                arguments=['-d', str(CONFIG / layout), *(['-f', frame] if frame else [])],
                 parameters=[clock],
-                # Relative names follow the namespace, those of the .rviz file would not.
+                # Relative names follow the namespace, those of the .rviz files would not.
                 remappings=[
                     ('/camera/image_raw', topics[0][1]),
                     *((f'/segmentation/{name}', f'{first}/{name}') for name in SHOWN),
@@ -168,22 +194,33 @@ def vocabulary_file(name):
     return name
 
 
-def input_topics(cameras, image, camera_info):
-    """Remappings of the images and calibrations of each camera."""
-    if cameras and '{camera}' not in image:
-        raise ValueError(
-            f'image_topic: {image!r} is the same for every camera; write {{camera}} in the place '
-            'of their names, such as /{camera}/image_raw'
-        )
-    # By convention the calibration stands beside the images.
-    camera_info = camera_info or str(PurePosixPath(image).with_name('camera_info'))
+def input_topics(cameras, image, camera_info, depth, depth_info):
+    """Remappings of the images, the depth images and the calibrations of each camera."""
+    for name, topic in (('image_topic', image), ('depth_topic', depth or image)):
+        if cameras and '{camera}' not in topic:
+            raise ValueError(
+                f'{name}: {topic!r} is the same for every camera; write {{camera}} in the place '
+                f'of their names, such as /{{camera}}/{PurePosixPath(topic).name}'
+            )
+    depth = depth or beside(image, 'depth/image_rect')
+    topics = {
+        'image': image,
+        'camera_info': camera_info or beside(image, 'camera_info'),
+        'depth/image_rect': depth,
+        'depth/camera_info': depth_info or beside(depth, 'camera_info'),
+    }
     if not cameras:
-        return [('image', image), ('camera_info', camera_info)]
+        return list(topics.items())
     return [
         (f'{camera}/{name}', topic.replace('{camera}', camera))
         for camera in cameras
-        for name, topic in (('image', image), ('camera_info', camera_info))
+        for name, topic in topics.items()
     ]
+
+
+def beside(topic, name):
+    """By convention a calibration stands beside its images, and depth below their camera."""
+    return str(PurePosixPath(topic).parent / name)
 
 
 def is_true(text):

@@ -220,6 +220,19 @@ def test_the_benchmark_of_words_compares_with_the_whole_context():
     assert all(0 <= float(p50) <= float(p95) for _, _, p50, p95, _ in rows)
 
 
+def test_the_benchmark_of_objects_prints_a_table():
+    options = ['--image', '96x64', '--min-pixels', '10', '--repeats', '2']
+    machine, *table = script('objects', *options)
+    assert 'OpenCV' in machine and machine.endswith('threads: 1')
+    rows = cells(table[3:])
+    scenes = 'room', 'speckled', 'wall', 'noise'
+    parts = 'components', 'find'
+    assert [(row[0], row[3]) for row in rows] == [(s, part) for s in scenes for part in parts]
+    things = {row[0]: int(row[2]) for row in rows}
+    assert things['room'] > 5 and things['wall'] == 1 and things['noise'] < things['room']
+    assert all(0 <= float(p50) <= float(p95) for *_, p50, p95, _ in rows)
+
+
 def test_the_benchmark_of_the_world_prints_both_stages():
     pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
     size = ['--width', '80', '--height', '60', '--scenes', '2', '--views', '1']

@@ -42,6 +42,8 @@ def every_argument(tmp_path):
         'namespace': 'robot1',
         'image_topic': '/front/rgb',
         'camera_info_topic': '/calibration',
+        'depth_topic': '/front/range',
+        'depth_info_topic': '/range_calibration',
         'image_transport': 'raw',
         'cameras': '',
         'vocabulary': 'kitchen',
@@ -49,6 +51,7 @@ def every_argument(tmp_path):
         'autostart': 'False',
         'log_level': 'debug',
         'rviz': 'True',
+        'fixed_frame': 'map',
         'source': '2',
         'transport_profile': str(profile),
     }
@@ -87,6 +90,8 @@ def values_of(every_argument, every_demo_argument):
             'cameras': 'up, down',
             'image_topic': 'cameras/{camera}/rgb',
             'camera_info_topic': '/{camera}/calibration',
+            'depth_topic': 'cameras/{camera}/range',
+            'depth_info_topic': '/{camera}/range_calibration',
             'image_transport': 'compressed',
         },
         NAV2: every_argument,
@@ -122,6 +127,8 @@ def test_defaults_start_the_node_alone():
         *('--params-file', str(PARAMETERS)),
         *('--params-file', {'use_sim_time': False, 'autostart': True}),
         *('-r', 'image:=/camera/image_raw', '-r', 'camera_info:=/camera/camera_info'),
+        *('-r', 'depth/image_rect:=/camera/depth/image_rect'),
+        *('-r', 'depth/camera_info:=/camera/depth/camera_info'),
     ]
     assert launch.environment == dict.fromkeys(VARIABLES, str(PROFILE))
 
@@ -129,6 +136,10 @@ def test_defaults_start_the_node_alone():
 def test_every_argument_arrives(every_argument):
     launch = load(FILE, **every_argument)
     common = ('--ros-args', '--log-level', 'debug', '--ros-args')
+    topics = [
+        *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/calibration'),
+        *('-r', 'depth/image_rect:=/front/range', '-r', 'depth/camera_info:=/range_calibration'),
+    ]
     assert {name: node.argv() for name, node in launch.nodes.items()} == {
         'segmentation': [
             *(*common, '-r', '__node:=segmentation', '-r', '__ns:=/robot1'),
@@ -136,15 +147,15 @@ def test_every_argument_arrives(every_argument):
             *('--params-file', str(VOCABULARIES / 'kitchen.yaml')),
             '--params-file',
             {'use_sim_time': True, 'autostart': False, 'image_transport': 'raw'},
-            *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/calibration'),
+            *topics,
         ],
         'camera': [
             *(*common, '-r', '__node:=camera', '-r', '__ns:=/robot1'),
             *('--params-file', {'use_sim_time': True, 'source': '2'}),  # not the number 2
-            *('-r', 'image:=/front/rgb', '-r', 'camera_info:=/calibration'),
+            *topics,
         ],
         'rviz2': [
-            *('-d', str(ROOT / 'config' / 'cliptrase.rviz')),
+            *('-d', str(ROOT / 'config' / 'cliptrase_depth.rviz'), '-f', 'map'),
             *(*common, '-r', '__node:=rviz2', '-r', '__ns:=/robot1'),
             *('--params-file', {'use_sim_time': True}),
             *('-r', '/camera/image_raw:=/front/rgb'),
@@ -152,16 +163,55 @@ def test_every_argument_arrives(every_argument):
             *('-r', '/segmentation/color_mask:=segmentation/color_mask'),
             *('-r', '/segmentation/confidence:=segmentation/confidence'),
             *('-r', '/segmentation/label_mask:=segmentation/label_mask'),
+            *('-r', '/segmentation/points:=segmentation/points'),
+            *('-r', '/segmentation/objects/markers:=segmentation/objects/markers'),
         ],
     }
     assert launch.environment == dict.fromkeys(VARIABLES, every_argument['transport_profile'])
 
 
+def shown(file, **values):
+    """RViz as a launch file starts it: its node, and the layout that it opens."""
+    rviz = load(file, rviz='true', **values).nodes['rviz2']
+    option, layout = rviz.arguments[:2]
+    assert option == '-d'
+    return rviz, yaml.safe_load(Path(layout).read_text())['Visualization Manager']
+
+
+@pytest.mark.parametrize(
+    ('file', 'values', 'wanted', 'frame'),
+    [
+        (FILE, {}, False, []),
+        (WEBCAM, {}, False, []),
+        (MULTI_CAMERA, {}, False, []),
+        (NAV2, {}, False, []),
+        (FILE, {'depth_topic': '/range'}, True, []),
+        (NAV2, {'depth_topic': '/range', 'fixed_frame': 'map'}, True, ['-f', 'map']),
+        (DEMO, {}, True, []),
+        (REALSENSE, {}, True, ['-f', 'camera_color_optical_frame']),
+        (REALSENSE, {'camera_name': 'left'}, True, ['-f', 'left_color_optical_frame']),
+    ],
+)
+def test_rviz_asks_for_clouds_where_depth_is_given(file, values, wanted, frame):
+    rviz, layout = shown(file, **values)
+    assert rviz.arguments[2:] == frame
+    enabled = {display['Topic']['Value'] for display in layout['Displays'] if display['Enabled']}
+    in_space = {'/segmentation/points', '/segmentation/objects/markers'}
+    assert enabled & in_space == (in_space if wanted else set())
+
+
+@pytest.mark.parametrize('depth', ['', '/range'])
+def test_rviz_finds_every_topic_of_its_layout(depth):
+    rviz, layout = shown(FILE, depth_topic=depth)
+    topics = {display['Topic']['Value'] for display in layout['Displays']}
+    assert topics <= dict(rviz.remappings).keys()
+
+
+# Of the demo's node and of its world.
 CAMERA_TOPICS = [
     *('-r', 'image:=camera/image_raw', '-r', 'camera_info:=camera/camera_info'),
     *('-r', 'depth/image_rect:=camera/depth/image_rect'),
     *('-r', 'depth/camera_info:=camera/depth/camera_info'),
-    *('-r', 'pose:=camera/pose'),
 ]
 
 
@@ -174,12 +224,12 @@ def test_demo_starts_the_world_and_the_node():
             *(*common, '-r', '__node:=segmentation', '-r', '__ns:=/'),
             *('--params-file', str(DEMO_PARAMETERS)),
             *('--params-file', {'use_sim_time': False, 'autostart': True}),
-            *('-r', 'image:=camera/image_raw', '-r', 'camera_info:=camera/camera_info'),
+            *CAMERA_TOPICS,
         ],
         'demo_world': [
             *(*common, '-r', '__node:=demo_world', '-r', '__ns:=/'),
             *('--params-file', {'motion': 'drive', 'seed': 500000, 'rate_hz': 5.0}),
-            *CAMERA_TOPICS,
+            *(*CAMERA_TOPICS, '-r', 'pose:=camera/pose'),
         ],
     }
     for node in launch.nodes.values():
@@ -214,7 +264,9 @@ def test_webcam():
     assert nodes['camera'].parameters == [{'use_sim_time': False, 'source': '0'}]
     assert {node.namespace for node in nodes.values()} == {'robot1'}
     for name in ('segmentation', 'camera'):
-        assert dict(nodes[name].remappings)['image'] == 'camera/image_raw'
+        topics = dict(nodes[name].remappings)
+        assert topics['image'] == 'camera/image_raw'
+        assert topics['depth/image_rect'] == 'camera/depth/image_rect'
 
 
 def test_realsense_starts_the_driver_and_listens_to_it():
@@ -234,6 +286,8 @@ def test_realsense_starts_the_driver_and_listens_to_it():
     assert dict(launch.nodes['segmentation'].remappings) == {
         'image': 'camera/camera/color/image_raw',
         'camera_info': 'camera/camera/color/camera_info',
+        'depth/image_rect': 'camera/camera/aligned_depth_to_color/image_raw',
+        'depth/camera_info': 'camera/camera/aligned_depth_to_color/camera_info',
     }
 
 
@@ -247,12 +301,22 @@ def test_realsense_names_meet(namespace, camera_namespace, driver):
         REALSENSE, namespace=namespace, camera_namespace=camera_namespace, camera_name='left'
     )
     assert launch.foreign['realsense2_camera/rs_launch.py']['camera_namespace'] == driver
-    image = dict(launch.nodes['segmentation'].remappings)['image']
-    assert image == f'{camera_namespace}/left/color/image_raw'
+    topics = dict(launch.nodes['segmentation'].remappings)
+    assert topics['image'] == f'{camera_namespace}/left/color/image_raw'
+    depth = f'{camera_namespace}/left/aligned_depth_to_color'
+    assert topics['depth/image_rect'] == f'{depth}/image_raw'
+    assert topics['depth/camera_info'] == f'{depth}/camera_info'
 
 
 def test_realsense_that_runs_already():
     assert load(REALSENSE, camera='false').foreign == {}
+
+
+def test_realsense_with_other_depth():
+    launch = load(REALSENSE, depth_topic='/tof/image')
+    topics = dict(launch.nodes['segmentation'].remappings)
+    assert topics['depth/image_rect'] == '/tof/image'
+    assert topics['depth/camera_info'] == '/tof/camera_info'
 
 
 def test_multi_camera():
@@ -262,12 +326,25 @@ def test_multi_camera():
     assert dict(node.remappings) == {
         'front/image': '/front/image_raw',
         'front/camera_info': '/front/camera_info',
+        'front/depth/image_rect': '/front/depth/image_rect',
+        'front/depth/camera_info': '/front/depth/camera_info',
         'left/image': '/left/image_raw',
         'left/camera_info': '/left/camera_info',
+        'left/depth/image_rect': '/left/depth/image_rect',
+        'left/depth/camera_info': '/left/depth/camera_info',
     }
-    shown = dict(launch.nodes['rviz2'].remappings)
-    assert shown['/camera/image_raw'] == '/front/image_raw'
-    assert shown['/segmentation/overlay'] == 'segmentation/front/overlay'
+    first = dict(launch.nodes['rviz2'].remappings)
+    assert first['/camera/image_raw'] == '/front/image_raw'
+    assert first['/segmentation/overlay'] == 'segmentation/front/overlay'
+    assert first['/segmentation/objects/markers'] == 'segmentation/front/objects/markers'
+
+
+def test_multi_camera_with_depth():
+    launch = load(MULTI_CAMERA, cameras='up,down', depth_topic='/{camera}/range')
+    topics = dict(launch.nodes['segmentation'].remappings)
+    for camera in ('up', 'down'):
+        assert topics[f'{camera}/depth/image_rect'] == f'/{camera}/range'
+        assert topics[f'{camera}/depth/camera_info'] == f'/{camera}/camera_info'
 
 
 def test_multi_camera_by_default():
@@ -275,9 +352,24 @@ def test_multi_camera_by_default():
     assert launch.nodes['segmentation'].parameters[-1]['cameras'] == ['front', 'left', 'right']
 
 
-def test_several_cameras_need_several_topics():
-    with pytest.raises(ValueError, match=r'the same for every camera; write \{camera\}'):
-        load(FILE, cameras='front,left')
+@pytest.mark.parametrize(
+    ('values', 'sentence'),
+    [
+        (
+            {},
+            "image_topic: '/camera/image_raw' is the same for every camera; write {camera} in the "
+            'place of their names, such as /{camera}/image_raw',
+        ),
+        (
+            {'image_topic': '/{camera}/image_raw', 'depth_topic': '/camera/range'},
+            "depth_topic: '/camera/range' is the same for every camera; write {camera} in the "
+            'place of their names, such as /{camera}/range',
+        ),
+    ],
+)
+def test_several_cameras_need_several_topics(values, sentence):
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        load(FILE, cameras='front,left', **values)
 
 
 @pytest.mark.parametrize(
@@ -367,15 +459,29 @@ def test_missing_file_is_an_error(name):
 
 
 @pytest.mark.parametrize(
-    ('image_topic', 'camera_info'),
-    [('image', 'camera_info'), ('/image', '/camera_info'), ('front/image', 'front/camera_info')],
+    ('image_topic', 'beside'), [('image', ''), ('/image', '/'), ('front/image', 'front/')]
 )
-def test_camera_info_stands_beside_the_image(image_topic, camera_info):
-    camera = load(FILE, image_topic=image_topic, source='photo.png').nodes['camera']
-    assert dict(camera.remappings) == {'image': image_topic, 'camera_info': camera_info}
+def test_camera_info_and_depth_stand_beside_the_image(image_topic, beside):
+    nodes = load(FILE, image_topic=image_topic, source='photo.png').nodes
+    for name in ('segmentation', 'camera'):
+        assert dict(nodes[name].remappings) == {
+            'image': image_topic,
+            'camera_info': f'{beside}camera_info',
+            'depth/image_rect': f'{beside}depth/image_rect',
+            'depth/camera_info': f'{beside}depth/camera_info',
+        }
 
 
-COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)([^#`\n]*)')
+def test_camera_info_of_depth_stands_beside_it():
+    node = load(FILE, depth_topic='/zed/depth/depth_registered').nodes['segmentation']
+    topics = dict(node.remappings)
+    assert topics['depth/image_rect'] == '/zed/depth/depth_registered'
+    assert topics['depth/camera_info'] == '/zed/depth/camera_info'
+    assert topics['camera_info'] == '/camera/camera_info'
+
+
+# Also over lines that end with a backslash.
+COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)((?:[^#`\n]|(?<=\\)\n)*)')
 
 
 @pytest.mark.parametrize('document', [ROOT / 'README.md', *sorted(ROOT.glob('doc/*.md'))])

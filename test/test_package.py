@@ -11,6 +11,7 @@ import xml.etree.ElementTree as ET
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
@@ -278,31 +279,43 @@ QOS = {
 }
 
 
-def test_rviz_file():
+LAYOUTS = sorted(ROOT.glob('config/*.rviz'))
+
+
+@pytest.mark.parametrize('file', LAYOUTS, ids=lambda file: file.name)
+def test_rviz_file(file):
     panels, manager, window = (
-        yaml.safe_load((ROOT / 'config' / 'cliptrase.rviz').read_text())[key]
+        yaml.safe_load(file.read_text())[key]
         for key in ('Panels', 'Visualization Manager', 'Window Geometry')
     )
     assert {panel['Class'] for panel in panels} <= {'rviz_common/Displays', 'rviz_common/Views'}
-    assert manager['Global Options']['Fixed Frame']
-    displays = {display['Topic']['Value']: display for display in manager['Displays']}
-    assert displays.keys() == {
-        '/camera/image_raw',
-        '/segmentation/overlay',
-        '/segmentation/color_mask',
-        '/segmentation/confidence',
-        '/segmentation/label_mask',
-    }
+    # That of our own cameras, so that their clouds need no transform.
+    assert manager['Global Options']['Fixed Frame'] == 'camera_optical_frame'
     names = {display['Name'] for display in manager['Displays']}
-    assert len(names) == len(displays)
+    topics = {display['Topic']['Value'] for display in manager['Displays']}
+    assert len(names) == len(topics) == len(manager['Displays'])
     docks = {name for name, value in window.items() if isinstance(value, dict)}
     assert docks <= names | {'Displays', 'Views'}
-    for display in displays.values():
-        assert display['Class'] == 'rviz_default_plugins/Image'
+    for display in manager['Displays']:
+        assert display['Enabled'] is display['Value']
         for key, values in QOS.items():
             assert display['Topic'][key] in values
-    # A camera may publish best effort, and a reliable subscriber would hear nothing of it.
-    assert displays['/camera/image_raw']['Topic']['Reliability Policy'] == 'Best Effort'
+        if display['Topic']['Value'] == '/camera/image_raw':
+            # A camera may publish best effort: a reliable subscriber would hear nothing of it.
+            assert display['Topic']['Reliability Policy'] == 'Best Effort'
+
+
+@pytest.mark.parametrize('file', LAYOUTS, ids=lambda file: file.name)
+def test_rviz_looks_from_behind_the_camera(file):
+    """Of the optical frame z is ahead of the view, x right and y down."""
+    view = yaml.safe_load(file.read_text())['Visualization Manager']['Views']['Current']
+    assert view['Class'] == 'rviz_default_plugins/Orbit'
+    yaw, pitch = view['Yaw'], view['Pitch']
+    ahead = -np.array([np.cos(yaw) * np.cos(pitch), np.sin(yaw) * np.cos(pitch), np.sin(pitch)])
+    right = np.cross(ahead, [0, 0, 1]) / np.cos(pitch)  # an orbit keeps z upright on the screen
+    np.testing.assert_allclose(right, [1, 0, 0], atol=1e-3)
+    assert ahead[2] > 0.9 and np.cross(ahead, right)[1] > 0.9
+    assert view['Focal Point']['Z'] - view['Distance'] * ahead[2] < 0
 
 
 def test_foxglove_layout():
@@ -311,11 +324,16 @@ def test_foxglove_layout():
 
     def placed(tree):
         if isinstance(tree, str):
-            return [tree]
+            tabs = layout['configById'][tree].get('tabs', [])
+            return [tree, *(panel for tab in tabs for panel in placed(tab['layout']))]
         assert tree['direction'] in {'row', 'column'} and 0 < tree['splitPercentage'] < 100
         return placed(tree['first']) + placed(tree['second'])
 
     panels = layout['configById']
     assert sorted(placed(layout['layout'])) == sorted(panels)
     kinds = {name.split('!')[0] for name in panels}
-    assert kinds == {'Image', 'DiagnosticSummary', 'CallService', 'RawMessages', 'Parameters'}
+    topics = {'Image', '3D', 'DiagnosticSummary', 'RawMessages'}
+    assert kinds == {'Tab', 'CallService', 'Parameters', *topics}
+    # A tab that is not open subscribes to nothing, so the node makes no clouds for it.
+    views = panels['Tab!views']
+    assert placed(views['tabs'][views['activeTabIdx']]['layout']) == ['Image!overlay', 'Image!mask']

@@ -1,10 +1,10 @@
-"""A camera without a camera: pictures, folders, videos and webcams as `image` + `camera_info`."""
+"""A camera without a camera: pictures, folders, videos and webcams as `image` + `camera_info`, and
+the depth pictures of a recording beside them."""
 
 from __future__ import annotations
 
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,17 +15,15 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from ..errors import CliptraseError
+from ..errors import SettingError
+from ..geometry import looked_up, resized
 from ..settings import check, option
-from . import messages, parameters
+from . import images, messages, parameters
 from .qos import OUTPUT
 from .shutdown import run
+from .sources import MM, Source, SourceError, read_depth
 
-PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
-
-
-class SourceError(CliptraseError):
-    """The source does not exist or holds no picture."""
+WARN_PERIOD_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -43,79 +41,50 @@ class CameraOptions:
     fov_deg: float = option(
         60.0, 'Horizontal field of view in degrees, for camera_info.', low=1.0, high=179.0
     )
+    fx: float = option(
+        0.0,
+        'Focal length in pixels of the source, for camera_info, with fy, cx, cy; 0: by fov_deg.',
+        low=0.0,
+        high=1e5,
+    )
+    fy: float = option(0.0, 'The same along y.', low=0.0, high=1e5)
+    cx: float = option(0.0, 'Principal point in pixels of the source.', low=0.0, high=1e5)
+    cy: float = option(0.0, 'The same along y.', low=0.0, high=1e5)
+    depth_source: str = option(
+        '',
+        'Depth picture (16-bit, or 32-bit float in metres), or folder with one for each picture of '
+        'source, in the order of names; empty: none.',
+    )
+    depth_unit_m: float = option(
+        MM, 'Metres of one step of 16-bit depth pictures.', low=1e-6, high=1.0
+    )
 
     def __post_init__(self):
         check(self)
+        missing = [name for name in ('fx', 'fy', 'cx', 'cy') if not getattr(self, name)]
+        if 0 < len(missing) < 4:
+            raise SettingError(
+                f'{", ".join(missing)}: give all of fx, fy, cx and cy in pixels of the source, or '
+                'none of them'
+            )
 
-
-class Source:
-    """RGB pictures [H, W, 3] uint8 from a file, a folder (by name), a video or a webcam number.
-
-    Raises:
-        SourceError: nothing to read there.
-    """
-
-    def __init__(self, source: str):
-        self.rate_hz = 0.0
-        self._pictures: list[Path] = []
-        self._capture: cv2.VideoCapture | None = None
-        path = Path(source).expanduser()
-        self.endless = source.isdecimal()
-        if self.endless:
-            self._open_capture(int(source))
-        elif path.is_dir():
-            self._pictures = sorted(p for p in path.iterdir() if p.suffix.lower() in PICTURES)
-            if not self._pictures:
-                raise SourceError(f'source: no picture in the folder {path}')
-        elif path.suffix.lower() in PICTURES:
-            self._pictures = [path]
-        elif path.is_file():
-            self._open_capture(str(path))
-        if not self._pictures and self._capture is None:
-            raise SourceError(f'source: {source!r} is no picture, folder, video or webcam number')
-        self._frames = self._once()
-        self._first = next(self._frames, None)
-        if self._first is None:
-            raise SourceError(f'source: no picture can be read from {source!r}')
-
-    def frames(self, loop: bool) -> Iterator[np.ndarray]:
-        """The pictures in order; again from the start if `loop`, as long as there are any."""
-        yield self._first
-        yield from self._frames
-        again = loop and not self.endless
-        while again:
-            again = False  # unless there is still something to read
-            for frame in self._once():
-                again = True
-                yield frame
-
-    def _open_capture(self, what: int | str) -> None:
-        self._capture = cv2.VideoCapture(what)
-        if not self._capture.isOpened():
-            raise SourceError(f'source: cannot open the video or webcam {what!r}')
-        self.rate_hz = float(self._capture.get(cv2.CAP_PROP_FPS) or 0)
-
-    def _once(self) -> Iterator[np.ndarray]:
-        if self._capture is None:
-            for path in self._pictures:
-                # imread has no error but None; a picture that cannot be read is left out.
-                bgr = cv2.imread(str(path), cv2.IMREAD_COLOR)
-                if bgr is not None:
-                    yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
-            return
-        if not self.endless:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        while True:
-            good, bgr = self._capture.read()
-            if not good:
-                return
-            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB)
+    @property
+    def matrix(self) -> np.ndarray | None:
+        """K [3, 3] of the source's pictures, if it is given."""
+        if not self.fx:
+            return None
+        return np.array([[self.fx, 0, self.cx], [0, self.fy, self.cy], [0, 0, 1]])
 
 
 def pinhole(width: int, height: int, fov_deg: float) -> np.ndarray:
     """K [3, 3] of an ideal camera with the horizontal field of view, in pixels."""
     focal = width / 2 / math.tan(math.radians(fov_deg) / 2)
     return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+
+
+def rescaled(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
+    """K [3, 3] of the same view at another size (H, W)."""
+    return np.vstack([resized(source, target), (0, 0, 1)]) @ matrix
 
 
 class CameraPublisher(Node):
@@ -129,12 +98,15 @@ class CameraPublisher(Node):
         self._options = options = parameters.read(self, CameraOptions, {'source': source})
         if not source:
             raise SourceError('source: name a picture, a folder, a video or a webcam number')
-        reader = Source(source)
+        reader = Source(source, options.depth_source)
         self._frames = reader.frames(options.loop)
         self._wait = options.wait_for_subscriber
         self.done = False
         self._image = self.create_publisher(Image, 'image', OUTPUT)
         self._info = self.create_publisher(CameraInfo, 'camera_info', OUTPUT)
+        if options.depth_source:
+            self._depth = self.create_publisher(Image, 'depth/image_rect', OUTPUT)
+            self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', OUTPUT)
         rate = options.rate_hz or reader.rate_hz or 10.0
         self.create_timer(1 / rate, self._publish)
         self.get_logger().info(f'{source} at {rate:g} Hz on {self._image.topic_name}')
@@ -143,19 +115,45 @@ class CameraPublisher(Node):
         if self._wait and not self._image.get_subscription_count():
             return
         self._wait = False
-        pixels = next(self._frames, None)
+        pixels, depth_path = next(self._frames, (None, None))
         if pixels is None:
             self.done = True
             return
         options = self._options
+        source = pixels.shape[:2]
+        depth = self._read_depth(depth_path, source) if depth_path else None
         if options.width:
-            height = round(pixels.shape[0] * options.width / pixels.shape[1])
+            height = round(source[0] * options.width / source[1])
             pixels = cv2.resize(pixels, (options.width, height), interpolation=cv2.INTER_AREA)
+        size = pixels.shape[:2]
+        matrix = pinhole(*size[::-1], options.fov_deg)
+        if options.matrix is not None:
+            matrix = rescaled(options.matrix, source, size)
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=options.frame_id)
-        height, width = pixels.shape[:2]
+        if depth is not None:
+            self._publish_depth(depth, size, matrix, header)
         self._image.publish(messages.picture(pixels, header))
-        matrix = pinhole(width, height, options.fov_deg)
-        self._info.publish(messages.camera_info((height, width), matrix, header))
+        self._info.publish(messages.camera_info(size, matrix, header))
+
+    def _publish_depth(
+        self, depth: np.ndarray, size: tuple[int, int], matrix: np.ndarray, header: Header
+    ) -> None:
+        """Resized together with the picture of `size` (H, W), or else as it is."""
+        if self._options.width:
+            depth = looked_up(depth, resized(depth.shape, size), size, 0)
+        encoding = '16UC1' if depth.dtype == np.uint16 else '32FC1'
+        self._depth.publish(images.fill(Image(), depth, encoding, header))
+        matrix = rescaled(matrix, size, depth.shape)
+        self._depth_info.publish(messages.camera_info(depth.shape, matrix, header))
+
+    def _read_depth(self, path: Path, size: tuple[int, int]) -> np.ndarray | None:
+        try:
+            return read_depth(path, self._options.depth_unit_m, size)
+        except SourceError as error:
+            self.get_logger().warning(
+                f'{error}; its picture goes without depth', throttle_duration_sec=WARN_PERIOD_S
+            )
+            return None
 
 
 def main(args: list[str] | None = None) -> int:

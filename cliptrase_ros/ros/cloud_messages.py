@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from array import array
 
 import numpy as np
 from sensor_msgs.msg import PointCloud2, PointField
@@ -19,17 +18,28 @@ _FIELD_TYPES = {
 
 
 def empty(
-    size: tuple[int, int], labels: np.dtype, header: Header, dense: bool
+    size: tuple[int, int], labels: np.dtype, header: Header
 ) -> tuple[PointCloud2, np.ndarray]:
     """A PointCloud2 of size (H, W), and its points [H, W] of a `clouds.point_type`, to be written
-    in place.
-
-    Args:
-        dense: whether none of them will be NaN.
-    """
+    in place; NaN is allowed."""
     kind = clouds.point_type(labels)
-    count = size[0] * size[1] * kind.itemsize
-    message = PointCloud2(
+    message = _cloud(size, kind, header, dense=False)
+    # In place: rclpy's setter would copy.
+    data = message.data
+    data.append(0)
+    data *= size[0] * message.row_step
+    return message, np.frombuffer(data, kind).reshape(size)
+
+
+def cloud(points: np.ndarray, header: Header) -> PointCloud2:
+    """Points [N] of a `clouds.point_type`, none of them NaN."""
+    message = _cloud((1, len(points)), points.dtype, header, dense=True)
+    message.data.frombytes(points.view(np.uint8))
+    return message
+
+
+def _cloud(size: tuple[int, int], kind: np.dtype, header: Header, dense: bool) -> PointCloud2:
+    return PointCloud2(
         header=header,
         height=size[0],
         width=size[1],
@@ -39,18 +49,9 @@ def empty(
         row_step=size[1] * kind.itemsize,
         is_dense=dense,
     )
-    message.data = array('B', [0]) * count  # taken as it is; a bytes object would be copied
-    return message, np.frombuffer(message.data, kind).reshape(size)
 
 
 def _field(name: str, kind: np.dtype, offset: int) -> PointField:
     # Everybody reads the bits of rgb out of a float.
     datatype = PointField.FLOAT32 if name == 'rgb' else _FIELD_TYPES[kind]
     return PointField(name=name, offset=offset, datatype=datatype, count=1)
-
-
-def cloud(points: np.ndarray, header: Header) -> PointCloud2:
-    """Points [N] of a `clouds.point_type`, none of them NaN."""
-    message, to = empty((1, len(points)), points.dtype['label'], header, dense=True)
-    to[0] = points
-    return message

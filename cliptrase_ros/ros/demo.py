@@ -2,7 +2,8 @@
 
 Everything is real: three processes, topics, parameters, a model that was trained. What is small is
 the world and its model: it knows that world only, and its scores are never CLIP's. With --source
-a camera_publisher takes the place of the world, and there are no scores.
+a camera_publisher takes the place of the world, and there are no scores; with --depth it plays an
+RGB-D recording.
 """
 
 from __future__ import annotations
@@ -23,11 +24,19 @@ from ..demo.world import CLASSES, THINGS, MissingExtra, require_pybullet
 from ..settings import Settings
 from ..weights import hub_reachable
 from . import domain
-from .collector import CAMERA, Collector, Failure, Snapshot
+from .collector import CAMERA, DEPTH, Collector, Failure, Snapshot
 from .parameters import NodeOptions
 from .report import RESULT, lines, report
 from .shutdown import spun
+from .sources import MM
 
+# As the camera and the node name them -> as they are called here.
+TOPICS = [
+    f'image:={CAMERA}',
+    f'camera_info:={CAMERA.rsplit("/", 1)[0]}/camera_info',
+    f'depth/image_rect:={DEPTH}',
+    f'depth/camera_info:={DEPTH.rsplit("/", 1)[0]}/camera_info',
+]
 PROFILE = 'config/fastdds_large_images.xml'
 # Where the camera is not the demo world, one word more.
 NEW_WORD = 'lamp'
@@ -57,15 +66,19 @@ def main(args: list[str] | None = None) -> int:
     rclpy.init()
     processes = []
     try:
-        with spun(Collector()) as collector:
+        has_depth = not options.source or bool(options.depth)
+        with spun(Collector(has_depth, not options.source)) as collector:
             processes.append(_start_camera(options))
             values = {**settings, 'vocabulary': _yaml(first)}
             node = [f'{name}:={value}' for name, value in values.items()]
-            processes.append(_start('node', node, [f'image:={CAMERA}']))
+            processes.append(_start('node', node, TOPICS))
             if not options.source:
                 # A topic may be found late: scores begin when the truth is heard.
                 heard = 'no label image with a truth came'
                 _wait(lambda: _has_truth(collector), processes, START_S, heard)
+            if has_depth:
+                heard = 'no cloud and no objects came'
+                _wait(lambda: _in_space(collector), processes, START_S, heard)
             snapshots = _watch(collector, processes, options.frames, second)
             result = report(collector, snapshots, settings, options.out)
         print('\n' + '\n'.join([*lines(result), f'pictures and {RESULT} are in {options.out}/']))
@@ -91,12 +104,33 @@ def _parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         '--source', help='picture, folder, video or webcam number in place of the demo world'
     )
+    parser.add_argument(
+        '--depth',
+        help='folder of depth pictures, one for each picture of --source, or a single one',
+    )
+    parser.add_argument(
+        '--depth-unit', type=float, default=MM, help='metres of one step of 16-bit depth pictures'
+    )
+    parser.add_argument(
+        '--intrinsics', type=_intrinsics, help='fx,fy,cx,cy in pixels of the pictures of --source'
+    )
     parser.add_argument('--words', nargs='+', help='vocabulary')
     parser.add_argument('--frames', type=int, default=100, help='label images a vocabulary')
     parser.add_argument('--rate', type=float, default=5.0, help='camera images a second')
     parser.add_argument('--seed', type=int, default=None, help='of the demo world')
     parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder for pictures')
-    return parser.parse_args(args)
+    options = parser.parse_args(args)
+    if not options.source and (options.depth or options.intrinsics):
+        parser.error('--depth and --intrinsics go with --source')
+    return options
+
+
+def _intrinsics(text: str) -> dict[str, float]:
+    names = 'fx', 'fy', 'cx', 'cy'
+    try:
+        return dict(zip(names, map(float, text.split(',')), strict=True))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'expected fx,fy,cx,cy, got {text}') from None
 
 
 def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
@@ -130,12 +164,15 @@ def _choose_words(options: argparse.Namespace) -> tuple[list[str], list[str]]:
 
 
 def _start_camera(options: argparse.Namespace) -> subprocess.Popen:
-    topics = [f'image:={CAMERA}', f'camera_info:={CAMERA.rsplit("/", 1)[0]}/camera_info']
     common = [f'rate_hz:={options.rate}', 'wait_for_subscriber:=true']
     if options.source:
-        return _start('camera', [f'source:={options.source}', *common], topics)
+        recording = dict(options.intrinsics or {})
+        if options.depth:
+            recording |= {'depth_source': options.depth, 'depth_unit_m': options.depth_unit}
+        own = [f'{name}:={value}' for name, value in recording.items()]
+        return _start('camera', [f'source:={options.source}', *own, *common], TOPICS)
     seed = [] if options.seed is None else [f'seed:={options.seed}']
-    return _start('world', [*seed, f'scene_s:={SCENE_S}', *common], topics)
+    return _start('world', [*seed, f'scene_s:={SCENE_S}', *common], TOPICS)
 
 
 def _use_transport_profile() -> None:
@@ -188,12 +225,17 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
     collector.set_words(new_words)
     wait(lambda: collector.vocabularies[-1].version > first, 600, 'no new vocabulary came')
     collect()
-    wait(lambda: snapshots or collector.snapshot(), STALL_S, 'no overlay or confidence came')
+    wait(lambda: snapshots or collector.snapshot(), STALL_S, 'no overlay, confidence or cloud came')
     return list(snapshots.values()) or [collector.snapshot()]
 
 
 def _has_truth(collector: Collector) -> bool:
     return bool(collector.labelled) and collector.labelled[-1].truth is not None
+
+
+def _in_space(collector: Collector) -> bool:
+    """Also where clouds came that are wrong, which the report tells."""
+    return bool((collector.clouds and collector.object_counts) or collector.failures)
 
 
 def _wait(condition, processes, timeout_s: float, failure: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import platform
 from importlib import metadata
@@ -18,8 +19,9 @@ from ..demo import SETTINGS
 from ..demo.world import THINGS
 from ..metrics import Confusion
 from ..msg import Vocabulary
+from ..views import front_view, top_view
 from . import images
-from .collector import Collector, Failure, Labelled, Snapshot
+from .collector import Cloud, Collector, Failure, Labelled, Snapshot, points_of
 
 RESULT = 'result.json'
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
@@ -36,14 +38,15 @@ def report(
     """
     labelled = list(collector.labelled)
     _check(labelled, collector.vocabularies)
-    delays_ms = 1e3 * np.array([one.delay_s for one in labelled])
-    p50, p95 = (float(value) for value in np.percentile(delays_ms, (50, 95)))
+    for snapshot in snapshots:
+        _check_cloud(snapshot)
     result = {
         'frames': len(labelled),
         'size': [labelled[-1].mask.width, labelled[-1].mask.height],
         'rate_hz': _rate_hz([one.arrival_s for one in labelled]),
         'camera_rate_hz': _rate_hz(sorted(collector.camera.stamps_s)),
-        'latency_ms': {'p50': p50, 'p95': p95},
+        'latency_ms': _latency_ms(labelled),
+        **_space(collector),
         'settings': settings,
         'versions': _versions(),
         'machine': {'cpus': os.cpu_count(), 'architecture': platform.machine()},
@@ -76,6 +79,20 @@ def lines(result: dict) -> list[str]:
         f'latency  p50 {delay["p50"]:.0f} ms, p95 {delay["p95"]:.0f} ms '
         '(camera stamp to label image received)',
     ]
+    if 'clouds' in result:
+        clouds = result['clouds']
+        delay = clouds['latency_ms']
+        text += [
+            f'clouds   {clouds["rate_hz"]:.1f} Hz, latency p50 {delay["p50"]:.0f} ms, '
+            f'p95 {delay["p95"]:.0f} ms; {clouds["valid"]:.0%} of their points valid',
+            f'objects  {result["objects"]["per_frame"]:.1f} a picture',
+        ]
+    if 'depth_error_mm' in result:
+        error = result['depth_error_mm']
+        text.append(
+            f'depth    of labelled points off by {error["max"]:.3f} mm at most, '
+            f'p99 {error["p99"]:.3f} mm, in {error["clouds"]} clouds'
+        )
     for words in result['vocabularies']:
         names = ', '.join(f'{number} {name}' for name, number in words['ids'].items())
         text.append(f'words    version {words["version"]}: {names}')
@@ -101,6 +118,53 @@ def _check(labelled: list[Labelled], vocabularies: list[Vocabulary]) -> None:
             raise Failure(f'a label image holds ids {ids} of no published vocabulary')
         if one.mask.step != one.mask.width or not one.mask.header.frame_id:
             raise Failure('a label image is padded or lacks its camera frame')
+
+
+def _check_cloud(snapshot: Snapshot) -> None:
+    """A cloud is the label image, pixel by pixel."""
+    cloud, mask = snapshot.cloud, snapshot.labelled.mask
+    if cloud is None:
+        return
+    points, labels = points_of(cloud), _pixels(mask)
+    if points.shape != labels.shape or cloud.header != mask.header:
+        raise Failure('a cloud has another size or header than its label image')
+    valid = np.isfinite(points['z'])
+    if (points['label'] != labels)[valid].any():
+        raise Failure('a cloud has other labels than its label image')
+
+
+def _space(collector: Collector) -> dict:
+    """Of clouds, things and the depth of labelled points, if clouds came.
+
+    Raises:
+        Failure: a cloud was not what the interface promises.
+    """
+    if collector.failures:
+        raise collector.failures[0]
+    clouds, counts = list(collector.clouds), list(collector.object_counts)
+    if not clouds:
+        return {}
+    result = {
+        'clouds': {
+            'number': len(clouds),
+            'rate_hz': _rate_hz([one.arrival_s for one in clouds]),
+            'latency_ms': _latency_ms(clouds),
+            'valid': float(np.mean([one.valid for one in clouds])),
+        },
+        'objects': {'messages': len(counts), 'per_frame': float(np.mean(counts))},
+    }
+    errors = np.array([one.error_mm for one in clouds if one.error_mm])
+    if len(errors):
+        # Of the worst cloud.
+        largest, p99 = (float(value) for value in errors.max(axis=0))
+        result['depth_error_mm'] = {'clouds': len(errors), 'max': largest, 'p99': p99}
+    return result
+
+
+def _latency_ms(heard: list[Labelled] | list[Cloud]) -> dict[str, float]:
+    delays_ms = 1e3 * np.array([one.delay_s for one in heard])
+    p50, p95 = (float(value) for value in np.percentile(delays_ms, (50, 95)))
+    return {'p50': p50, 'p95': p95}
 
 
 def _rate_hz(times_s: list[float]) -> float:
@@ -155,7 +219,8 @@ def _truth_table(collector: Collector, ids: dict[str, int]) -> np.ndarray:
 
 
 def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
-    """Camera, truth (where there is one), labels, confidence and overlay, with a legend."""
+    """Camera, truth (where there is one), labels, confidence, overlay and the cloud (where there
+    is one) from the front and from above, with a legend."""
     labelled = snapshot.labelled
     labels = _pixels(labelled.mask)
     versions = {words.version: words for words in collector.vocabularies}
@@ -173,9 +238,48 @@ def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
     parts['labels'] = palette[labels]
     parts['confidence'] = images.to_rgb(snapshot.confidence)
     parts['overlay'] = images.to_rgb(snapshot.overlay)
+    if snapshot.cloud:
+        parts |= _views(points_of(snapshot.cloud), palette)
     row = np.hstack([_titled(picture, title) for title, picture in parts.items()])
     classes = [c for c in words.classes if c.id in present]
     return np.vstack([row, _legend(classes, palette, row.shape[1])])
+
+
+def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
+    """A cloud [H, W] from the front and from above, each [H, W, 3] uint8 RGB, at scales that show
+    all but the outermost points; its own colours, half of them those of the classes."""
+    height, width = points.shape
+    points = points[np.isfinite(points['z'])]
+    xyz = np.stack([points[axis] for axis in 'xyz'], axis=-1)
+    words = np.ascontiguousarray(points['rgb'], np.float32).view(np.uint32)
+    rgb = np.stack([words >> shift & 255 for shift in (16, 8, 0)], axis=-1)
+    colors = ((palette[points['label']] + rgb) // 2).astype(np.uint8)
+    aspect = width / height
+    low, high = np.percentile(xyz, (1, 99), axis=0) if len(xyz) else (np.zeros(3), np.ones(3))
+    (x, y, _), (wide, tall, _), far = (low + high) / 2, high - low, high[2]
+    half, deep = _half_metres(max(tall, wide / aspect) / 2), _half_metres(max(far, wide / aspect))
+    across = half * aspect, deep * aspect / 2
+    return {
+        'front': front_view(
+            xyz,
+            colors,
+            x_m=(x - across[0], x + across[0]),
+            y_m=(y - half, y + half),
+            pixels_per_m=height / (2 * half),
+        ),
+        'top': top_view(
+            xyz,
+            colors,
+            x_m=(x - across[1], x + across[1]),
+            z_m=(0.0, deep),
+            pixels_per_m=height / deep,
+        ),
+    }
+
+
+def _half_metres(value: float) -> float:
+    """The next half metre above."""
+    return math.floor(2 * value) / 2 + 0.5
 
 
 def _titled(picture: np.ndarray, title: str) -> np.ndarray:

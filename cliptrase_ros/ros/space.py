@@ -98,15 +98,13 @@ class Scene:
         labels, metres = self._labels, self.metres
         if not self.it.options.unlabeled_points:
             metres = np.where(self.it.result.labels == UNLABELED, np.float32(np.nan), metres)
-        message, points = cloud_messages.empty(
-            labels.shape, labels.dtype, self.it.header, dense=False
-        )
+        message, points = cloud_messages.empty(labels.shape, labels.dtype, self.it.header)
         self._fill(points, metres)
         return message
 
     def group_cloud(self, group: Group) -> PointCloud2:
         """The points of a group of classes."""
-        chosen = self._table(group)[self.it.result.labels]
+        chosen = self._table(group).take(self.it.result.labels)
         return cloud_messages.cloud(clouds.selected(self.points, chosen), self.it.header)
 
     def target_depth(self) -> Image:
@@ -145,7 +143,7 @@ class Scene:
     def _target(self) -> np.ndarray:
         """Which pixels of the depth image the target classes have."""
         targets = Group('targets', self.it.options.targets)
-        return self._table(targets)[self.labels_of_depth]
+        return self._table(targets).take(self.labels_of_depth)
 
     def _table(self, group: Group) -> np.ndarray:
         largest = np.iinfo(self.it.result.labels.dtype).max

@@ -1,0 +1,159 @@
+#!/usr/bin/env python3
+"""What outputs in space cost beyond segmentation: from a labelled image and a depth message to each
+output's message, and to its publication.
+
+bench/space.py [--sizes 480x640] [--words 8] [--repeats 50] [--no-profile]
+
+The scene is made of flat things at different depths before a wall, on a floor; labels follow the
+things. Messages are published over DDS to a process that takes them. All lines in turn within one
+process; ratios are, turn by turn, to the organised cloud.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import rclpy
+import torch
+from sensor_msgs.msg import Image, PointCloud2
+from std_msgs.msg import Header
+from visualization_msgs.msg import MarkerArray
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cliptrase_ros.msg import ObjectArray
+
+from cliptrase_ros import bench, load
+from cliptrase_ros.groups import Group
+from cliptrase_ros.ros import domain, images, messages
+from cliptrase_ros.ros.camera import pinhole
+from cliptrase_ros.ros.demo import PROFILE
+from cliptrase_ros.ros.depth import read
+from cliptrase_ros.ros.outputs import Labelled, Live
+from cliptrase_ros.ros.parameters import NodeOptions
+from cliptrase_ros.ros.qos import newest
+from cliptrase_ros.ros.shutdown import run
+from cliptrase_ros.ros.space import Scene
+from cliptrase_ros.segmenter import Segmentation
+from cliptrase_ros.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+NEAR_MM, FAR_MM = 600, 4000
+PATIENCE_S = 60
+EMBEDDED = 8  # labels are not made from words here
+PUBLISHED = {
+    'points': (PointCloud2, Scene.cloud),
+    'points/w1': (PointCloud2, lambda scene: scene.group_cloud(Group('w1', ('w1',)))),
+    'points/all_but_w1': (
+        PointCloud2,
+        lambda scene: scene.group_cloud(Group('others', ('w1',), others=True)),
+    ),
+    'depth/target': (Image, Scene.target_depth),
+    'depth/rest': (Image, Scene.rest_depth),
+    'objects': (ObjectArray, Scene.objects),
+    'objects/markers': (MarkerArray, Scene.markers),
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--sizes', nargs='+', default=[(480, 640)], type=bench.size)
+    parser.add_argument('--words', type=bench.positive, default=8)
+    parser.add_argument('--repeats', type=bench.positive, default=50)
+    parser.add_argument('--no-profile', action='store_true', help="Fast DDS's default transport")
+    parser.add_argument('--consume', action='store_true', help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.consume:
+        run('consumer', consumer)
+        return
+    print(bench.hardware(torch.device('cpu')))
+    with tempfile.TemporaryDirectory() as folder, publishers(folder, options) as own:
+        bench.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
+        for size in options.sizes:
+            make = scene_maker(size, options.words)
+            times = bench.measure(work(make, own), options.repeats, torch.device('cpu'))
+            bench.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
+
+
+@contextlib.contextmanager
+def publishers(folder, options):
+    """{topic: publisher}, each with a subscription in another process."""
+    if not options.no_profile:
+        for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
+            os.environ[name] = str(ROOT / PROFILE)
+    os.environ['ROS_LOG_DIR'] = folder
+    lock = domain.claim()
+    process = subprocess.Popen([sys.executable, __file__, '--consume'])
+    rclpy.init()
+    try:
+        node = rclpy.create_node('bench')
+        own = {
+            topic: node.create_publisher(kind, topic, newest())
+            for topic, (kind, _) in PUBLISHED.items()
+        }
+        deadline = time.monotonic() + PATIENCE_S
+        while not all(publisher.get_subscription_count() for publisher in own.values()):
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise SystemExit('the process that subscribes is not there')
+            time.sleep(0.01)
+        yield own
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait(30)
+        rclpy.try_shutdown()
+        lock.close()
+
+
+def consumer():
+    """A node that takes whatever is published, unread."""
+    node = rclpy.create_node('consumer')
+    for topic, (kind, _) in PUBLISHED.items():
+        node.create_subscription(kind, topic, lambda _: None, newest(), raw=True)
+    return node
+
+
+def scene_maker(size, count):
+    """A function that makes the scene anew from its messages, as the node does for each image."""
+    segmenter = load(Settings(model='cliptrase-tiny', weights='random', device='cpu'))
+    words = bench.random_words(count, EMBEDDED)
+    image = bench.scene(*size)
+    # The things of the picture have flat colours: a label and a depth follows from each.
+    things = image.astype(np.uint16).sum(2) // 24
+    labels = (1 + things % count).astype(np.uint8)
+    mm = NEAR_MM + things * ((FAR_MM - NEAR_MM) // int(things.max()))
+    confidence = (image[..., 0] / np.float32(255)).astype(np.float32)
+    header = Header(frame_id='camera')
+    depth = images.fill(Image(), mm.astype(np.uint16), '16UC1', header)
+    info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
+    options = NodeOptions(target_classes=('w1',))
+    live = Live(segmenter, words, 1)
+    it = Labelled(image, header, Segmentation(labels, confidence), live, options, info)
+    return lambda: Scene(it, read(depth, info, None, size, options))
+
+
+def work(make, own):
+    """{what: function}"""
+    functions = {'depth in metres': make}
+    for topic, (_, output) in PUBLISHED.items():
+        functions[topic] = lambda output=output: output(make())
+        functions[f'{topic}, published'] = lambda output=output, to=own[topic]: to.publish(
+            output(make())
+        )
+
+    def everything():
+        scene = make()
+        for topic, (_, output) in PUBLISHED.items():
+            own[topic].publish(output(scene))
+
+    return functions | {'all, published': everything}
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,109 @@
+"""A depth camera beside the robot's, and reading clouds as consumers do."""
+
+import numpy as np
+from robot import CAMERA, image, node, stamp
+from sensor_msgs.msg import CameraInfo, Image, PointField
+
+from cliptrase_ros.ros import images, messages
+
+DEPTH, DEPTH_INFO = '/camera/depth', '/camera/depth_info'
+REMAPS = [
+    f'image:={CAMERA}',
+    'camera_info:=/camera/camera_info',
+    f'depth/image_rect:={DEPTH}',
+    f'depth/camera_info:={DEPTH_INFO}',
+]
+TYPES = {PointField.FLOAT32: 'f4', PointField.UINT8: 'u1', PointField.UINT16: 'u2'}
+
+
+def ramp(height=120, width=160):
+    """Depth [H, W] uint16 in mm, 1 to 2 m, with a hole."""
+    rows, columns = np.mgrid[:height, :width]
+    mm = (1000 + 900 * rows / height + 100 * columns / width).astype(np.uint16)
+    mm[height // 4 : height // 3, width // 4 : width // 3] = 0
+    return mm
+
+
+def matrix(height=120, width=160):
+    """K of a camera with this size of images, all of one view."""
+    scale = width / 160
+    return np.array([[150 * scale, 0, width / 2], [0, 140 * scale, height / 2], [0, 0, 1]])
+
+
+class Depth:
+    """Publishes depth with each image of the robot.
+
+    Attributes:
+        pixels: what is published; None: nothing.
+        info: (height, width) that the intrinsics are for; None: there are none.
+        late_s: how much later its stamps are.
+    """
+
+    def __init__(self, robot, pixels=None, prefix=''):
+        self.robot = robot
+        self.pixels = ramp() if pixels is None else pixels
+        self.info = self.pixels.shape
+        self.late_s = 0.0
+        self.encoding = None
+        self.frame = 'eye'
+        self._depth = robot.node.create_publisher(Image, f'{prefix}{DEPTH}', 5)
+        self._info = robot.node.create_publisher(CameraInfo, f'{prefix}{DEPTH_INFO}', 5)
+
+    def send(self):
+        """An image and its depth, as from one camera; the image's message."""
+        sent = self.robot.send()
+        if self.info is not None:
+            self._info.publish(messages.camera_info(self.info, matrix(*self.info), sent.header))
+        if self.pixels is not None:
+            self._depth.publish(self.message(sent.header))
+        return sent
+
+    def message(self, header):
+        whole = self.pixels.dtype == np.uint16
+        made = images.fill(Image(), self.pixels, '16UC1' if whole else '32FC1', header)
+        made.header = type(header)(stamp=header.stamp, frame_id=self.frame)
+        late_ns = round(self.late_s * 1e9) + header.stamp.nanosec
+        made.header.stamp.sec += late_ns // 10**9
+        made.header.stamp.nanosec = late_ns % 10**9
+        made.encoding = self.encoding or made.encoding
+        return made
+
+    def stream(self, rate_hz=10.0):
+        self.robot.node.create_timer(1 / rate_hz, self.send)
+
+
+def start_node(start, *parameters, **options):
+    return node(start, *parameters, remaps=REMAPS, **options)
+
+
+def points(message):
+    """A PointCloud2 as a structured array [H, W], read by its own fields."""
+    kind = np.dtype(
+        {
+            'names': [f.name for f in message.fields],
+            'formats': [TYPES[f.datatype] for f in message.fields],
+            'offsets': [f.offset for f in message.fields],
+            'itemsize': message.point_step,
+        }
+    )
+    assert message.row_step == message.width * message.point_step
+    assert len(message.data) == message.height * message.row_step
+    return np.frombuffer(message.data, kind).reshape(message.height, message.width)
+
+
+def depth_array(message):
+    kind = np.uint16 if message.encoding == '16UC1' else np.float32
+    return np.frombuffer(message.data, kind).reshape(message.height, message.width)
+
+
+def of_one_image(robot, topics):
+    """{topic: message} of the newest image that all of these topics have, or None."""
+    by_stamp = [{stamp(m): m for m in robot.heard[topic]} for topic in topics]
+    shared = set.intersection(*map(set, by_stamp))
+    if not shared:
+        return None
+    newest = max(shared)
+    return {topic: found[newest] for topic, found in zip(topics, by_stamp, strict=True)}
+
+
+__all__ = ['Depth', 'depth_array', 'image', 'matrix', 'of_one_image', 'points', 'start_node']
