@@ -20,6 +20,8 @@ from .worker import Statistics
 
 # How long after an image its depth image may come.
 PATIENCE_S = 0.1
+# Calibrations of one camera differ by less, those of colour and depth cameras by more.
+SAME_CAMERA = 0.05
 # Several, since each belongs to one image, while of images only the newest counts.
 QUEUE = 5
 
@@ -74,12 +76,7 @@ def read(
         raise DepthError(diagnostics.DEPTH_BAD, str(error)) from None
     size = pixels.shape
     if not same_view(size, image_size):
-        raise DepthError(
-            diagnostics.DEPTH_UNREGISTERED,
-            f'depth of {_px(size)} does not show the view of the image of {_px(image_size)}: use '
-            'depth that is registered to the colour image, such as align_depth of RealSense or '
-            'depth_image_proc',
-        )
+        raise _unregistered(f'depth of {_px(size)}', f'{_px(image_size)}')
     farthest = options.depth_max_m or float('inf')
     depth = metres(pixels, options.depth_min_m, farthest)
     if np.isnan(depth).all():
@@ -88,7 +85,29 @@ def read(
             'the depth image holds no valid depth: all of it is 0, NaN, saturated, or outside of '
             'depth_min_m and depth_max_m',
         )
-    return Depth(message, depth, _camera(info, size, image_info, image_size))
+    camera = _camera(info, size, image_info, image_size)
+    if _calibrated(image_info) and messages.calibrated_size(image_info) == image_size:
+        other = messages.pinhole(image_info, image_size).moved(resized(image_size, size))
+        if _apart(camera, other, size) > SAME_CAMERA:
+            raise _unregistered(f'depth with {_seen_by(camera)}', f'{_seen_by(other)}')
+    return Depth(message, depth, camera)
+
+
+def _unregistered(depth: str, image: str) -> DepthError:
+    return DepthError(
+        diagnostics.DEPTH_UNREGISTERED,
+        f'{depth} does not show the view of the image of {image}: use depth that is registered to '
+        'the colour image, such as align_depth of RealSense or depth_image_proc',
+    )
+
+
+def _apart(one: Pinhole, other: Pinhole, size: tuple[int, int]) -> float:
+    """How unlike two cameras of images of one size are, as a part of focal length and width."""
+    return max(abs(one.fx / other.fx - 1), abs(one.cx - other.cx) / size[1])
+
+
+def _seen_by(camera: Pinhole) -> str:
+    return f'a focal length of {camera.fx:.0f} px about x = {camera.cx:.0f}'
 
 
 def _camera(

@@ -107,10 +107,25 @@ def test_the_limits_of_depth():
 
 
 def test_depth_has_intrinsics_of_its_own():
-    """Whatever those of the image are."""
-    own, of_image = info(k=2 * K, p=2 * P), info((480, 640))
-    got = read(depth_image(), own, of_image, (480, 640), NodeOptions())
-    assert values(got.camera) == close(Pinhole(154.0, 144.0, 78.0, 61.0))
+    """Also where those of the image differ a little, or cannot be compared."""
+    alike = P * [[1.04], [1.04], [1]]
+    for of_image in (info(p=alike), info((480, 640), p=2 * P), CameraInfo()):
+        got = read(depth_image(), info(), of_image, SIZE, NodeOptions())
+        assert values(got.camera) == close(P_CAMERA)
+
+
+@pytest.mark.parametrize('scale, shift', [(1.1, 0.0), (0.9, 0.0), (1.0, 5.0), (1.0, -5.0)])
+def test_depth_of_another_camera_is_told_by_its_intrinsics(scale, shift):
+    """RealSense's depth that is not aligned has the size of the colour image, and another view."""
+    other = P * [[scale, 1, 1]] + [[0, 0, shift], [0, 0, 0], [0, 0, 0]]
+    with pytest.raises(DepthError, match='registered to the colour image') as caught:
+        read(depth_image(), info(p=other), info(), SIZE, NodeOptions())
+    assert caught.value.event == diagnostics.DEPTH_UNREGISTERED
+    assert f'a focal length of {77 * scale:.0f} px about x = {39 + shift:.0f}' in str(caught.value)
+    # Nor at another size.
+    large = info((480, 640), k=8 * K, p=8 * P)
+    with pytest.raises(DepthError, match='registered'):
+        read(depth_image(), info(p=other), large, (480, 640), NodeOptions())
 
 
 @pytest.mark.parametrize('k, p, expected', [(K, None, K_CAMERA), (None, P, P_CAMERA)])
