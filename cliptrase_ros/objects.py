@@ -86,7 +86,7 @@ def find(
     _check(labels, confidence=confidence, depth=depth)
     wanted = np.zeros(1 << 16, np.uint16)
     wanted[list(ids)] = ids
-    pixels, areas = _grouped(components(wanted[labels], depth, jump).ravel(), min_pixels)
+    pixels, areas = _grouped(components(wanted.take(labels), depth, jump).ravel(), min_pixels)
     if not len(areas):
         return []
     ends = areas.cumsum()
@@ -94,11 +94,13 @@ def find(
     points = _points(depth, camera, pixels)
     centroids = np.add.reduceat(points, starts, axis=1, dtype=np.float64).T / areas[:, None]
     clouds = np.split(points, starts[1:], axis=1)
-    for cloud, centroid in zip(clouds, centroids, strict=True):
-        cloud -= centroid[:, None]
+    origins = centroids.astype(np.float32)
+    for cloud, origin in zip(clouds, origins, strict=True):
+        cloud -= origin[:, None]
     centers, axes, sizes = oriented_boxes(clouds)
     certain = confidence.take(pixels)
-    rows, columns = np.divmod(pixels.astype(np.int32), np.int32(labels.shape[1]))
+    rows = pixels // labels.shape[1]
+    columns = pixels - rows * labels.shape[1]
     left, right = (f.reduceat(columns, starts) for f in (np.minimum, np.maximum))
     top, bottom = rows[starts], rows[ends - 1]
     boxes = np.stack([left, top, right - left + 1, bottom - top + 1], axis=1)
@@ -110,7 +112,7 @@ def find(
         areas.tolist(),
         map(tuple, boxes.tolist()),
         centroids,
-        centroids + centers,
+        origins + centers,
         axes,
         sizes,
     )
@@ -162,7 +164,7 @@ def _grouped(numbers: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarr
     # Integers this small are sorted fast.
     key = np.zeros(len(areas), np.min_scalar_type(len(kept)))
     key[kept] = np.arange(1, len(kept) + 1)
-    order = np.argsort(key[numbers], kind='stable')
+    order = np.argsort(key.take(numbers), kind='stable')
     return order[len(order) - areas[kept].sum() :], areas[kept]
 
 
@@ -185,15 +187,18 @@ def oriented_boxes(
     a rectangle this takes 2 %.
 
     Args:
-        clouds: K of [3, N], the mean of each at 0.
+        clouds: K of [3, N] float32, the mean of each at 0.
 
     Returns:
         [K, 3], [K, 3, 3], [K, 3]: see `Found`.
     """
-    # Products of rows: a matrix product of so few rows takes several times as long.
-    spreads = np.array([[[one @ other for other in cloud] for one in cloud] for cloud in clouds])
-    _, axes = np.linalg.eigh(spreads.astype(np.float64))
-    turned = (turn.T.astype(np.float32) @ cloud for turn, cloud in zip(axes, clouds, strict=True))
+    # No BLAS: with so few rows its threads cost more than they save.
+    spreads = [cv2.mulTransposed(cloud, aTa=False, dtype=cv2.CV_64F) for cloud in clouds]
+    _, axes = np.linalg.eigh(np.array(spreads))
+    turned = (
+        np.einsum('ik,in->kn', turn.astype(np.float32), cloud)
+        for turn, cloud in zip(axes, clouds, strict=True)
+    )
     ends = np.array([_ends(values) for values in turned], np.float64)  # [K, 3, 2]
     centers = (axes @ ends.mean(2)[:, :, None])[:, :, 0]
     sizes = ends[:, :, 1] - ends[:, :, 0]
