@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,25 @@ T = TypeVar('T')
 
 # torch has no type of its own for the CPU's memory.
 _ON_CPU = "can't allocate memory", 'not enough memory', 'std::bad_alloc'
+
+
+# Of glibc's malloc.h; the largest threshold that it takes.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_MMAP_BYTES = 32 << 20
+
+
+def keep_freed(megabytes: int = 256) -> None:
+    """Let the whole process keep about as much of the memory that it frees, for its next use; where
+    the C library is not glibc, nothing happens.
+
+    glibc gives large blocks back at once, and each frame would have to get its pages from the
+    system again, which takes longer than much of what is done with them. For a program that works
+    on frames, not for a library to decide.
+    """
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt:
+        mallopt(_MMAP_THRESHOLD, _MMAP_BYTES)
+        mallopt(_TRIM_THRESHOLD, megabytes << 20)
 
 
 def is_shortage(error: BaseException) -> bool:

@@ -1,5 +1,6 @@
 """What happens when memory runs out: for real on the CPU, and by injected errors."""
 
+import ctypes
 import os
 import subprocess
 import sys
@@ -16,6 +17,7 @@ import cliptrase_ros as ct
 from cliptrase_ros import memory
 from cliptrase_ros.visual import Tower
 
+ROOT = Path(__file__).parents[1]
 FULL = torch.cuda.OutOfMemoryError('full')
 
 
@@ -26,6 +28,37 @@ def test_a_real_shortage_is_known(allocate):
     with pytest.raises((RuntimeError, MemoryError)) as caught:
         allocate()
     assert memory.is_shortage(caught.value)
+
+
+FAULTS = """
+import resource, sys
+import numpy as np
+from cliptrase_ros import memory
+if 'keep' in sys.argv:
+    memory.keep_freed()
+def frame():
+    blocks = [np.ones(3 << 20, np.uint8) for _ in range(8)]
+for _ in range(10):
+    frame()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(20):
+    frame()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
+def test_memory_of_a_frame_is_kept_for_the_next():
+    """By the pages that are got from the system."""
+    faults = [
+        int(
+            subprocess.run(
+                [sys.executable, '-c', FAULTS, how], capture_output=True, check=True, cwd=ROOT
+            ).stdout
+        )
+        for how in ('keep', 'give back')
+    ]
+    assert faults[0] < 0.1 * faults[1]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from ..errors import CliptraseError, did_you_mean
+from ..memory import keep_freed
 from ..settings import Settings
 from . import diagnostics, parameters
 from .bridge import choose_codec
@@ -277,6 +278,7 @@ class SegmentationNode(LifecycleNode):
 
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM; 1 if it cannot start."""
+    keep_freed()
     init(args)
     node = executor = None
     code = 0

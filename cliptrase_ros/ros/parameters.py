@@ -132,7 +132,7 @@ class NodeOptions:
         live=True,
     )
     object_depth_jump: float = option(
-        0.05,
+        0.03,
         'Neighbouring pixels of a class belong to two things if their depths differ by more than '
         'this part of the nearer one.',
         low=0.001,
