@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.msg import ObjectArray
 
-from cliptrase_ros import bench, load
+from cliptrase_ros import bench, load, memory
 from cliptrase_ros.groups import Group
 from cliptrase_ros.ros import domain, images, messages
 from cliptrase_ros.ros.camera import pinhole
@@ -73,6 +73,7 @@ def main():
     if options.consume:
         run('consumer', consumer)
         return
+    memory.keep_freed()  # as the node does
     print(bench.hardware(torch.device('cpu')))
     with tempfile.TemporaryDirectory() as folder, publishers(folder, options) as own:
         bench.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')

@@ -1,5 +1,9 @@
 """Outputs in space against the truth of the demo world, through the messages of nodes."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 from rgbd import depth_array, points
@@ -116,3 +120,23 @@ def test_nothing_is_left_of_a_target(segmenter, views, encoding, margin_m):
                 assert ((rest > 0) == np.isfinite(view.depth) & ~of_it).all()
             removed += of_it.sum()
     assert removed > 1000
+
+
+def test_the_benchmark_of_outputs_in_space_measures_each():
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, 'bench/space.py', '--sizes', '48x64', '--repeats', '2', '--no-profile'],
+        cwd=root,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    machine, _, _, _, *rows = done.stdout.splitlines()
+    assert 'threads, load ' in machine
+    cells = [[cell.strip() for cell in row.strip('|').split('|')] for row in rows]
+    outputs = ['points', 'points/w1', 'points/all_but_w1', 'depth/target', 'depth/rest', 'objects']
+    outputs.append('objects/markers')
+    pairs = [name for output in outputs for name in (output, f'{output}, published')]
+    assert [row[1] for row in cells] == ['depth in metres', *pairs, 'all, published']
+    assert {row[0] for row in cells} == {'48 x 64'}
+    assert all(0 <= float(p50) <= float(p95) for _, _, p50, p95, _ in cells)
