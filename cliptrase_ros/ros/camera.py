@@ -61,11 +61,10 @@ class CameraOptions:
 
     def __post_init__(self):
         check(self)
-        missing = [name for name in ('fx', 'fy', 'cx', 'cy') if not getattr(self, name)]
-        if 0 < len(missing) < 4:
+        given = bool(self.fx), bool(self.fy), bool(self.cx or self.cy)
+        if given not in ((False,) * 3, (True,) * 3):
             raise SettingError(
-                f'{", ".join(missing)}: give all of fx, fy, cx and cy in pixels of the source, or '
-                'none of them'
+                'fx, fy, cx, cy: give all of them in pixels of the source, or none of them'
             )
 
     @property
@@ -79,7 +78,7 @@ class CameraOptions:
 def pinhole(width: int, height: int, fov_deg: float) -> np.ndarray:
     """K [3, 3] of an ideal camera with the horizontal field of view, in pixels."""
     focal = width / 2 / math.tan(math.radians(fov_deg) / 2)
-    return np.array([[focal, 0, width / 2], [0, focal, height / 2], [0, 0, 1]])
+    return np.array([[focal, 0, (width - 1) / 2], [0, focal, (height - 1) / 2], [0, 0, 1]])
 
 
 def rescaled(matrix: np.ndarray, source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
@@ -93,9 +92,10 @@ class CameraPublisher(Node):
     def __init__(self, **kwargs):
         super().__init__('camera', **kwargs)
 
-        parameters.declare(self, CameraOptions, any_type=('source',))
-        source = str(self.get_parameter('source').value)
-        self._options = options = parameters.read(self, CameraOptions, {'source': source})
+        parameters.declare(self, CameraOptions, any_type=('source', 'depth_source'))
+        named = {name: str(self.get_parameter(name).value) for name in ('source', 'depth_source')}
+        self._options = options = parameters.read(self, CameraOptions, named)
+        source = options.source
         if not source:
             raise SourceError('source: name a picture, a folder, a video or a webcam number')
         reader = Source(source, options.depth_source)

@@ -18,8 +18,6 @@ from .pairing import Expected, Pairing
 from .parameters import NodeOptions
 from .worker import Statistics
 
-# How long after an image its depth image may come.
-PATIENCE_S = 0.1
 # Calibrations of one camera differ by less, those of colour and depth cameras by more.
 SAME_CAMERA = 0.05
 # Several, since each belongs to one image, while of images only the newest counts.
@@ -76,7 +74,7 @@ def read(
         raise DepthError(diagnostics.DEPTH_BAD, str(error)) from None
     size = pixels.shape
     if not same_view(size, image_size):
-        raise _unregistered(f'depth of {_px(size)}', f'{_px(image_size)}')
+        raise _unregistered(f'depth of {_px(size)}', _px(image_size))
     farthest = options.depth_max_m or float('inf')
     depth = metres(pixels, options.depth_min_m, farthest)
     if np.isnan(depth).all():
@@ -86,10 +84,11 @@ def read(
             'depth_min_m and depth_max_m',
         )
     camera = _camera(info, size, image_info, image_size)
-    if _calibrated(image_info) and messages.calibrated_size(image_info) == image_size:
-        other = messages.pinhole(image_info, image_size).moved(resized(image_size, size))
-        if _apart(camera, other, size) > SAME_CAMERA:
-            raise _unregistered(f'depth with {_seen_by(camera)}', f'{_seen_by(other)}')
+    if calibrated(image_info) and messages.calibrated_size(image_info) == image_size:
+        move = resized(image_size, size)
+        others = [one.moved(move) for one in messages.pinholes(image_info, image_size)]
+        if min(_apart(camera, other, size) for other in others) > SAME_CAMERA:
+            raise _unregistered(f'depth with {_seen_by(camera)}', _seen_by(others[0]))
     return Depth(message, depth, camera)
 
 
@@ -102,8 +101,9 @@ def _unregistered(depth: str, image: str) -> DepthError:
 
 
 def _apart(one: Pinhole, other: Pinhole, size: tuple[int, int]) -> float:
-    """How unlike two cameras of images of one size are, as a part of focal length and width."""
-    return max(abs(one.fx / other.fx - 1), abs(one.cx - other.cx) / size[1])
+    """How unlike two cameras of images of one size are, as a part of focal lengths and sides."""
+    focal = abs(one.fx / other.fx - 1), abs(one.fy / other.fy - 1)
+    return max(*focal, abs(one.cx - other.cx) / size[1], abs(one.cy - other.cy) / size[0])
 
 
 def _seen_by(camera: Pinhole) -> str:
@@ -121,17 +121,16 @@ def _camera(
     Raises:
         DepthError: no intrinsics, or of another size.
     """
-    of_image = not _calibrated(info)
+    of_image = not calibrated(info)
     if of_image:
         info, own_size, what = image_info, image_size, 'image'
     else:
         own_size, what = size, 'depth image'
-    if not _calibrated(info):
+    if not calibrated(info):
         raise DepthError(
             diagnostics.DEPTH_NO_INTRINSICS,
             'depth without intrinsics: neither depth/camera_info nor camera_info has come with a '
-            'focal length; remap one of them to what the camera driver publishes (in a request: '
-            'fill depth_info)',
+            'focal length; remap one of them to what the camera driver publishes',
         )
     expected = messages.calibrated_size(info)
     if expected != own_size:
@@ -140,12 +139,13 @@ def _camera(
             f'the intrinsics are for {_px(expected)}, the {what} has {_px(own_size)}: publish '
             'camera_info of the same size, as image_proc does when it resizes',
         )
-    camera = messages.pinhole(info, own_size)
+    camera = messages.pinholes(info, own_size)[0]
     return camera.moved(resized(image_size, size)) if of_image else camera
 
 
-def _calibrated(info: CameraInfo | None) -> bool:
-    return info is not None and info.width > 0 and bool(info.k[0] or info.p[0])
+def calibrated(info: CameraInfo | None) -> bool:
+    """Whether there is a calibration, and it is filled in."""
+    return info is not None and bool(messages.pinholes(info, messages.calibrated_size(info)))
 
 
 def _px(size: tuple[int, int]) -> str:
@@ -184,6 +184,7 @@ class DepthInput:
         self._reliability: str | None = None
         self._subscriptions: list = []
         self._pairing = Pairing()
+        self._told: set[str] = set()
 
     def want(self, yes: bool) -> None:
         """Say whether depth is needed; any thread."""
@@ -244,21 +245,23 @@ class DepthInput:
         """Take the depth of an image into care, if depth is listened to."""
         return self._pairing.expect(stamp_ns) if self.topic else None
 
-    def beside(self, expected: Expected | None, slop_s: float) -> Image | None:
+    def beside(self, expected: Expected | None, options: NodeOptions) -> Image | None:
         """The depth image of an image; None, and a warning where that is due, if there is none."""
         if expected is None:
             return None  # the first image after somebody subscribed
-        found = self._pairing.wait(expected, PATIENCE_S)
+        slop_s, patience_s = options.depth_slop_s, options.depth_patience_s
+        found = self._pairing.wait(expected, patience_s)
         if found is None:
             self._statistics.count(diagnostics.DEPTH_MISSING)
-            return None  # health() tells of silence
+            return None  # silence() tells why
         apart_s = (found[0] - expected.stamp_ns) * 1e-9
         if abs(apart_s) > slop_s:
             self._warn(
                 diagnostics.DEPTH_APART,
                 f'the stamp of the nearest depth image on {self.topic} is {apart_s:+.3f} s from '
                 f'that of the image, more than depth_slop_s {slop_s:g}: are both of one camera and '
-                'clock, and does depth come at the rate of the images?',
+                'clock, does depth come at the rate of the images, and not more than '
+                f'depth_patience_s {patience_s:g} after them?',
             )
             return None
         self._statistics.count(diagnostics.DEPTH_NEAREST if apart_s else diagnostics.DEPTH_EXACT)
@@ -268,12 +271,17 @@ class DepthInput:
         """What it says of an image; another frame_id is told. Errors: as the function."""
         frame, own = message.header.frame_id, it.header.frame_id
         if frame and own and frame != own:
-            self._warn(
-                diagnostics.DEPTH_OTHER_FRAME,
+            self._statistics.count(diagnostics.DEPTH_OTHER_FRAME)
+            self._tell_once(
                 f'depth on {self.topic} is in frame {frame!r}, the image in {own!r}: points are '
-                'right only if depth is registered to the image',
+                'right only if depth is registered to the image'
             )
         return read(message, self.info, it.camera_info, it.image.shape[:2], it.options)
+
+    def _tell_once(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._node.get_logger().warning(sentence)
 
     def silence(self) -> str:
         """Why no depth comes; '' while it does, or none is listened to."""

@@ -27,7 +27,7 @@ DEPTH_LISTENING = 'depth: times subscribed'
 DEPTH_RECEIVED = 'depth: received'
 DEPTH_EXACT = 'depth: with the stamp of an image'
 DEPTH_NEAREST = 'depth: with a stamp within depth_slop_s'
-DEPTH_MISSING = 'depth: none for an image'
+DEPTH_MISSING = 'depth: none in time for an image'
 DEPTH_APART = 'depth: stamps too far apart'
 DEPTH_BAD = 'depth: bad image'
 DEPTH_UNREGISTERED = 'depth: not registered'
@@ -37,7 +37,10 @@ DEPTH_NO_SIZE = 'depth: labels of the size of the image for want of it'
 DEPTH_NO_INTRINSICS = 'depth: no intrinsics'
 DEPTH_OTHER_INTRINSICS = 'depth: intrinsics of another size'
 VOCABULARY_ERRORS = 'vocabulary errors'
+SPACE_PUBLISHED = 'outputs in space: published'
+SPACE_FOR_NEWER = 'outputs in space: left out for a newer image'
 SPACE_ERROR = 'outputs in space: error'
+DEPTH_SILENT = 'depth: silent'
 INFERENCE = 'inference'
 SPACE = 'outputs in space'
 FROM_RECEIPT = 'receipt to publish'
@@ -55,7 +58,6 @@ TROUBLES = (
     DEPTH_EMPTY,
     DEPTH_APART,
     DEPTH_NO_SIZE,
-    DEPTH_OTHER_FRAME,
 )
 
 SILENCE_S = 5.0

@@ -16,10 +16,9 @@ from ..encoder import Dense
 from ..errors import CliptraseError, ShapeError
 from ..segmenter import Segmenter
 from . import diagnostics, images
-from .depth import DepthError
 from .outputs import Labelled, Live
 from .parameters import NodeOptions
-from .space import Scene
+from .scenes import Scenes
 from .stream import Frame, Stream
 from .words import Words
 from .worker import Worker
@@ -53,11 +52,13 @@ class Frames:
         self._words = words
         self._options = options
         self._to_rgb = to_rgb
+        self._scenes = Scenes(node, words)
         self._worker = Worker('segmentation', self._segment)
 
     def stop(self) -> None:
         """Finish the images in hand, drop those that wait."""
         self._worker.stop()
+        self._scenes.stop()
 
     def take(self, stream: Stream, message: Any) -> None:
         """A camera's new image; it replaces the one that waits."""
@@ -87,8 +88,7 @@ class Frames:
         for taken, dense in zip(batch, encoded, strict=True):
             if dense is not None:
                 with self._reported(taken.frame):
-                    it = self._finish(taken, dense, segmenter, encode_s)
-                    self._publish_in_space(taken.frame, it)
+                    self._finish(taken, dense, segmenter, encode_s)
 
     def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[Dense | None]:
         """Each image encoded, in one batch if that goes; None where it fails."""
@@ -102,7 +102,7 @@ class Frames:
         # One of them is at fault.
         return [dense for one in batch for dense in self._encode(segmenter, [one])]
 
-    def _finish(self, taken: Taken, dense: Dense, encoder: Segmenter, encode_s: float) -> Labelled:
+    def _finish(self, taken: Taken, dense: Dense, encoder: Segmenter, encode_s: float) -> None:
         """Label one image and publish."""
         frame, image, size = taken
         stream, header, options = frame.stream, frame.message.header, self._options()
@@ -121,33 +121,13 @@ class Frames:
             result = live.segmenter.label(dense, live.words, scores, present)
             inference_s = encode_s + time.monotonic() - started
             it = Labelled(image, header, result, live, options, stream.camera_info)
+            self._scenes.put(frame, it)
             stream.outputs.publish(it)
         statistics = stream.statistics
         statistics.count(diagnostics.PUBLISHED)
         statistics.record(diagnostics.INFERENCE, inference_s)
         statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
-        return it
-
-    def _publish_in_space(self, frame: Frame, it: Labelled) -> None:
-        """What needs depth, once the image's other outputs are out; it costs them nothing."""
-        stream = frame.stream
-        with self._words.switch:
-            wanted = stream.space.wanted()
-            sized = self._words.live.segmenter.settings.output_size == 'depth'
-        stream.depth.want(wanted or sized)
-        if not wanted:
-            return
-        with self._reported(frame, diagnostics.SPACE_ERROR, 'no outputs in space'):
-            message = stream.depth.beside(frame.depth, it.options.depth_slop_s)
-            if message is None:
-                return
-            started = time.monotonic()
-            scene = Scene(it, stream.depth.read(message, it))
-            with self._words.switch:
-                if self._words.live.version == it.live.version:  # else newer words came
-                    stream.space.publish(scene)
-            stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
 
     def _steadied(
         self, frame: Frame, dense: Dense, live: Live, scores: torch.Tensor, options: NodeOptions
@@ -166,38 +146,24 @@ class Frames:
         return scores, present
 
     @contextmanager
-    def _reported(
-        self,
-        frame: Frame,
-        event: str = diagnostics.DROPPED_ERROR,
-        outcome: str = 'frame dropped',
-    ) -> Iterator[None]:
-        """An error in the block is told, with its outcome, and the node goes on."""
+    def _reported(self, frame: Frame) -> Iterator[None]:
+        """An error in the block drops the frame, and the node goes on."""
         try:
             with memory.explained():
                 yield
         except Exception as error:
-            self._failed(frame, error, event, outcome)
+            self._failed(frame, error)
 
-    def _failed(
-        self,
-        frame: Frame,
-        error: Exception,
-        event: str = diagnostics.DROPPED_ERROR,
-        outcome: str = 'frame dropped',
-    ) -> None:
+    def _failed(self, frame: Frame, error: Exception) -> None:
         if not self._node.context.ok():
             return  # shutting down: nothing can be published any more
         stream = frame.stream
         if isinstance(error, (images.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        if isinstance(error, DepthError):
-            stream.warn(error.event, f'{stream.depth.topic}: {error}')
-            return
         known = isinstance(error, CliptraseError)
         text = str(error) if known else f'{type(error).__name__}: {error}'
-        stream.fail(event, f'{outcome}, {text}')
+        stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
 
 
 def _scored(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import cv2
@@ -152,12 +153,19 @@ def calibrated_size(info: CameraInfo) -> tuple[int, int]:
     return height // max(1, info.binning_y), width // max(1, info.binning_x)
 
 
-def pinhole(info: CameraInfo, image_size: tuple[int, int]) -> Pinhole:
-    """The camera of rectified images of this size (H, W): by the projection matrix, or by K where
-    that is left out."""
+def pinholes(info: CameraInfo, image_size: tuple[int, int]) -> list[Pinhole]:
+    """The cameras of images of this size (H, W) by a calibration, as far as it is filled in: by the
+    projection matrix P, which is that of rectified images, and by K."""
+    if not info.width or not info.height:
+        return []
     p, k = info.p, info.k
-    camera = Pinhole(p[0], p[5], p[2], p[6]) if p[0] else Pinhole(k[0], k[4], k[2], k[5])
-    return camera.moved(_to_image(info, image_size)[:2])
+    given = (p[0], p[5], p[2], p[6]), (k[0], k[4], k[2], k[5])
+    move = _to_image(info, image_size)[:2]
+    return [
+        Pinhole(*values).moved(move)
+        for values in given
+        if all(map(math.isfinite, values)) and values[0] > 0 and values[1] > 0
+    ]
 
 
 def _to_image(info: CameraInfo, image_size: tuple[int, int]) -> np.ndarray:

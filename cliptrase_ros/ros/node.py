@@ -195,7 +195,9 @@ class SegmentationNode(LifecycleNode):
 
     def _listen(self) -> None:
         try:
+            sized = self._words.live.segmenter.settings.output_size == 'depth'
             for stream in self._streams:
+                stream.depth.want(sized)
                 stream.listen(self._options, self._frames.take)
         except Exception:
             self._deafen()

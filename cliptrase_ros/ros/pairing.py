@@ -13,9 +13,10 @@ from collections import deque
 from typing import Any
 
 # Depth images that come before their image does.
-RECENT = 8
+RECENT = 16
 # After so long without a depth image none is waited for.
 SILENCE_S = 2.0
+FAR_AHEAD_NS = 2 * 10**9
 
 
 class Expected:
@@ -45,7 +46,7 @@ class Pairing:
         self._changed = threading.Condition()
         self._recent: deque[tuple[int, Any]] = deque(maxlen=RECENT)
         # An image that is dropped takes its place here with it.
-        self._expected: weakref.WeakSet[Expected] = weakref.WeakSet()
+        self._expected: list[weakref.ref[Expected]] = []
         self._came_s = float('-inf')
 
     def expect(self, stamp_ns: int) -> Expected:
@@ -54,7 +55,7 @@ class Pairing:
         with self._changed:
             for stamped in self._recent:
                 expected.offer(*stamped)
-            self._expected.add(expected)
+            self._expected = [*self._waiting(), weakref.ref(expected)]
         return expected
 
     def put(self, stamp_ns: int, depth: Any) -> None:
@@ -62,24 +63,35 @@ class Pairing:
         with self._changed:
             self._came_s = time.monotonic()
             self._recent.append((stamp_ns, depth))
-            for expected in self._expected:
-                expected.offer(stamp_ns, depth)
+            self._expected = self._waiting()
+            for reference in self._expected:
+                expected = reference()
+                if expected is not None:
+                    expected.offer(stamp_ns, depth)
             self._changed.notify_all()
 
     def wait(self, expected: Expected, patience_s: float) -> tuple[int, Any] | None:
         """(stamp in ns, depth image) of the nearest, once no nearer one can be hoped for: its stamp
-        is that of the image, a later one has come, `patience_s` have passed since the image came,
-        or no depth image has come for SILENCE_S (so that a camera without depth costs nothing)."""
+        is that of the image, a later one has come, or `patience_s` have passed since the image
+        came. Where depth has been silent for SILENCE_S: at once, and None but for the same stamp.
+        """
+
+        def exact() -> bool:
+            return expected.best is not None and expected.best[0] == expected.stamp_ns
 
         def settled() -> bool:
-            exact = expected.best is not None and expected.best[0] == expected.stamp_ns
-            return exact or (bool(self._recent) and self._recent[-1][0] > expected.stamp_ns)
+            # What is much later is of a recording that began again.
+            newest_ns = self._recent[-1][0] if self._recent else expected.stamp_ns
+            return exact() or 0 < newest_ns - expected.stamp_ns < FAR_AHEAD_NS
+
+        def silent() -> bool:
+            return time.monotonic() - self._came_s > SILENCE_S
 
         with self._changed:
-            now = time.monotonic()
-            if now - self._came_s <= SILENCE_S:
-                self._changed.wait_for(settled, max(0.0, expected.received_s + patience_s - now))
-            return expected.best
+            if not silent():
+                left_s = expected.received_s + patience_s - time.monotonic()
+                self._changed.wait_for(settled, max(0.0, left_s))
+            return None if silent() and not exact() else expected.best
 
     def forget(self) -> None:
         """Drop what came so far."""
@@ -87,3 +99,6 @@ class Pairing:
             self._recent.clear()
             self._expected.clear()
             self._came_s = float('-inf')
+
+    def _waiting(self) -> list[weakref.ref[Expected]]:
+        return [reference for reference in self._expected if reference() is not None]

@@ -93,6 +93,14 @@ class NodeOptions:
         high=10.0,
         live=True,
     )
+    depth_patience_s: float = option(
+        0.2,
+        'How long outputs in space wait for the depth of an image after it came, in seconds; '
+        'labels and masks do not.',
+        low=0.0,
+        high=10.0,
+        live=True,
+    )
     unlabeled_points: bool = option(
         False,
         'Keep points without a label in ~/points; false: they are NaN there, so that no consumer '
@@ -134,7 +142,8 @@ class NodeOptions:
     object_depth_jump: float = option(
         0.03,
         'Neighbouring pixels of a class belong to two things if their depths differ by more than '
-        'this part of the nearer one.',
+        'this part of the nearer one. Small depth images of flat things seen at a grazing angle '
+        'need more.',
         low=0.001,
         high=1.0,
         live=True,

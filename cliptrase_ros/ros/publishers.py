@@ -20,14 +20,14 @@ class Publishers:
         self._node = node
         self._prefix = f'~/{prefix}'
         self._options = options
-        self._fixed: list[Publisher] = []
+        self._fixed: dict[str, Publisher] = {}
         self._added: dict[str, Publisher] = {}
 
     def make(self, kind: type, topic: str) -> Publisher:
         """One that stays, and whose quality of service may be overridden by parameters."""
         overridable = QoSOverridingOptions.with_default_policies()
         publisher = self._publisher(kind, topic, qos_overriding_options=overridable)
-        self._fixed.append(publisher)
+        self._fixed[topic] = publisher
         return publisher
 
     def add(self, kind: type, topic: str) -> None:
@@ -36,8 +36,7 @@ class Publishers:
             self._added[topic] = self._publisher(kind, topic)
 
     def __getitem__(self, topic: str) -> Publisher:
-        """One that was added."""
-        return self._added[topic]
+        return self._fixed.get(topic) or self._added[topic]
 
     def keep(self, topics: Container[str]) -> None:
         """Of those that were added, destroy all but these."""
@@ -47,7 +46,7 @@ class Publishers:
     def destroy(self) -> None:
         """Destroy them all."""
         self.keep(())
-        for publisher in self._fixed:
+        for publisher in self._fixed.values():
             self._node.destroy_publisher(publisher)
 
     def _publisher(self, kind: type, topic: str, **options: Any) -> Publisher:

@@ -17,6 +17,7 @@ from ..pictures import check_image
 from ..srv import Segment, SetVocabulary
 from ..vocabulary import WordClass, parse_entry
 from . import messages, parameters
+from .depth import calibrated
 from .depth import read as read_depth
 from .jobs import Jobs
 from .outputs import Labelled, Live
@@ -111,7 +112,9 @@ class Services:
         image = self._to_rgb(request.image)
         check_image(image)
         depth = None
-        if request.depth.data:
+        if request.depth.width or request.depth.data:
+            if not calibrated(request.depth_info):
+                raise CliptraseError('depth without intrinsics: fill depth_info of the request')
             size = image.shape[:2]
             depth = read_depth(request.depth, request.depth_info, None, size, options)
         elif request.clouds:

@@ -3,14 +3,13 @@ listens, and only where an image has depth."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.publisher import Publisher
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
@@ -24,7 +23,7 @@ from . import cloud_messages, images, messages, object_messages
 from .depth import Depth
 from .outputs import Labelled
 from .parameters import NodeOptions
-from .publishers import Publishers, publish_wanted
+from .publishers import Publishers
 
 
 @dataclass(frozen=True)
@@ -163,7 +162,7 @@ class Space:
 
     def __init__(self, node: Node, prefix: str, options: NodeOptions):
         self._publishers = Publishers(node, prefix, options)
-        makers: dict[str, tuple[type, Callable[[Scene], Any]]] = {
+        kinds: dict[str, tuple[type, Callable[[Scene], Any]]] = {
             'points': (PointCloud2, Scene.cloud),
             'depth/target': (Image, Scene.target_depth),
             'depth/rest': (Image, Scene.rest_depth),
@@ -172,10 +171,10 @@ class Space:
             'objects/markers': (MarkerArray, Scene.markers),
         }
         if object_messages.Detection3DArray:
-            makers['detections'] = (object_messages.Detection3DArray, Scene.detections)
-        self._outputs = [
-            (self._publishers.make(kind, topic), make) for topic, (kind, make) in makers.items()
-        ]
+            kinds['detections'] = (object_messages.Detection3DArray, Scene.detections)
+        for topic, (kind, _) in kinds.items():
+            self._publishers.make(kind, topic)
+        self._makers = {topic: make for topic, (_, make) in kinds.items()}
         self._groups: dict[str, Group] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
@@ -191,23 +190,24 @@ class Space:
         """Destroy the topics of clouds that are no longer used."""
         self._publishers.keep(self._groups)
 
-    def wanted(self) -> bool:
-        """Whether anybody listens."""
-        return any(publisher.get_subscription_count() for publisher, _ in self._all())
+    def wanted(self) -> dict[str, Callable[[Scene], Any]]:
+        """What somebody listens to: topic -> what makes its message of a scene."""
+        makers = self._makers | {
+            topic: lambda scene, group=group: scene.group_cloud(group)
+            for topic, group in self._groups.items()
+        }
+        return {
+            topic: make
+            for topic, make in makers.items()
+            if self._publishers[topic].get_subscription_count()
+        }
 
-    def publish(self, scene: Scene) -> None:
-        """Publish what is subscribed to.
-
-        Raises:
-            Exception: the first of the outputs' errors; the others are published.
-        """
-        publish_wanted(self._all(), scene)
+    def publish(self, messages: Mapping[str, Any]) -> None:
+        """Publish messages by topic; those whose topic has gone are dropped."""
+        for topic, message in messages.items():
+            if topic in self._makers or topic in self._groups:
+                self._publishers[topic].publish(message)
 
     def destroy(self) -> None:
         """Destroy the publishers."""
         self._publishers.destroy()
-
-    def _all(self) -> Iterator[tuple[Publisher, Callable[[Scene], Any]]]:
-        yield from self._outputs
-        for topic, group in self._groups.items():
-            yield self._publishers[topic], lambda scene, group=group: scene.group_cloud(group)

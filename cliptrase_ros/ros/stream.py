@@ -29,6 +29,8 @@ from .space import Space
 from .worker import Statistics
 
 LOG_PERIOD_S = 5.0
+# How long the first depth image may take.
+FIRST_DEPTH_S = 2.0
 
 _NAME = re.compile('[A-Za-z][A-Za-z0-9_]*')
 
@@ -155,6 +157,8 @@ class Stream:
         if live.segmenter.settings.output_size != 'depth':
             return None
         size = self.depth.size
+        if size is None and self.statistics.age(diagnostics.DEPTH_LISTENING) < FIRST_DEPTH_S:
+            return None
         if size is None or not same_view(size, image.shape[:2]):
             self.warn(
                 diagnostics.DEPTH_NO_SIZE,
@@ -169,8 +173,11 @@ class Stream:
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = diagnostics.silence(self._node, self._subscriptions[0])
+        no_depth = self.depth.silence()
+        if no_depth:
+            self.warn(diagnostics.DEPTH_SILENT, no_depth)
         return diagnostics.of_camera(
-            self.statistics, bool(self.topic), silence, self.reasons, self.depth.silence()
+            self.statistics, bool(self.topic), silence, self.reasons, no_depth
         )
 
     def facts(self) -> dict[str, str]:

@@ -34,8 +34,8 @@ class Wanted:
     backbone: Backbone
 
 
-# Making a topic takes most of a millisecond.
-TOPICS_AT_ONCE = 10
+# Making a topic takes most of a millisecond, and each word has two of each camera.
+TOPICS_AT_ONCE = 5
 
 
 class Words:
@@ -63,6 +63,7 @@ class Words:
         self._applied: tuple | None = None
         self._jobs: Jobs | None = None
         self._announcing = False
+        self._missing: list[str] = []
         self._vocabulary = self._label_info = None
 
     def open(self, jobs: Jobs) -> None:
@@ -219,12 +220,17 @@ class Words:
         known = [c.name for c in classes]
         named = {f'point_groups: {g.name}': g.classes for g in options.groups_by_topic.values()}
         named |= {'target_classes': options.targets, 'object_classes': options.objects}
+        missing = []
         for where, names in named.items():
             for name in names:
                 if name not in known:
-                    self._node.get_logger().warning(
+                    missing.append(
                         f'{where}: {name!r} is not among the classes.{did_you_mean(name, known)}'
                     )
+        for sentence in missing:
+            if sentence not in self._missing:
+                self._node.get_logger().warning(sentence)
+        self._missing = missing
 
     def _publish_vocabulary(self, live: Live) -> None:
         header = Header(stamp=self._node.get_clock().now().to_msg())

@@ -175,7 +175,7 @@ def test_images_and_intrinsics_come_together(tester, start, folder):
     assert image.header.frame_id == info.header.frame_id == 'eye'
     stamps = {(m.header.stamp.sec, m.header.stamp.nanosec) for m in got}
     assert len(stamps & {(m.header.stamp.sec, m.header.stamp.nanosec) for m in infos}) >= 3
-    assert info.k[0] == pytest.approx(15.0) and (info.k[2], info.k[5]) == (15.0, 10.0)
+    assert info.k[0] == pytest.approx(15.0) and (info.k[2], info.k[5]) == (14.5, 9.5)
     shrunk = cv2.resize(picture(40, 60, 0), (30, 20), interpolation=cv2.INTER_AREA)
     assert any((images.to_rgb(m) == shrunk).all() for m in got)
 
@@ -257,8 +257,10 @@ def test_it_waits_for_a_listener_and_ends_with_its_source(tester, start, video):
 
 def test_intrinsics_are_given_all_or_none():
     assert CameraOptions().matrix is None
-    with pytest.raises(SettingError, match='fy, cx: give all of fx, fy, cx and cy'):
-        CameraOptions(fx=500.0, cy=120.0)
+    assert CameraOptions(fx=500.0, fy=500.0, cy=120.0).matrix[0, 2] == 0  # a crop
+    for given in ({'fx': 500.0, 'cy': 120.0}, {'fx': 500.0, 'fy': 500.0}, {'cx': 160.0}):
+        with pytest.raises(SettingError, match='give all of them'):
+            CameraOptions(**given)
 
 
 @pytest.mark.parametrize(

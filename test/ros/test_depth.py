@@ -1,5 +1,7 @@
 """Outputs in space, over real DDS: a camera with depth, a node in a process, and its consumers."""
 
+import threading
+
 import numpy as np
 import pytest
 from cliptrase_ros.msg import ObjectArray
@@ -24,6 +26,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 from cliptrase_ros import objects
 from cliptrase_ros.geometry import Pinhole
 from cliptrase_ros.ros import images, messages
+from cliptrase_ros.ros.parameters import NodeOptions
 
 OUTPUTS = {
     'points': PointCloud2,
@@ -113,8 +116,8 @@ def test_outputs_in_space(robot, start):
         np.where(valid, depth.pixels * np.float32(1e-3), np.float32(np.nan)),
         Pinhole(k[0, 0], k[1, 1], k[0, 2], k[1, 2]),
         [c.id for c in robot.vocabularies[-1].classes],
-        0.05,
-        100,
+        NodeOptions.object_depth_jump,
+        NodeOptions.object_min_pixels,
     )
     listed = found['objects']
     assert listed.version == 1 and len(listed.objects) == len(there) > 1
@@ -134,6 +137,7 @@ def test_outputs_in_space(robot, start):
 
     wait_for(lambda: robot.value('outputs in space p50 ms'), what='times in diagnostics')
     assert int(robot.value('depth: with the stamp of an image')) > 0
+    assert int(robot.value('outputs in space: published')) > 0
     assert robot.value('depth image') == '160 x 120 16UC1'
     assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
 
@@ -229,17 +233,12 @@ def far_apart(depth):
     depth.late_s = 100.0  # more than one period: else that of another image is near
 
 
-def another_frame(depth):
-    depth.frame = 'nose'
-
-
 BAD = {
     no_intrinsics: ('no intrinsics', 'remap one of them'),
     intrinsics_of_another_size: ('intrinsics of another size', 'are for 320 x 240 px'),
     another_view: ('not registered', 'registered to the colour image'),
     another_encoding: ('bad image', 'send one of 16UC1'),
     far_apart: ('stamps too far apart', 'more than depth_slop_s 0.05'),
-    another_frame: ('another frame_id', "is in frame 'nose'"),
 }
 
 
@@ -257,8 +256,58 @@ def test_bad_depth_is_told_and_images_go_on(robot, start, spoil):
     assert int(robot.value(f'depth: {event}')) > 0 and sentence in process.output
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
-    # Points in another frame may still be right; the others would be wrong.
-    assert bool(robot.heard['points']) == (spoil is another_frame)
+    assert not robot.heard['points']
+
+
+def test_depth_in_another_frame_is_told_once_and_used(robot, start):
+    process = start_node(start, WORDS)
+    depth = Depth(robot)
+    depth.frame = 'nose'
+    depth.stream()
+    hear(robot, 'points')
+    wait_for(lambda: len(robot.heard['points']) > 3, what='clouds', process=process)
+    assert robot.heard['points'][-1].header.frame_id == 'eye'
+    assert process.output.count("is in frame 'nose', the image in 'eye'") == 1
+    wait_for(
+        lambda: int(robot.value('depth: another frame_id') or 0) > 3,
+        what='counter',
+        process=process,
+    )
+    assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
+
+
+def test_depth_that_ends_is_told(robot, start):
+    process = start_node(start, WORDS)
+    depth = Depth(robot)
+    depth.stream()
+    hear(robot, 'points')
+    wait_for(lambda: robot.heard['points'], what='clouds', process=process)
+    depth.pixels = None
+    sentence = f'no depth image on {DEPTH} for 5 s'
+    wait_for(
+        lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
+    )
+    assert sentence in process.output
+    came = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
+
+
+def test_labels_wait_for_no_depth(inside, robot, monkeypatch):
+    [stream] = inside._streams
+    asked, released = threading.Event(), threading.Event()
+
+    def late(*_):
+        asked.set()
+        released.wait(60)
+
+    monkeypatch.setattr(stream.depth, 'beside', late)
+    hear(robot, 'points')
+    robot.stream()
+    wait_for(asked.is_set, what='depth asked for')
+    came = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > came + 5, what='masks meanwhile')
+    assert inside._streams[0].statistics.counts()['outputs in space: left out for a newer image']
+    released.set()
 
 
 @pytest.mark.parametrize('value', [0, 65535, np.nan])
@@ -284,7 +333,8 @@ def test_silent_depth_is_told_after_a_while(robot, start):
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )
-    assert int(robot.value('depth: none for an image')) > 0
+    assert int(robot.value('depth: none in time for an image')) > 0
+    assert int(robot.value('depth: silent')) > 0 and sentence in process.output
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
     depth.pixels = ramp()
@@ -329,7 +379,8 @@ def test_groups_and_targets_change_while_images_come(robot, start):
 
     # A class that is nowhere has an empty cloud: a costmap is to forget what it saw there.
     robot.hear('points/lamp', PointCloud2)
-    assert robot.set(vocabulary=['floor', 'lamp=' + 'zebra'], confidence_threshold=1.0)
+    results = robot.set(vocabulary=['floor', 'lamp=zebra'], confidence_threshold=1.0)
+    assert all(r.successful for r in results)
     wait_for(lambda: robot.heard['points/lamp'], what='cloud of a new word', process=process)
     wait_for(lambda: not robot.heard['points/lamp'][-1].width, what='an empty cloud')
     empty = robot.heard['points/lamp'][-1]
@@ -376,8 +427,8 @@ def test_an_error_in_space_leaves_images_alone(inside, robot, monkeypatch):
         raise RuntimeError('broken')
 
     robot.stream()
-    monkeypatch.setattr(stream.space, 'publish', fail)
-    monkeypatch.setattr(stream.space, 'wanted', lambda: True)
+    monkeypatch.setitem(stream.space._makers, 'points', fail)
+    hear(robot, 'points', 'objects')
     depth = tuple(
         robot.node.create_publisher(kind, topic, 5)
         for kind, topic in ((Image, '/depth/image_rect'), (CameraInfo, '/depth/camera_info'))
@@ -389,8 +440,10 @@ def test_an_error_in_space_leaves_images_alone(inside, robot, monkeypatch):
         depth[1].publish(messages.camera_info((120, 160), matrix(), header))
 
     robot.node.create_timer(0.1, send)
-    sentence = 'no outputs in space, RuntimeError: broken'
+    sentence = 'an output in space failed, RuntimeError: broken'
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, sentence), what=sentence)
+    wait_for(lambda: robot.heard['objects'], what='the other outputs')
+    assert not robot.heard['points']
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks')
 

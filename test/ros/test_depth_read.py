@@ -68,10 +68,19 @@ def test_the_size_that_a_calibration_is_for(size, fields, expected):
 
 
 @pytest.mark.parametrize(
-    'k, p, expected', [(K, P, P_CAMERA), (K, None, K_CAMERA), (None, P, P_CAMERA)]
+    'k, p, expected',
+    [(K, P, [P_CAMERA, K_CAMERA]), (K, None, [K_CAMERA]), (None, P, [P_CAMERA]), (None, None, [])],
 )
 def test_the_projection_matrix_counts_else_k(k, p, expected):
-    assert messages.pinhole(info(k=k, p=p), SIZE) == expected
+    assert messages.pinholes(info(k=k, p=p), SIZE) == expected
+
+
+@pytest.mark.parametrize('place, value', [(0, NAN), (0, -77.0), (1, 0.0), (1, float('inf'))])
+def test_what_is_no_focal_length_is_no_calibration(place, value):
+    bad = P.copy()
+    bad[place, place] = value
+    assert messages.pinholes(info(p=bad), SIZE) == [K_CAMERA]
+    assert messages.pinholes(info(k=bad, p=bad), SIZE) == []
 
 
 @pytest.mark.parametrize('with_p', [True, False])
@@ -80,7 +89,7 @@ def test_a_point_falls_on_its_pixel_of_a_cropped_and_binned_image(with_p):
     given = cropped(40, 20, 200, 100, (2, 5))
     if not with_p:
         given.p = [0.0] * 12
-    camera = messages.pinhole(given, messages.calibrated_size(given))
+    camera = messages.pinholes(given, messages.calibrated_size(given))[0]
     u, v, _ = 8 * (P if with_p else K) @ (0.1, -0.07, 1)
     assert camera.fx * 0.1 + camera.cx == pytest.approx((u + 0.5 - 40) / 2 - 0.5)
     assert camera.fy * -0.07 + camera.cy == pytest.approx((v + 0.5 - 20) / 5 - 0.5)
@@ -114,7 +123,7 @@ def test_depth_has_intrinsics_of_its_own():
         assert values(got.camera) == close(P_CAMERA)
 
 
-@pytest.mark.parametrize('scale, shift', [(1.1, 0.0), (0.9, 0.0), (1.0, 5.0), (1.0, -5.0)])
+@pytest.mark.parametrize('scale, shift', [(1.1, 0.0), (0.9, 0.0), (1.0, 8.0), (1.0, -8.0)])
 def test_depth_of_another_camera_is_told_by_its_intrinsics(scale, shift):
     """RealSense's depth that is not aligned has the size of the colour image, and another view."""
     other = P * [[scale, 1, 1]] + [[0, 0, shift], [0, 0, 0], [0, 0, 0]]
@@ -128,6 +137,13 @@ def test_depth_of_another_camera_is_told_by_its_intrinsics(scale, shift):
         read(depth_image(), info(p=other), large, (480, 640), NodeOptions())
 
 
+def test_depth_in_the_view_of_either_of_an_images_cameras_will_do():
+    """A calibration of one's own has another P than K, the factory's aligned depth has not."""
+    calibrated = info(k=K, p=P * [[0.84], [0.84], [1]])
+    got = read(depth_image(), info(p=None), calibrated, SIZE, NodeOptions())
+    assert values(got.camera) == close(K_CAMERA)
+
+
 @pytest.mark.parametrize('k, p, expected', [(K, None, K_CAMERA), (None, P, P_CAMERA)])
 def test_half_a_calibration_of_depth_will_do(k, p, expected):
     got = read(depth_image(), info(k=k, p=p), None, SIZE, NodeOptions())
@@ -137,7 +153,7 @@ def test_half_a_calibration_of_depth_will_do(k, p, expected):
 def test_depth_that_is_cropped_and_binned():
     given = cropped(40, 20, 200, 150, (2, 2))
     got = read(depth_image((75, 100)), given, None, (150, 200), NodeOptions())
-    assert values(got.camera) == close(messages.pinhole(given, (75, 100)))
+    assert values(got.camera) == close(messages.pinholes(given, (75, 100))[0])
     assert got.camera.cx == pytest.approx((8 * 39.0 + 0.5 - 40) / 2 - 0.5)
 
 
@@ -179,7 +195,7 @@ def test_intrinsics_of_a_binned_image_serve_depth_of_another_size():
 
 NO_INTRINSICS = (
     'depth without intrinsics: neither depth/camera_info nor camera_info has come with a focal '
-    'length; remap one of them to what the camera driver publishes (in a request: fill depth_info)'
+    'length; remap one of them to what the camera driver publishes'
 )
 EMPTY = (
     'the depth image holds no valid depth: all of it is 0, NaN, saturated, or outside of '
