@@ -1,8 +1,9 @@
 """The segmentation node: camera images in, label images out, words by parameter.
 
-Wiring only. Three threads: the executor's (parameters, services, timers, and whatever makes or
-destroys topics), one that segments the newest images (frames.py), one for jobs that take their
-time (encoding words, loading) while images go on as they were.
+Wiring only. Four threads: the executor's (parameters, services, timers, and whatever makes or
+destroys topics), one that segments the newest images (frames.py), one for what needs depth
+(scenes.py), one for jobs that take their time (encoding words, loading) while images go on as they
+were.
 """
 
 from __future__ import annotations
