@@ -98,7 +98,17 @@ ALLOWED = {
     'demo/renders': {'world'},
     'demo/captions': {'templates', 'world'},
     'demo/train': {'backbone', 'captions', 'errors', 'renders', 'visual', 'weights', 'world'},
-    'demo/score': {'SETTINGS', 'captions', 'methods', 'metrics', 'segmenter', 'settings', 'world'},
+    'demo/space': {'clouds', 'geometry', 'objects', 'segmenter', 'world'},
+    'demo/score': {
+        'SETTINGS',
+        'captions',
+        'methods',
+        'metrics',
+        'segmenter',
+        'settings',
+        'space',
+        'world',
+    },
 }
 
 

@@ -18,7 +18,7 @@ from ..methods import METHODS
 from ..metrics import Confusion
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from . import SETTINGS
+from . import SETTINGS, space
 from .captions import HELD_OUT
 from .world import ASSETS, CLASSES, Thing, View, World
 
@@ -135,6 +135,11 @@ def main(args: list[str] | None = None) -> None:
         '--methods', action='store_true', help='a table of all methods and kinds of regions instead'
     )
     parser.add_argument(
+        '--space', action='store_true', help='how well things are placed in space instead'
+    )
+    parser.add_argument('--depth-jump', type=float, default=0.03, help='with --space')
+    parser.add_argument('--margin', type=float, default=0.02, help='with --space, in metres')
+    parser.add_argument(
         'variants',
         nargs='*',
         default=['method=cliptrase', 'method=clip', 'window_px=0', 'window_px=0,method=clip'],
@@ -147,6 +152,10 @@ def main(args: list[str] | None = None) -> None:
     if options.methods:
         for line in method_table(segmenter, views):
             print(line, flush=True)
+        return
+    if options.space:
+        how = options.depth_jump, options.margin
+        print('\n'.join(space.lines(*space.placed(segmenter, views, *how), *how)))
         return
     pairs = {
         'colour pairs': list(pair_views(PAIRS, options.pairs)),

@@ -169,7 +169,7 @@ class Stream:
         return f'{size[1]}x{size[0]}'
 
     def health(self) -> diagnostics.Health:
-        """(level, sentence) for diagnostics."""
+        """(level, sentence) for diagnostics; why there is no depth is told in the log, too."""
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = diagnostics.silence(self._node, self._subscriptions[0])
