@@ -188,12 +188,14 @@ def test_a_node_that_cannot_subscribe_says_so_when_enabled(robot, start):
         (['input_size:=1'], 'input_size'),
         (['confidence_threshold:=1'], 'confidence_threshold'),
         (['max_rate_hz:=.nan'], 'max_rate_hz'),
-        (['output_size:=640x'], "'640x' is neither 'input' nor WIDTHxHEIGHT"),
+        (['output_size:=640x'], "'640x' is neither 'input' nor 'depth' nor WIDTHxHEIGHT"),
         (['cameras:=["front", "front"]'], 'need different names'),
         (['cameras:=["front", ""]'], 'need different names'),
         (['cameras:=["front camera"]'], "'front camera' cannot be part of a topic"),
         (['unlabeled_id:=300'], "does not fit into label_encoding 'mono8'"),
         (['colors:=["floor=red"]'], 'write name=#rrggbb'),
+        (['point_groups:=["things"]'], 'write group=class;class'),
+        (['depth_min_m:=2.0', 'depth_max_m:=1.0'], 'is not above depth_min_m'),
     ],
 )
 def test_a_wrong_start_is_explained_and_ends_with_1(start, parameters, reason):
