@@ -50,7 +50,7 @@ def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
         name, listed = name.strip(), listed.strip()
         others = listed.startswith('!')
         classes = tuple(c.strip() for c in listed.removeprefix('!').split(';'))
-        if not name or not all(classes):
+        if not name or not all(classes) or any(c.startswith('!') for c in classes):
             raise SettingError(
                 f"point_groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', or "
                 "group=!class for all but those, such as 'obstacles=!floor'"

@@ -29,7 +29,18 @@ def test_groups_are_read(entries, expected):
 
 @pytest.mark.parametrize(
     'entry',
-    ['', 'seats', '=chair', ' = chair', 'seats=', 'seats=;', 'seats=chair;', 'seats=!'],
+    [
+        '',
+        'seats',
+        '=chair',
+        ' = chair',
+        'seats=',
+        'seats=;',
+        'seats=chair;',
+        'seats=!',
+        'seats=!a;!b',
+        'seats=a;!b',
+    ],
 )
 def test_what_is_no_group_is_refused(entry):
     with pytest.raises(ct.SettingError) as caught:

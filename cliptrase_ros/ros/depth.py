@@ -20,6 +20,8 @@ from .worker import Statistics
 
 # Calibrations of one camera differ by less, those of colour and depth cameras by more.
 SAME_CAMERA = 0.05
+# Where no depth is nearer, it is not in metres.
+FARTHEST_M = 100.0
 # Several, since each belongs to one image, while of images only the newest counts.
 QUEUE = 5
 
@@ -82,6 +84,12 @@ def read(
             diagnostics.DEPTH_EMPTY,
             'the depth image holds no valid depth: all of it is 0, NaN, saturated, or outside of '
             'depth_min_m and depth_max_m',
+        )
+    if pixels.dtype == np.float32 and np.nanmin(depth) > FARTHEST_M:
+        raise DepthError(
+            diagnostics.DEPTH_BAD,
+            f'nothing in the depth image is nearer than {np.nanmin(depth):.0f} m: 32FC1 is in '
+            'metres; publish millimetres as 16UC1',
         )
     camera = _camera(info, size, image_info, image_size)
     if calibrated(image_info) and messages.calibrated_size(image_info) == image_size:

@@ -40,6 +40,7 @@ VOCABULARY_ERRORS = 'vocabulary errors'
 SPACE_PUBLISHED = 'outputs in space: published'
 SPACE_FOR_NEWER = 'outputs in space: left out for a newer image'
 SPACE_ERROR = 'outputs in space: error'
+SILENT = 'silent'
 DEPTH_SILENT = 'depth: silent'
 INFERENCE = 'inference'
 SPACE = 'outputs in space'
@@ -57,7 +58,6 @@ TROUBLES = (
     DEPTH_OTHER_INTRINSICS,
     DEPTH_EMPTY,
     DEPTH_APART,
-    DEPTH_NO_SIZE,
 )
 
 SILENCE_S = 5.0
@@ -95,6 +95,8 @@ def of_camera(
             return DiagnosticStatus.WARN, reasons[event]
     if no_depth:
         return DiagnosticStatus.WARN, no_depth
+    if statistics.age(DEPTH_NO_SIZE) < SILENCE_S:
+        return DiagnosticStatus.WARN, reasons[DEPTH_NO_SIZE]
     dropped, published = (
         statistics.recent(event, RECENT_S) for event in (DROPPED_FOR_NEWER, PUBLISHED)
     )

@@ -122,7 +122,7 @@ class NodeOptions:
     )
     target_margin_m: float = option(
         0.02,
-        'How far around the target classes ~/depth/rest is emptied, in metres.',
+        'How far around the target classes ~/depth/rest is emptied at least, in metres.',
         low=0.0,
         high=1.0,
         live=True,

@@ -114,7 +114,9 @@ class Services:
         depth = None
         if request.depth.width or request.depth.data:
             if not calibrated(request.depth_info):
-                raise CliptraseError('depth without intrinsics: fill depth_info of the request')
+                raise CliptraseError(
+                    'depth without intrinsics: fill width, height and K or P of depth_info'
+                )
             size = image.shape[:2]
             depth = read_depth(request.depth, request.depth_info, None, size, options)
         elif request.clouds:
@@ -152,14 +154,20 @@ def _asked_groups(
     """What clouds are asked for; a class is a group of its own.
 
     Raises:
-        CliptraseError: a name is neither a class nor a group.
+        CliptraseError: a name is neither a class nor a group, or a group is of other words.
     """
-    known = {c.name: Group(c.name, (c.name,)) for c in classes}
+    words = [c.name for c in classes]
+    known = {name: Group(name, (name,)) for name in words}
     known |= {group.name: group for group in options.groups_by_topic.values()}
     for name in names:
         if name not in known:
             raise CliptraseError(
                 f'clouds: {name!r} is neither a class nor a group.{did_you_mean(name, known)}'
+            )
+        missing = [one for one in known[name].classes if one not in words]
+        if missing:
+            raise CliptraseError(
+                f'clouds: the group {name!r} speaks of {missing[0]!r}, which is not among the words'
             )
     return [known[name] for name in names]
 

@@ -162,17 +162,18 @@ class Stream:
         if size is None or not same_view(size, image.shape[:2]):
             self.warn(
                 diagnostics.DEPTH_NO_SIZE,
-                'output_size: depth, but no depth image of the same view has come; labels have the '
-                'size of the image',
+                f'output_size: depth, but no depth image in the view of {self.topic} has come; its '
+                'labels have the size of the image',
             )
             return None
         return f'{size[1]}x{size[0]}'
 
     def health(self) -> diagnostics.Health:
-        """(level, sentence) for diagnostics; why there is no depth is told in the log, too."""
+        """(level, sentence) for diagnostics; silence is told in the log, too."""
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = diagnostics.silence(self._node, self._subscriptions[0])
+            self.warn(diagnostics.SILENT, silence)
         no_depth = self.depth.silence()
         if no_depth:
             self.warn(diagnostics.DEPTH_SILENT, no_depth)

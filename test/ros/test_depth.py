@@ -496,9 +496,13 @@ def test_the_service_has_labels_of_the_depths_size(robot, start):
         ({'clouds': ['mugg']}, "'mugg' is neither a class nor a group. Did you mean 'mug'"),
         ({'depth': Image(), 'clouds': ['mug']}, 'points need depth'),
         ({'depth_info': CameraInfo()}, 'without intrinsics'),
+        (
+            {'vocabulary': ['sofa'], 'clouds': ['obstacles']},
+            "the group 'obstacles' speaks of 'floor'",
+        ),
     ],
 )
 def test_a_bad_request_for_points_is_answered_with_the_reason(robot, start, fields, reason):
-    start_node(start, WORDS)
+    start_node(start, WORDS, GROUPS)
     answer = robot.call(Segment, 'segment', **request(**fields))
     assert not answer.success and reason in answer.message

@@ -247,6 +247,12 @@ def unregistered(own, image):
         ({'message': depth_image(value=NAN)}, diagnostics.DEPTH_EMPTY, EMPTY),
         ({'options': NodeOptions(depth_min_m=1.6)}, diagnostics.DEPTH_EMPTY, EMPTY),
         ({'options': NodeOptions(depth_max_m=1.4)}, diagnostics.DEPTH_EMPTY, EMPTY),
+        (
+            {'message': depth_image(value=np.float32(1500))},
+            diagnostics.DEPTH_BAD,
+            'nothing in the depth image is nearer than 1500 m: 32FC1 is in metres; publish '
+            'millimetres as 16UC1',
+        ),
         ({'info': None}, diagnostics.DEPTH_NO_INTRINSICS, NO_INTRINSICS),
         ({'info': CameraInfo()}, diagnostics.DEPTH_NO_INTRINSICS, NO_INTRINSICS),
         ({'info': info((0, 0))}, diagnostics.DEPTH_NO_INTRINSICS, NO_INTRINSICS),

@@ -17,6 +17,7 @@ def silent(robot, process, sentence):
         what=sentence,
         process=process,
     )
+    assert sentence in process.output, 'also in the log'
 
 
 def test_silence_names_where_images_are(robot, start):
