@@ -253,7 +253,8 @@ def test_bad_depth_is_told_and_images_go_on(robot, start, spoil):
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )
-    assert int(robot.value(f'depth: {event}')) > 0 and sentence in process.output
+    assert int(robot.value(f'depth: {event}')) > 0
+    wait_for(lambda: sentence in process.output, what='in the log', process=process)
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
     assert not robot.heard['points']
@@ -287,7 +288,7 @@ def test_depth_that_ends_is_told(robot, start):
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )
-    assert sentence in process.output
+    wait_for(lambda: sentence in process.output, what='in the log', process=process)
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
 
@@ -334,7 +335,8 @@ def test_silent_depth_is_told_after_a_while(robot, start):
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )
     assert int(robot.value('depth: none in time for an image')) > 0
-    assert int(robot.value('depth: silent')) > 0 and sentence in process.output
+    assert int(robot.value('depth: silent')) > 0
+    wait_for(lambda: sentence in process.output, what='in the log', process=process)
     came = len(robot.masks)
     wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
     depth.pixels = ramp()
@@ -375,7 +377,8 @@ def test_groups_and_targets_change_while_images_come(robot, start):
         process=process,
     )
     assert set(points(robot.heard['points/things'][-1])['label'][0]) <= {9, 10}
-    assert "target_classes: 'flor' is not among the classes. Did you mean 'floor'" in process.output
+    told = "target_classes: 'flor' is not among the classes. Did you mean 'floor'"
+    wait_for(lambda: told in process.output, what=told, process=process)
 
     # A class that is nowhere has an empty cloud: a costmap is to forget what it saw there.
     robot.hear('points/lamp', PointCloud2)

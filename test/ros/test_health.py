@@ -17,7 +17,7 @@ def silent(robot, process, sentence):
         what=sentence,
         process=process,
     )
-    assert sentence in process.output, 'also in the log'
+    wait_for(lambda: sentence in process.output, what=f'in the log: {sentence}', process=process)
 
 
 def test_silence_names_where_images_are(robot, start):
