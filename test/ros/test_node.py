@@ -29,7 +29,6 @@ import cliptrase_ros as ct
 from cliptrase_ros import draw
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.ros import words as words_module
-from cliptrase_ros.vocabulary import WordClass
 
 
 def test_lifecycle_transitions(robot, start):
@@ -428,7 +427,9 @@ def test_a_setting_that_changes_while_topics_are_made(robot, inside, monkeypatch
     names = [f'thing {n}' for n in range(25)]
     answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=names)
     assert answer.success, answer.message
-    assert set(inside._streams[0].outputs._class_publishers) == set(names)
+    stream, topics = inside._streams[0], {f'thing_{n}' for n in range(25)}
+    assert set(stream.outputs._publishers._added) == {f'mask/{topic}' for topic in topics}
+    assert set(stream.space._publishers._added) == {f'points/{topic}' for topic in topics}
 
 
 def test_masks_of_new_classes_come_with_the_words(robot, inside):
@@ -438,7 +439,7 @@ def test_masks_of_new_classes_come_with_the_words(robot, inside):
     wait_for(lambda: floor, what='masks')
     robot.stop()
     words, stream = inside._words, inside._streams[0]
-    stream.outputs.add_topics([WordClass(50, 'lamp', ('lamp',))], {'lamp': 'lamp'})
+    stream.add_topics(['lamp'])
     wait_for(lambda: robot.node.count_publishers('/segmentation/mask/lamp'), what='the topic')
     count = len(floor)
     robot.send()

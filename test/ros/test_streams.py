@@ -184,7 +184,7 @@ def test_the_rate_is_limited_as_long_as_asked(robot, start):
 def test_a_limited_rate_is_the_mean_rate(tester, monkeypatch):
     now = [100.0]
     monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-    stream = Stream(tester, '')
+    stream = Stream(tester, '', lambda: None)
     taken = 0
     for n in range(301):
         now[0] = 100 + n / 30
@@ -275,7 +275,7 @@ def test_one_bad_image_of_a_batch_takes_no_other_with_it(robot, inside, monkeypa
     """With an engine that has memory for one image at a time."""
     wait_for(lambda: robot.vocabularies, what='words')
     frames, words = inside._frames, inside._words
-    streams = [Stream(inside, name) for name in ('a', 'b', 'c')]
+    streams = [Stream(inside, name, lambda: None) for name in ('a', 'b', 'c')]
     for stream in streams:
         stream.open(inside._options)
     segmenter = words.live.segmenter
