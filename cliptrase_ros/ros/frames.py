@@ -13,7 +13,7 @@ from rclpy.node import Node
 
 from .. import memory
 from ..encoder import Dense
-from ..errors import CliptraseError, ShapeError
+from ..errors import ShapeError
 from ..segmenter import Segmenter
 from . import diagnostics, images
 from .outputs import Labelled, Live
@@ -25,12 +25,12 @@ from .worker import Worker
 
 
 class Taken(NamedTuple):
-    """An image that is worked on [H, W, 3] uint8 RGB, and the output_size of its labels; None: the
+    """An image that is worked on [H, W, 3] uint8 RGB, and the size (H, W) of its labels; None: the
     usual one."""
 
     frame: Frame
     image: np.ndarray
-    output_size: str | None
+    size: tuple[int, int] | None
 
 
 class Frames:
@@ -69,20 +69,20 @@ class Frames:
             stream.statistics.count(diagnostics.DROPPED_FOR_NEWER)
 
     def _segment(self, frames: list[Frame]) -> None:
-        taken: dict[str | None, list[Taken]] = {}
+        taken: dict[tuple[int, int] | None, list[Taken]] = {}
         for frame in frames:
             with self._reported(frame):
                 image = frame.stream.read(frame, self._options(), self._to_rgb)
                 if image is not None:
-                    size = frame.stream.output_size(self._words.live, image)
+                    size = frame.stream.label_size(self._words.live, image)
                     taken.setdefault(size, []).append(Taken(frame, image, size))
         for batch in taken.values():
             self._segment_batch(batch)
 
     def _segment_batch(self, batch: list[Taken]) -> None:
-        """Images whose labels have one output_size."""
+        """Images whose labels have one size."""
         started = time.monotonic()
-        segmenter = self._words.live.sized(batch[0].output_size).segmenter
+        segmenter = self._words.live.sized(batch[0].size).segmenter
         encoded = self._encode(segmenter, batch)
         encode_s = time.monotonic() - started
         for taken, dense in zip(batch, encoded, strict=True):
@@ -161,9 +161,7 @@ class Frames:
         if isinstance(error, (images.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        known = isinstance(error, CliptraseError)
-        text = str(error) if known else f'{type(error).__name__}: {error}'
-        stream.fail(diagnostics.DROPPED_ERROR, f'frame dropped, {text}')
+        stream.fail(diagnostics.DROPPED_ERROR, 'frame dropped', error)
 
 
 def _scored(

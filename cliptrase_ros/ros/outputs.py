@@ -29,11 +29,12 @@ class Live:
     words: Vocabulary
     version: int
 
-    def sized(self, output_size: str | None) -> Live:
-        """The same with labels of another size, if one is given."""
-        if output_size is None:
+    def sized(self, size: tuple[int, int] | None) -> Live:
+        """The same with labels of another size (H, W), if one is given."""
+        if size is None:
             return self
-        return replace(self, segmenter=self.segmenter.replace(output_size=output_size))
+        segmenter = self.segmenter.replace(output_size=f'{size[1]}x{size[0]}')
+        return replace(self, segmenter=segmenter)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,6 @@ import time
 from rclpy.node import Node
 
 from .. import memory
-from ..errors import CliptraseError
 from . import diagnostics
 from .depth import DepthError
 from .outputs import Labelled
@@ -78,6 +77,4 @@ class Scenes:
         if isinstance(error, DepthError):
             stream.warn(error.event, f'{stream.depth.topic}: {error}')
             return
-        known = isinstance(error, CliptraseError)
-        text = str(error) if known else f'{type(error).__name__}: {error}'
-        stream.fail(diagnostics.SPACE_ERROR, f'an output in space failed, {text}')
+        stream.fail(diagnostics.SPACE_ERROR, 'an output in space failed', error)

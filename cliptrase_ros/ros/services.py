@@ -129,8 +129,7 @@ class Services:
             live = Live(live.segmenter, words, 0)
         groups = _asked_groups(request.clouds, live.words.classes, options)
         if depth and live.segmenter.settings.output_size == 'depth':
-            height, width = depth.metres.shape
-            live = live.sized(f'{width}x{height}')
+            live = live.sized(depth.metres.shape)
         result = live.segmenter(image, live.words)
         it = Labelled(image, header, result, live, options, None)
         unlabeled, classes = options.unlabeled_id, live.words.classes

@@ -125,9 +125,8 @@ class Scene:
 
     def objects(self) -> ObjectArray:
         """The things in it."""
-        live = self.it.live
-        names = {c.id: c.name for c in live.words.classes}
-        return object_messages.objects(self.found, names, live.version, self.it.header)
+        version = self.it.live.version
+        return object_messages.objects(self.found, self._names, version, self.it.header)
 
     def markers(self) -> MarkerArray:
         """The things in it, for RViz."""
@@ -135,8 +134,11 @@ class Scene:
 
     def detections(self) -> Any:
         """The things in it, as vision_msgs has them."""
-        names = {c.id: c.name for c in self.it.live.words.classes}
-        return object_messages.detections(self.found, names, self.it.header)
+        return object_messages.detections(self.found, self._names, self.it.header)
+
+    @property
+    def _names(self) -> dict[int, str]:
+        return {c.id: c.name for c in self.it.live.words.classes}
 
     @cached_property
     def _target(self) -> np.ndarray:

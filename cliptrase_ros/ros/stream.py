@@ -13,7 +13,7 @@ from rclpy.node import Node
 from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ..errors import SettingError
+from ..errors import CliptraseError, SettingError
 from ..geometry import same_view
 from ..groups import Group
 from ..pictures import check_image
@@ -151,9 +151,9 @@ class Stream:
         expected = self.depth.expect(messages.nanoseconds(message.header))
         return Frame(self, message, time.monotonic(), self.epoch, expected)
 
-    def output_size(self, live: Live, image: np.ndarray) -> str | None:
-        """The output_size of an image's labels where it is that of the depth image, as far as one
-        has come; None: the usual one."""
+    def label_size(self, live: Live, image: np.ndarray) -> tuple[int, int] | None:
+        """(H, W) of an image's labels where it is that of the depth image, as far as one has come;
+        None: the usual one."""
         if live.segmenter.settings.output_size != 'depth':
             return None
         size = self.depth.size
@@ -166,7 +166,7 @@ class Stream:
                 'labels have the size of the image',
             )
             return None
-        return f'{size[1]}x{size[0]}'
+        return size
 
     def health(self) -> diagnostics.Health:
         """(level, sentence) for diagnostics; silence is told in the log, too."""
@@ -243,10 +243,12 @@ class Stream:
         if self._tell(event, reason):
             self._node.get_logger().warning(reason)
 
-    def fail(self, event: str, reason: str) -> None:
-        """As `warn`, for errors."""
-        if self._tell(event, reason):
-            self._node.get_logger().error(reason)
+    def fail(self, event: str, outcome: str, error: Exception) -> None:
+        """As `warn`, for errors and what came of them."""
+        known = isinstance(error, CliptraseError)
+        text = str(error) if known else f'{type(error).__name__}: {error}'
+        if self._tell(event, f'{outcome}, {text}'):
+            self._node.get_logger().error(f'{outcome}, {text}')
 
     def _tell(self, event: str, reason: str) -> bool:
         """Whether it is time to log an event of this kind (rclpy's throttle knows no kinds)."""

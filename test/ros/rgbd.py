@@ -1,7 +1,7 @@
 """A depth camera beside the robot's, and reading clouds as consumers do."""
 
 import numpy as np
-from robot import CAMERA, image, node, stamp
+from robot import CAMERA, node, stamp
 from sensor_msgs.msg import CameraInfo, Image, PointField
 
 from cliptrase_ros.ros import images, messages
@@ -104,6 +104,3 @@ def of_one_image(robot, topics):
         return None
     newest = max(shared)
     return {topic: found[newest] for topic, found in zip(topics, by_stamp, strict=True)}
-
-
-__all__ = ['Depth', 'depth_array', 'image', 'matrix', 'of_one_image', 'points', 'start_node']
