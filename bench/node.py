@@ -36,8 +36,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cliptrase_ros.msg import ClassMaskArray
 from cliptrase_ros.srv import SetVocabulary
 
+from cliptrase_ros import images
 from cliptrase_ros.bench import hardware
-from cliptrase_ros.ros import diagnostics, domain, images, messages
+from cliptrase_ros.ros import diagnostics, domain, messages
 from cliptrase_ros.ros.camera import pinhole
 from cliptrase_ros.ros.demo import PROFILE
 from cliptrase_ros.ros.parameters import NodeOptions

@@ -30,9 +30,9 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.msg import ObjectArray
 
-from cliptrase_ros import bench, load, memory
+from cliptrase_ros import bench, images, load, memory
 from cliptrase_ros.groups import Group
-from cliptrase_ros.ros import domain, images, messages
+from cliptrase_ros.ros import domain, messages
 from cliptrase_ros.ros.camera import pinhole
 from cliptrase_ros.ros.demo import PROFILE
 from cliptrase_ros.ros.depth import read

@@ -31,10 +31,10 @@ from consumers import (
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from cliptrase_ros import clouds
+from cliptrase_ros import clouds, images
 from cliptrase_ros.geometry import Pinhole
 from cliptrase_ros.groups import parse_groups
-from cliptrase_ros.ros import cloud_messages, images, messages
+from cliptrase_ros.ros import cloud_messages, messages
 from cliptrase_ros.ros.parameters import OPTIONS
 
 ROOT = Path(__file__).parents[1]

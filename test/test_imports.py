@@ -34,6 +34,7 @@ ALLOWED = {
     'refine': {'errors', 'resample', 'settings'},
     'voting': {'clusters', 'host', 'resample'},
     'presence': {'attention', 'components', 'recipes', 'resample', 'visual'},
+    'images': set(),
     'temporal': set(),
     'windows': set(),
     'accelerate': {'memory'},
@@ -149,7 +150,7 @@ def test_ros_stays_in_ros_and_open_clip_in_weights():
         assert 'open_clip' not in external or name == 'weights', name
         assert 'pybullet' not in external or name == 'demo/world', name
         assert 'cv_bridge' not in external or name == 'ros/bridge', name
-    for name in ('images', 'sources', 'worker'):
+    for name in ('sources', 'worker'):
         assert not imports(PACKAGE / 'ros' / f'{name}.py')[1] & ros
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from . import images
+from .. import images
 
 SIZE = 46, 70
 PADDING = 7

@@ -15,10 +15,11 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from .. import images
 from ..errors import SettingError
 from ..geometry import looked_up, resized
 from ..settings import check, option
-from . import images, messages, parameters
+from . import messages, parameters
 from .qos import OUTPUT
 from .shutdown import run
 from .sources import MM, Source, SourceError, read_depth

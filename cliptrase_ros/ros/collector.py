@@ -14,9 +14,9 @@ from rclpy.parameter import Parameter
 from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
+from .. import images
 from ..errors import CliptraseError
 from ..msg import ObjectArray, Vocabulary
-from . import images
 from .qos import LATCHED
 
 CAMERA = '/camera/image_raw'

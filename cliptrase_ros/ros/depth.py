@@ -10,9 +10,10 @@ import numpy as np
 from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 
+from .. import images
 from ..errors import CliptraseError
 from ..geometry import Pinhole, metres, resized, same_view
-from . import diagnostics, images, messages, qos
+from . import diagnostics, messages, qos
 from .outputs import Labelled
 from .pairing import Expected, Pairing
 from .parameters import NodeOptions

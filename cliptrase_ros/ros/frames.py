@@ -11,11 +11,11 @@ import numpy as np
 import torch
 from rclpy.node import Node
 
-from .. import memory
+from .. import images, memory
 from ..encoder import Dense
 from ..errors import ShapeError
 from ..segmenter import Segmenter
-from . import diagnostics, images
+from . import diagnostics
 from .outputs import Labelled, Live
 from .parameters import NodeOptions
 from .scenes import Scenes

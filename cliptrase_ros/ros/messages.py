@@ -10,12 +10,12 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
+from .. import images
 from ..geometry import Pinhole
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmentation
 from ..vocabulary import UNLABELED, WordClass
-from . import images
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass

@@ -15,12 +15,12 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
+from .. import images
 from ..demo import SETTINGS
 from ..demo.world import THINGS
 from ..metrics import Confusion
 from ..msg import Vocabulary
 from ..views import front_view, top_view
-from . import images
 from .collector import Cloud, Collector, Failure, Labelled, Snapshot, points_of
 
 RESULT = 'result.json'

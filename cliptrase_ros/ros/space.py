@@ -13,13 +13,13 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from visualization_msgs.msg import MarkerArray
 
-from .. import clouds, objects
+from .. import clouds, images, objects
 from ..geometry import Pinhole, after, inverse, looked_up, resized
 from ..groups import Group
 from ..msg import ObjectArray
 from ..objects import Found
 from ..vocabulary import UNLABELED
-from . import cloud_messages, images, messages, object_messages
+from . import cloud_messages, messages, object_messages
 from .depth import Depth
 from .outputs import Labelled
 from .parameters import NodeOptions

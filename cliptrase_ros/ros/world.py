@@ -11,11 +11,12 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
+from .. import images
 from ..demo.world import MOTIONS, THINGS, World
 from ..msg import Vocabulary as VocabularyMessage
 from ..settings import check, option
 from ..vocabulary import parse
-from . import images, messages, parameters
+from . import messages, parameters
 from .object_messages import quaternion
 from .qos import LATCHED, OUTPUT
 from .shutdown import run

@@ -4,7 +4,8 @@ import numpy as np
 from robot import CAMERA, node, stamp
 from sensor_msgs.msg import CameraInfo, Image, PointField
 
-from cliptrase_ros.ros import images, messages
+from cliptrase_ros import images
+from cliptrase_ros.ros import messages
 
 DEPTH, DEPTH_INFO = '/camera/depth', '/camera/depth_info'
 REMAPS = [

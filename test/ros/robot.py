@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from towers import picture
 
-from cliptrase_ros.ros import images
+from cliptrase_ros import images
 
 CAMERA = '/camera/image_raw'
 WORDS = 'vocabulary:=["floor", "9:mug=mug;cup", "door"]'

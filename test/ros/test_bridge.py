@@ -8,14 +8,15 @@ import cv2
 import numpy as np
 import pytest
 
-from cliptrase_ros.ros import bridge, images
+from cliptrase_ros import images
+from cliptrase_ros.ros import bridge
 
 messages = pytest.importorskip('sensor_msgs.msg')
 LOG = logging.getLogger('choice')
 
 # Does what it should, and notes what it was asked for.
 GOOD = """
-from cliptrase_ros.ros import images
+from cliptrase_ros import images
 
 asked = []
 
@@ -30,7 +31,7 @@ class CvBridge:
 POOR = """
 import cv2
 import numpy as np
-from cliptrase_ros.ros import images
+from cliptrase_ros import images
 
 asked = []
 

@@ -5,8 +5,8 @@ from processes import wait_for
 from sensor_msgs.msg import CameraInfo, Image
 from towers import picture
 
+from cliptrase_ros import images
 from cliptrase_ros.errors import SettingError
-from cliptrase_ros.ros import images
 from cliptrase_ros.ros.camera import CameraOptions
 from cliptrase_ros.ros.sources import Source, SourceError, read_depth
 

@@ -13,10 +13,10 @@ from processes import ROOT
 from sensor_msgs.msg import Image
 from towers import picture
 
-from cliptrase_ros import clouds
+from cliptrase_ros import clouds, images
 from cliptrase_ros.demo import SETTINGS
 from cliptrase_ros.demo.world import CLASSES
-from cliptrase_ros.ros import cloud_messages, demo, images, report
+from cliptrase_ros.ros import cloud_messages, demo, report
 from cliptrase_ros.ros.collector import (
     Cloud,
     Failure,

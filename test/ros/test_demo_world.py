@@ -11,8 +11,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 
+from cliptrase_ros import images
 from cliptrase_ros.demo.world import CLASSES, THINGS, World
-from cliptrase_ros.ros import images
 from cliptrase_ros.ros.object_messages import quaternion
 from cliptrase_ros.ros.world import TFMessage
 

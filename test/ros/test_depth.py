@@ -23,9 +23,9 @@ from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
-from cliptrase_ros import objects
+from cliptrase_ros import images, objects
 from cliptrase_ros.geometry import Pinhole
-from cliptrase_ros.ros import images, messages
+from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.parameters import NodeOptions
 
 OUTPUTS = {

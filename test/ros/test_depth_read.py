@@ -3,8 +3,9 @@ import pytest
 from sensor_msgs.msg import CameraInfo, Image, RegionOfInterest
 from std_msgs.msg import Header
 
+from cliptrase_ros import images
 from cliptrase_ros.geometry import Pinhole
-from cliptrase_ros.ros import diagnostics, images, messages
+from cliptrase_ros.ros import diagnostics, messages
 from cliptrase_ros.ros.depth import DepthError, read
 from cliptrase_ros.ros.parameters import NodeOptions
 

@@ -22,7 +22,7 @@ from robot import WORDS, array, image, node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from test_outputs import publish_info
 
-from cliptrase_ros.ros import images
+from cliptrase_ros import images
 
 # Half the image's size, and twice that of the labels: a floor that comes nearer towards the lower
 # edge, and a stripe without depth.

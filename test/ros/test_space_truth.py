@@ -11,9 +11,10 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 import cliptrase_ros as ct
+from cliptrase_ros import images
 from cliptrase_ros.demo.world import CLASSES, World
 from cliptrase_ros.groups import Group
-from cliptrase_ros.ros import images, messages
+from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.depth import read
 from cliptrase_ros.ros.outputs import Labelled, Live
 from cliptrase_ros.ros.parameters import NodeOptions

@@ -5,7 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cliptrase_ros.ros import images
+from cliptrase_ros import images
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
 GRAY = np.repeat(RGB[..., :1], 3, 2)
