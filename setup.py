@@ -10,6 +10,7 @@ from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text())[1]
+WORD_LISTS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('config/vocabularies/*.yaml'))
 RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
 
 setup(
@@ -19,11 +20,13 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
+    data_files=[('share/cliptrase_ros/config/vocabularies', WORD_LISTS)],
     package_data={'cliptrase_ros': ['py.typed', 'models/*']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={
         'demo': ['pybullet>=3.2.5'],
-        'test': ['pytest', 'scikit-learn', 'scipy', 'PyYAML'],
+        'ray': ['ray>=2.9'],
+        'test': ['pytest', 'scikit-learn', 'scipy'],
         # Exact: a newer ruff has new rules.
         'lint': ['ruff==0.17.5'],
     },

@@ -18,6 +18,10 @@ class ShapeError(CliptraseError, ValueError):
     """An image or a tensor has the wrong shape or dtype."""
 
 
+class PictureError(CliptraseError):
+    """A picture, video or recording cannot be read or used, or holds what it should not."""
+
+
 class VocabularyError(CliptraseError, ValueError):
     """A vocabulary entry cannot be used; the whole vocabulary is refused."""
 

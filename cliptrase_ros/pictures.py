@@ -1,17 +1,61 @@
-"""Pictures before the tower sees them: checked, resized, cropped."""
+"""Pictures before the tower sees them: read, checked, resized, cropped."""
 
 from __future__ import annotations
+
+from pathlib import Path
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from .errors import ShapeError
+from .errors import PictureError, ShapeError
+
+SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
 
 # Beyond this the long side would make more patches than any machine can attend to.
 MAX_ASPECT = 8
+
+
+def listed(path: Path) -> list[Path]:
+    """The pictures of a folder by name, or the path itself.
+
+    Raises:
+        PictureError: a folder without any.
+    """
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES)
+    if not found:
+        raise PictureError(f'no picture in the folder {path}')
+    return found
+
+
+def read(path: Path, upright: bool = True) -> np.ndarray:
+    """The picture in a file as [H, W, 3] uint8 RGB.
+
+    Args:
+        upright: turn it as its EXIF orientation says.
+
+    Raises:
+        PictureError: there is no such file, or it is damaged, cut off or no picture that can be
+            segmented.
+    """
+    try:
+        with Image.open(path) as file:
+            picture = (ImageOps.exif_transpose(file) if upright else file).convert('RGB')
+    except UnidentifiedImageError as error:
+        raise PictureError(f'{path} is no picture') from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+        reason = getattr(error, 'strerror', None) or error
+        raise PictureError(f'{path} cannot be read ({reason})') from error
+    image = np.asarray(picture)
+    try:
+        check_image(image)
+    except ShapeError as error:
+        raise PictureError(f'{path}: {error}') from error
+    return image
 
 
 def check_image(image: np.ndarray) -> None:

@@ -17,10 +17,11 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from . import files
 from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
 
 log = logging.getLogger(__name__)
@@ -178,9 +179,12 @@ def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
 
 def save(state: dict[str, Tensor], path: Path, model: str) -> str:
     """Write a state dict as .safetensors that says of which model it is; returns its SHA-256."""
-    path.parent.mkdir(parents=True, exist_ok=True)
     tensors = {key: value.clone().contiguous() for key, value in state.items()}
-    save_file(tensors, path, metadata={MADE_FOR: model})
+    with files.whole(path) as part:
+        try:
+            save_file(tensors, part, metadata={MADE_FOR: model})
+        except SafetensorError as error:
+            raise OSError(f'{path} cannot be written ({_first_line(error)})') from error
     return sha256_of(path)
 
 

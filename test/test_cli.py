@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 from towers import picture
 
-from cliptrase_ros import cli
+from cliptrase_ros import cli, weights
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 
@@ -80,7 +80,7 @@ def test_download_says_how_to_use_the_file(monkeypatch, tmp_path, capsys):
         calls.append((model, tag, folder))
         return tmp_path / 'w.safetensors', 'ab12'
 
-    monkeypatch.setattr(cli, 'download', download)
+    monkeypatch.setattr(weights, 'download', download)
     assert cli.main(['download', '--model', 'm', '--weights', 't', '--out', str(tmp_path)]) == 0
     assert calls == [('m', 't', tmp_path)]
     assert "weights_sha256 'ab12'" in capsys.readouterr().out

@@ -1,0 +1,85 @@
+"""Arguments that commands share, and what they stand for. Cheap to import: no torch."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import cliptrase_ros as ct
+
+from .. import word_lists
+from ..settings import Settings
+
+if TYPE_CHECKING:
+    from ..segmenter import Segmenter
+    from ..vocabulary import Vocabulary
+
+
+def add_json(parser: argparse.ArgumentParser) -> None:
+    """--json."""
+    parser.add_argument(
+        '--json', action='store_true', help='results as lines of JSON on standard output'
+    )
+
+
+def add_words(parser: argparse.ArgumentParser) -> None:
+    """--words or --vocabulary, and --background."""
+    words = parser.add_mutually_exclusive_group(required=True)
+    words.add_argument('--words', nargs='+', metavar='WORD', help='[id:]name[=prompt;prompt...]')
+    words.add_argument(
+        '--vocabulary',
+        metavar='FILE',
+        help='a file with a word a line, a YAML file of node parameters, or one of the lists that '
+        'come with the package: ' + ', '.join(word_lists.names()),
+    )
+    parser.add_argument(
+        '--background', nargs='+', default=[], metavar='WORD', help='what they win is unlabelled'
+    )
+
+
+def words_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """(entries, background words).
+
+    Raises:
+        VocabularyError: the file cannot be read as one of words.
+    """
+    if options.words:
+        return options.words, options.background
+    entries, background = word_lists.read(options.vocabulary)
+    return entries, [*background, *options.background]
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    """One flag for every field of Settings."""
+    group = parser.add_argument_group('settings')
+    for field in dataclasses.fields(Settings):
+        flag = '--' + field.name.replace('_', '-')
+        doc = field.metadata['doc'].replace('%', '%%')
+        if type(field.default) is bool:
+            group.add_argument(flag, action=argparse.BooleanOptionalAction, help=doc)
+        else:
+            group.add_argument(
+                flag, type=type(field.default), choices=field.metadata['choices'], help=doc
+            )
+
+
+def settings_given(options: argparse.Namespace) -> dict[str, object]:
+    """The settings that the command line names."""
+    named = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
+    return {name: value for name, value in named.items() if value is not None}
+
+
+def add_out(parser: argparse.ArgumentParser, default: Path | None, text: str) -> None:
+    """-o, --out; required if there is no default."""
+    parser.add_argument(
+        '-o', '--out', type=Path, default=default, required=default is None, help=text
+    )
+
+
+def load_with_words(options: argparse.Namespace) -> tuple[Segmenter, Vocabulary]:
+    """What the options of `add_settings` and `add_words` name, ready to be used."""
+    entries, background = words_of(options)
+    segmenter = ct.load(Settings(**settings_given(options)))
+    return segmenter, segmenter.vocabulary(entries, background)

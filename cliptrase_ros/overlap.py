@@ -1,0 +1,64 @@
+"""Reading and writing beside the work on a model, on threads of their own."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, TypeVar
+
+Item = TypeVar('Item')
+
+_END = object()
+
+
+def ahead(items: Iterable[Item], count: int = 2) -> Iterator[Item]:
+    """The items, made on a thread up to `count` before they are asked for. An error in making one
+    arises where it is asked for, and ends them."""
+    source = iter(items)
+    with ThreadPoolExecutor(1, 'ahead') as pool:
+        made = deque(pool.submit(next, source, _END) for _ in range(count))
+        try:
+            while (item := made.popleft().result()) is not _END:
+                made.append(pool.submit(next, source, _END))
+                yield item
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+class Behind:
+    """Calls made later, in order, on a thread; at most `count` wait. An error of one arises in the
+    next call or at the end, and no call follows it.
+
+        with Behind() as behind:
+            behind(write, frame)
+    """
+
+    def __init__(self, count: int = 2):
+        self._count = count
+        self._waiting: deque[Future] = deque()
+        self._pool = ThreadPoolExecutor(1, 'behind')
+        self._failed = False
+
+    def __call__(self, function: Callable[..., Any], *args: Any) -> None:
+        while len(self._waiting) >= self._count:
+            self._waiting.popleft().result()
+        self._waiting.append(self._pool.submit(self._run, function, *args))
+
+    def _run(self, function: Callable[..., Any], *args: Any) -> None:
+        if self._failed:
+            return
+        try:
+            function(*args)
+        except BaseException:
+            self._failed = True
+            raise
+
+    def __enter__(self) -> Behind:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._pool.shutdown(cancel_futures=kind is not None)
+        if kind is None:
+            for call in self._waiting:
+                call.result()
