@@ -13,7 +13,7 @@ from torch import Tensor
 from . import clusters, memory, methods, pictures, presence, recipes, refine, windows
 from .accelerate import Compiled, Replayed
 from .backbone import Backbone
-from .errors import SettingError
+from .errors import SettingError, ShapeError
 from .settings import Settings
 
 # Of one backbone: as many ways to encode an image stay ready.
@@ -146,10 +146,11 @@ class Encoder:
                 is encoded then.
         """
         images = [self.crop(image) for image in images]
+        patch = self.tower.patch
         shared: dict[tuple[int, int] | int, list[int]] = {}
         for number, image in enumerate(images):
             # The windows of an image are a batch already.
-            key = number if self.settings.window_px else self._whole_size(image.shape[:2])
+            key = number if self.settings.window_px else self._working_size(image.shape[:2], patch)
             shared.setdefault(key, []).append(number)
         result: list[Dense | None] = [None] * len(images)
         for numbers in shared.values():
@@ -179,10 +180,26 @@ class Encoder:
         """
         return self._project(self._recipe.last(feedback.trace, semantics), feedback.trace.grid)
 
-    def _whole_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(height, width) at which the tower sees an image of this size as a whole."""
+    def _working_size(self, size: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
+        """(height, width) that an image of this size is resized to, a multiple if that is free."""
+        side = self.settings.input_size
+        if self.settings.protocol == 'sliding':
+            return windows.sliding_size(*size, side)
         # The crop of the cliptrase protocol has its working size already.
-        return windows.working_size(*size, self.settings.input_size, self.tower.patch)
+        return windows.working_size(*size, side, multiple)
+
+    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """The image [H, W, 3] uint8 as [3, *size] float32 in 0..255."""
+        sliding = self.settings.protocol == 'sliding'
+        return (pictures.resize_plainly if sliding else pictures.resize)(image, size)
+
+    def _whole_picture(self, image: Tensor) -> Tensor:
+        """An image as the tower sees it whole, [3, h, w] in whole patches. In the sliding protocol
+        the rest of a patch is cut off, and the features are held for those of all of the image."""
+        patch = self.tower.patch
+        pixels = self._resize(image, self._working_size(image.shape[:2], patch))
+        height, width = (side // patch * patch for side in pixels.shape[-2:])
+        return pixels[:, :height, :width]
 
     def _encode(self, *images: Tensor) -> list[dict]:
         """The fields of each image's `Dense`. Images [H, W, 3] uint8 that the tower sees at one
@@ -192,10 +209,15 @@ class Encoder:
     def _windows(self, image: Tensor) -> dict:
         """An image in sliding windows."""
         settings, size = self.settings, image.shape[:2]
-        context = self._context_beside_windows(image)
-        working = windows.working_size(*size, settings.input_size)
+        working = self._working_size(size)
+        if min(working) < settings.window_px:
+            raise ShapeError(
+                f'image of {size[1]} x {size[0]} px: the protocol makes it {working[1]} x '
+                f'{working[0]} px, less than a window of {settings.window_px} px; lower window_px'
+            )
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
-        pixels = pictures.resize(image, working)
+        context = self._context_beside_windows(image)
+        pixels = self._resize(image, working)
         tiles = windows.crop(pixels, offsets, settings.window_px)
         parts = memory.in_halves(lambda part: [self._through_tower(part)], tiles)
         feedback = None
@@ -218,14 +240,14 @@ class Encoder:
         if not (self._wants_regions or self._wants_tags):
             return _Context(None, None, None, None)
         size = image.shape[:2]
-        pixels = pictures.resize(image, self._whole_size(size))
+        pixels = self._whole_picture(image)
         seen, _ = self._follow(pixels[None], recipes.Recipe(self._recipe.blocks))
         return self._context(seen, 0, pixels, self.label_size(size), self._picture(image, pixels))
 
     def _whole(self, images: Sequence[Tensor]) -> list[dict]:
         """Images in one pass of the tower."""
-        working = self._whole_size(images[0].shape[:2])
-        pixels = torch.stack([pictures.resize(image, working) for image in images])
+        pixels = torch.stack([self._whole_picture(image) for image in images])
+        working = tuple(pixels.shape[-2:])
         encoded = self._through_tower(pixels)
         result = []
         for n, image in enumerate(images):

@@ -100,6 +100,13 @@ def to_device(image: np.ndarray, device: torch.device) -> Tensor:
     return pixels.to(device, non_blocking=True)
 
 
+def resize_plainly(image: Tensor, size: tuple[int, int]) -> Tensor:
+    """[H, W, 3] uint8 -> [3, h, w] float32 in 0..255, bilinear between the four nearest pixels and
+    rounded: as OpenCV's, but for one grey level here and there."""
+    pixels = image.permute(2, 0, 1).float()
+    return F.interpolate(pixels[None], size=size, mode='bilinear', align_corners=False)[0].round()
+
+
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     """[H, W, 3] uint8 -> [3, h, w] float32 in 0..255, bicubic with antialiasing.
 

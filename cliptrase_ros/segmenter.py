@@ -21,7 +21,7 @@ from .embeddings import cache_in, default_cache_folder, embed_words
 from .encoder import Dense, encoder_for
 from .errors import SettingError, ShapeError, VocabularyError
 from .host import fetch
-from .resample import Enlarge
+from .resample import Enlarge, bands
 from .settings import Settings
 from .templates import TEMPLATES
 from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
@@ -345,13 +345,16 @@ class Segmenter:
             logits = presence.only(present, logits, queries.owner)
             ids = torch.where(F.pad(present, (0, 1), value=True), ids, UNLABELED)
         settings, regions = self.settings, dense.regions
-        if regions is None:
-            enlarge = self._enlarging(dense)
-            labels, confidence = voting.label_pixels(logits, dense.size, queries, enlarge)
-        else:
-            # Their edges are the labels' edges, and are refined already.
-            rule = voting.label_regions if settings.regions == 'mean' else voting.label_votes
-            labels, confidence = rule(logits, regions, queries)
+        # Where there are regions, their edges are the labels' edges, and are refined already.
+        enlarge = self._enlarging(dense) if regions is None else bands
+        labels, confidence = self._ruled(dense, logits, queries, enlarge)
+        if settings.area_threshold:
+            large = voting.covering(labels, queries.classes, settings.area_threshold)
+            ids = torch.where(F.pad(large, (0, 1), value=True), ids, UNLABELED)
+            labels, _ = self._ruled(
+                dense, presence.only(large, logits, queries.owner), queries, enlarge
+            )
+            confidence = voting.confidence(enlarge(logits, dense.size), queries.owner, labels)
         found = ids.index_select(0, labels.flatten()).view(dense.size)
         if settings.confidence_threshold:
             found = found.masked_fill(confidence < settings.confidence_threshold, UNLABELED)
@@ -363,6 +366,15 @@ class Segmenter:
             least = settings.margin_threshold * self._scale
             found = found.masked_fill(margins < least, UNLABELED)
         return found, confidence.masked_fill(found == UNLABELED, 0)
+
+    def _ruled(
+        self, dense: Dense, logits: Tensor, queries: voting.Queries, enlarge: Enlarge
+    ) -> tuple[Tensor, Tensor]:
+        """Class [H, W] of each pixel and its confidence [H, W], by the setting `regions`."""
+        if dense.regions is None:
+            return voting.label_pixels(logits, dense.size, queries, enlarge)
+        rule = voting.label_regions if self.settings.regions == 'mean' else voting.label_votes
+        return rule(logits, dense.regions, queries)
 
     def _enlarging(self, dense: Dense) -> Enlarge:
         patch = self._encoder.tower.patch

@@ -191,8 +191,10 @@ class Settings:
         'native',
         'native: the whole image at its own aspect, labels at the size of the image. cliptrase: '
         "the paper's evaluation, short side resized with PIL bicubic, then the centre crop; "
-        'labels for the crop only.',
-        choices=('native', 'cliptrase'),
+        'labels for the crop only. sliding: what SCLIP and most after it evaluate with, resized '
+        'bilinearly and without antialiasing, long side at most 2048 px, mostly with windows of '
+        '224 and a stride of 112 px; labels at the size of the image.',
+        choices=('native', 'cliptrase', 'sliding'),
     )
     output_size: str = option(
         'input',
@@ -313,6 +315,14 @@ class Settings:
         high=2.0,
         live=True,
     )
+    area_threshold: float = option(
+        0.0,
+        'Words that cover no more than this share of all that is labelled lose it to the next '
+        'best, which may again be any other (SCLIP for VOC21: 0.1). Not with regions: mean.',
+        low=0.0,
+        high=1.0,
+        live=True,
+    )
     prompt_templates: str = option(
         'imagenet80',
         'Sentences that a word is put into before it is encoded; the mean of their embeddings '
@@ -341,11 +351,13 @@ class Settings:
                 f"output_size: {self.output_size!r} is neither 'input' nor 'depth' nor "
                 'WIDTHxHEIGHT in pixels, such as 320x240'
             )
-        if self.output_size != 'input' and self.protocol != 'native':
+        if self.output_size != 'input' and self.protocol == 'cliptrase':
             raise SettingError(
-                "output_size: another size needs protocol 'native'; the cliptrase protocol has "
-                'labels of the size of its crop'
+                "output_size: another size needs protocol 'native' or 'sliding'; the cliptrase "
+                'protocol has labels of the size of its crop'
             )
+        if self.area_threshold and self.regions == 'mean':
+            raise SettingError("area_threshold: needs regions 'none' or 'vote', not 'mean'")
         if self.cls_weighting and self.method == 'sc_clip':
             raise SettingError(
                 'cls_weighting: sc_clip makes no [CLS] to weight by; choose another method'
@@ -360,10 +372,10 @@ class Settings:
                 f'window_stride_px: {self.window_stride_px} is larger than window_px '
                 f'{self.window_px}; parts of the image would be in no window'
             )
-        if self.window_px and self.protocol != 'native':
+        if self.window_px and self.protocol == 'cliptrase':
             raise SettingError(
-                "window_px: sliding windows need protocol 'native'; the cliptrase protocol is one "
-                'pass over the crop'
+                "window_px: sliding windows need protocol 'native' or 'sliding'; the cliptrase "
+                'protocol is one pass over the crop'
             )
 
     @property

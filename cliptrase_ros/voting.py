@@ -193,6 +193,23 @@ def probability(logits: Tensor, owner: Tensor, labels: Tensor) -> Tensor:
     return (best - logits.logsumexp(0)).exp()
 
 
+def confidence(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
+    """`probability` [H, W] of the label of each pixel, of logits [Q, H, W] in bands."""
+    result = torch.empty(scores.size, device=owner.device)
+    for rows, band in scores:
+        result[rows] = probability(band, owner, labels[rows])
+    return result
+
+
+def covering(labels: Tensor, classes: int, share: float) -> Tensor:
+    """[K] bool: which of the classes have more than this share of the pixels that have any;
+    labels [H, W] in 0 .. K, K being background."""
+    counts = torch.zeros(classes + 1, device=labels.device)
+    flat = labels.flatten().long()
+    counts.scatter_add_(0, flat, counts.new_ones(1).expand_as(flat))
+    return counts[:-1] > share * counts[:-1].sum()
+
+
 def margins(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
     """How far the label of each pixel leads all other classes: [H, W], in the units of the logits
     [Q, H, W] in bands; infinite where there is no other class.

@@ -18,6 +18,17 @@ def working_size(height: int, width: int, short_side: int, multiple: int = 1) ->
     return rounded(height), rounded(width)
 
 
+# Of the long side, in the sliding protocol.
+LONGEST = 2048
+
+
+def sliding_size(height: int, width: int, short_side: int) -> tuple[int, int]:
+    """(height, width) to which the sliding protocol of SCLIP (arXiv 2312.01597) resizes an image:
+    the short side at `short_side` px, unless the long one were above 2048 then; as mmcv rounds."""
+    scale = min(short_side / min(height, width), LONGEST / max(height, width))
+    return int(height * scale + 0.5), int(width * scale + 0.5)
+
+
 def window_starts(length: int, window: int, stride: int) -> list[int]:
     """Offsets of windows along one axis; the last one is shifted inside, so all are whole."""
     last = max(0, length - window)

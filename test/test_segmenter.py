@@ -2,9 +2,11 @@ import gc
 import logging
 import weakref
 
+import cv2
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from towers import TINY_PATCH, make_turned_visual, make_visual, picture
 
@@ -12,8 +14,9 @@ import cliptrase_ros as ct
 from cliptrase_ros import clusters, encoder, recipes, voting
 from cliptrase_ros import refine as rule
 from cliptrase_ros.errors import Cancelled
-from cliptrase_ros.pictures import centre_crop
+from cliptrase_ros.pictures import centre_crop, resize_plainly
 from cliptrase_ros.temporal import Smoother
+from cliptrase_ros.windows import sliding_size
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
 
@@ -166,6 +169,76 @@ def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
     assert dense.working_size == (48, 80)
     assert (dense.clusters is None) == (regions == 'none')
     assert sliding.label(dense, words).labels.shape == (60, 100)
+
+
+@pytest.mark.parametrize('shape', [(60, 97), (97, 60), (48, 48)])
+@pytest.mark.parametrize('window', [{}, {'window_px': 32, 'window_stride_px': 16}])
+@pytest.mark.parametrize('regions', ['none', 'vote'])
+def test_the_sliding_protocol(backbone, words, shape, window, regions):
+    image = picture(*shape)
+    options = {**window, 'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    run = segmenter(backbone, protocol='sliding', **options)
+    dense = run.encode(image)
+    # What a person would do by hand: resize, and cut what is no whole patch if there are no
+    # windows. Of that picture the native protocol changes no pixel.
+    size = sliding_size(*shape, 48)
+    by_hand = resize_plainly(torch.from_numpy(image), size).byte().permute(1, 2, 0).numpy()
+    if not window:
+        by_hand = by_hand[: size[0] // 8 * 8, : size[1] // 8 * 8]
+    expected = segmenter(backbone, **{**options, 'regions': 'none'}).encode(by_hand)
+    assert torch.equal(dense.features, expected.features)
+    assert dense.offsets == expected.offsets and dense.working_size == by_hand.shape[:2]
+    assert dense.size == shape == run.label(dense, words).labels.shape
+    logits = run.scores(dense, words)
+    whole = F.interpolate(logits[None], size=shape, mode='bilinear', align_corners=False)[0]
+    if regions == 'none':
+        best = words.label_ids[words.owner[whole.argmax(0).cpu()]]
+        assert (best.numpy() == run.label(dense, words).labels).mean() > 0.999
+    else:
+        assert dense.regions.shape == shape
+
+
+def test_the_resizing_of_the_sliding_protocol_is_opencvs():
+    image = picture(90, 131)
+    for size in ((48, 70), (200, 291)):
+        got = resize_plainly(torch.from_numpy(image), size).permute(1, 2, 0).numpy()
+        expected = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+        assert got.shape == expected.shape
+        apart = np.abs(got - expected)
+        assert apart.max() <= 1 and (apart == 0).mean() > 0.8
+
+
+def test_an_image_too_long_for_the_windows_of_the_sliding_protocol(backbone):
+    run = segmenter(
+        backbone, protocol='sliding', input_size=448, window_px=448, window_stride_px=224
+    )
+    with pytest.raises(ct.ShapeError, match='2048 x 341 px, less than a window of 448 px'):
+        run.encode(picture(10, 60))
+
+
+@pytest.mark.parametrize('regions', ['none', 'vote'])
+@pytest.mark.parametrize('share', [0.05, 0.2, 0.5, 1.0])
+def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regions, share):
+    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    run, image = segmenter(backbone, **options), picture(60, 90)
+    dense = run.encode(image)
+    before = run.label(dense, words).labels
+    areas = {c.id: (before == c.id).sum() for c in words.classes}
+    large = {k for k, area in areas.items() if area > share * sum(areas.values())}
+    result = segmenter(backbone, area_threshold=share, **options).label(dense, words)
+    kept = torch.tensor([c.id in large for c in words.classes])
+    expected = run.label(dense, words, present=kept)
+    assert (result.labels == expected.labels).all()
+    # The words that are gone still count in the probabilities.
+    logits = run.scores(dense, words)
+    whole = F.interpolate(logits[None], size=before.shape, mode='bilinear', align_corners=False)
+    shares = whole[0].softmax(0).cpu()
+    ids = words.label_ids[words.owner]
+    of_label = torch.where(ids[:, None, None] == torch.from_numpy(result.labels).long(), shares, 0)
+    of_label = of_label.amax(0).numpy() * (result.labels > 0)
+    np.testing.assert_allclose(result.confidence, of_label, atol=1e-4)
+    if share == 1.0:
+        assert not large and not result.labels.any()
 
 
 def test_windows_must_fit_the_patches(backbone):

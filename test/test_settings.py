@@ -36,6 +36,7 @@ def test_defaults_hold_and_every_setting_is_described():
         ({'window_px': 448}, 'larger than input_size'),
         ({'window_px': 64}, 'window_stride_px: 112 is larger than window_px 64'),
         ({'window_px': 224, 'protocol': 'cliptrase'}, "protocol 'native'"),
+        ({'area_threshold': 0.1, 'regions': 'mean'}, "needs regions 'none' or 'vote'"),
         ({'output_size': '320 x 240'}, 'WIDTHxHEIGHT'),
         ({'output_size': '0x240'}, 'WIDTHxHEIGHT'),
         ({'output_size': '320x240', 'protocol': 'cliptrase'}, "protocol 'native'"),

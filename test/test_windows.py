@@ -22,6 +22,20 @@ def test_working_size(size, short, multiple, expected):
     assert windows.working_size(*size, short, multiple) == expected
 
 
+@pytest.mark.parametrize(
+    'size, short, expected',
+    [
+        ((375, 500), 336, (336, 448)),
+        ((333, 500), 336, (336, 505)),  # 504.504 ..
+        ((1024, 2048), 560, (560, 1120)),
+        ((100, 700), 336, (293, 2048)),
+        ((700, 100), 336, (2048, 293)),
+    ],
+)
+def test_the_size_of_the_sliding_protocol(size, short, expected):
+    assert windows.sliding_size(*size, short) == expected
+
+
 @pytest.mark.parametrize('length', [224, 225, 300, 336, 337, 448, 596, 1280])
 def test_windows_are_those_of_the_sliding_protocol(length):
     starts = windows.window_starts(length, 224, 112)
