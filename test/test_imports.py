@@ -197,6 +197,7 @@ def test_the_public_names():
         'CliptraseError',
         'Dense',
         'OutOfMemory',
+        'PictureError',
         'Segmentation',
         'Segmenter',
         'SettingError',
