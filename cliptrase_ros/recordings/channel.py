@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import sys
+from collections import Counter
 from collections.abc import Collection, Iterator
 from typing import Any, NamedTuple, Protocol
 
@@ -58,13 +59,11 @@ class Source(Protocol):
     """One file of a recording.
 
     Attributes:
-        channels: each that has a message or was announced.
-        count: how many messages it has.
+        counts: how many messages each channel has.
         damage: why this is not the whole file that was to be; '' if nothing is known of that.
     """
 
-    channels: list[Channel]
-    count: int
+    counts: Counter[Channel]
     damage: str
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:

@@ -1,4 +1,4 @@
-"""Types of messages: what a recording is to say of them, and messages of ROS 1 as those of ROS 2."""
+"""Types of messages: what a recording says of them, and messages of ROS 1 as those of ROS 2."""
 
 from __future__ import annotations
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections import Counter
 from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -24,18 +25,16 @@ class McapScan:
 
     def __init__(self, path: Path):
         self.path = path
-        self.count = 0
+        self.counts: Counter[Channel] = Counter()
         self.damage = 'it is cut off: it has no end'
         self._schemas: dict[int, tuple[str, str]] = {}
         self._channels: dict[int, Channel] = {}
-        for _ in self._messages():
-            self.count += 1
-
-    @property
-    def channels(self) -> list[Channel]:
-        return list(dict.fromkeys(self._channels.values()))
+        for message in self._messages():
+            self.counts[message.channel] += 1
+        self.counts.update(dict.fromkeys(self._channels.values(), 0))
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
+        """The messages of these channels, in the order of the file."""
         return (message for message in self._messages() if message.channel in channels)
 
     def close(self) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import re
 import sqlite3
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
@@ -14,10 +15,10 @@ from pathlib import Path, PurePath
 import yaml
 from rosbags import rosbag1, rosbag2
 
-from ..errors import CliptraseError, PictureError
+from ..errors import PictureError
 from . import mcap, ros1, sqlite
 from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, Source, unpacked, zstd
-from .convert import Convert, to_ros2
+from .convert import ConversionError, Convert, to_ros2
 
 SUFFIXES = ('.mcap', '.db3')
 
@@ -31,8 +32,9 @@ class Indexed:
         self._reader = reader
         reader.open()
         self._channels = {connection.id: _channel(connection) for connection in reader.connections}
-        self.channels = list(dict.fromkeys(self._channels.values()))
-        self.count = reader.message_count
+        self.counts: Counter[Channel] = Counter()
+        for connection in reader.connections:
+            self.counts[self._channels[connection.id]] += connection.msgcount
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
         """The messages of these channels, by time."""
@@ -69,8 +71,7 @@ class Recording:
 
     Attributes:
         path: of the file or folder.
-        channels: of ROS 2, one for each topic and type.
-        count: how many messages are to come.
+        counts: how many messages are to come of each channel; one for each topic and type of ROS 2.
         problems: sentences about what cannot be used; grow while messages are read.
 
     Raises:
@@ -81,19 +82,13 @@ class Recording:
         self.path = path
         self.problems: list[str] = []
         self._stack = ExitStack()
-        self._ended: str | None = None
         try:
             self._sources = self._open_all()
         except BaseException:
             self._stack.close()
             raise
-        self.count = sum(source.count for _, source in self._sources)
+        self.counts: Counter[Channel] = Counter()
         self._routes = self._routed()
-        targets = {(c.topic, c.type): c for c, _ in reversed(self._routes.values())}
-        self.channels = list(reversed(targets.values()))
-        self._routes = {
-            own: (targets[c.topic, c.type], convert) for own, (c, convert) in self._routes.items()
-        }
 
     def __enter__(self) -> Recording:
         return self
@@ -108,7 +103,7 @@ class Recording:
     def messages(self) -> Iterator[Message]:
         """All messages, by time as far as that is known."""
         until, read = 0, 0
-        for message in self._converted(set(self.channels), self.problems.append):
+        for message in self._converted(set(self.counts), self.problems.append):
             until, read = max(until, message.time), read + 1
             yield message
         for path, source in self._sources:
@@ -139,23 +134,24 @@ class Recording:
                 tell(f'{own.topic}: {number} messages are left out like that')
 
     def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
-        """Own channel -> channel of ROS 2 and what makes messages such."""
-        routes = {}
-        for channel in dict.fromkeys(c for _, source in self._sources for c in source.channels):
+        """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
+        found: Counter[Channel] = Counter()
+        for _, source in self._sources:
+            found.update(source.counts)
+        routes, targets = {}, {}
+        for own, count in found.items():
             try:
-                if channel.form == ROS2:
-                    routes[channel] = channel, _uncompressed
-                elif channel.form == ROS1:
-                    routes[channel] = to_ros2(channel)
-                else:
-                    raise PictureError(f'its messages are {channel.form!r}, not of ROS')
-            except CliptraseError as error:
-                self.problems.append(f'{channel.topic} ({channel.type}) is left out: {error}')
+                target, convert = _route(own)
+            except ConversionError as error:
+                self.problems.append(f'{own.topic} ({own.type}) is left out: {error}')
+                continue
+            # Several who published one topic become one.
+            target = targets.setdefault((target.topic, target.type), target)
+            routes[own] = target, convert
+            self.counts[target] += count
         return routes
 
     def _open_all(self) -> list[tuple[Path, Source]]:
-        if not self.path.exists():
-            raise PictureError(f'no file or folder {self.path}')
         if not self.path.is_dir():
             return [(self.path, self._open(self.path))]
         paths = _files(self.path)
@@ -184,6 +180,14 @@ class Recording:
         if cut and not source.damage:
             source.damage = 'it is cut off'
         return source
+
+
+def _route(channel: Channel) -> tuple[Channel, Convert]:
+    if channel.form == ROS2:
+        return channel, _uncompressed
+    if channel.form == ROS1:
+        return to_ros2(channel)
+    raise ConversionError(f'its messages are {channel.form!r}, not of ROS')
 
 
 def moment(time: int) -> str:
@@ -224,8 +228,8 @@ def _opened(path: Path, original: Path) -> Source:
         raise PictureError(f'{original}: nothing of it can be read ({error})') from error
     what = 'holds none' if magic else 'is empty'
     raise PictureError(
-        f'{original} {what}; expected a recording: a .bag of ROS 1, or a folder, an .mcap or a .db3 '
-        'of ROS 2'
+        f'{original} {what}; expected a recording: a .bag of ROS 1, or a folder, an .mcap or a '
+        '.db3 of ROS 2'
     )
 
 
@@ -246,7 +250,12 @@ def _files(folder: Path) -> list[Path]:
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         pass  # the recorder writes it at the end
     found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
-    return sorted(found, key=lambda path: [int(n) for n in re.findall(r'\d+', path.stem)])
+    return sorted(found, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> list[str | int]:
+    """So that 10 comes after 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
 
 
 def _decompressed(path: Path, target: Path) -> tuple[Path, bool]:

@@ -4,6 +4,7 @@ order of the file, up to where it ends (https://wiki.ros.org/Bags/Format/2.0).""
 from __future__ import annotations
 
 import struct
+from collections import Counter
 from collections.abc import Collection, Iterator
 from io import BytesIO
 from pathlib import Path
@@ -37,17 +38,15 @@ class Ros1Scan:
 
     def __init__(self, path: Path):
         self.path = path
-        self.count = 0
+        self.counts: Counter[Channel] = Counter()
         self.damage = 'it was not closed by the recorder, or is cut off'
         self._channels: dict[bytes, Channel] = {}
-        for _ in self._messages():
-            self.count += 1
-
-    @property
-    def channels(self) -> list[Channel]:
-        return list(dict.fromkeys(self._channels.values()))
+        for message in self._messages():
+            self.counts[message.channel] += 1
+        self.counts.update(dict.fromkeys(self._channels.values(), 0))
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
+        """The messages of these channels, in the order of the file."""
         return (message for message in self._messages() if message.channel in channels)
 
     def close(self) -> None:

@@ -4,6 +4,7 @@ in the write-ahead log of a recorder that was killed."""
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -32,7 +33,10 @@ class Sqlite:
         try:
             try:
                 self._topics = self._read_topics()
-                (self.count,) = self._rows('SELECT COUNT(*) FROM messages')[0]
+                found = dict(
+                    self._rows('SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id')
+                )
+                self.counts = Counter({c: found.get(n, 0) for n, c in self._topics.items()})
             except sqlite3.DatabaseError as error:
                 self._open_damaged(error)
         except BaseException:
@@ -40,18 +44,17 @@ class Sqlite:
             raise
 
     def _open_damaged(self, error: sqlite3.DatabaseError) -> None:
-        """As far as it goes; the number of messages is found by reading them."""
+        """As far as it goes; how many messages there are is found by reading them."""
         self.damage = f'it is cut off or damaged ({error})'
         # Lets SQLite open a file that is shorter than it should be.
         self._database.execute('PRAGMA writable_schema=ON')
         self._topics = self._read_topics()
-        self.count = sum(1 for _ in self.messages(self.channels))
-
-    @property
-    def channels(self) -> list[Channel]:
-        return list(self._topics.values())
+        channels = self._topics.values()
+        self.counts = Counter(message.channel for message in self.messages(channels))
+        self.counts.update(dict.fromkeys(channels, 0))
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
+        """The messages of these channels, by time, or of a damaged file by number."""
         numbers = [str(n) for n, channel in self._topics.items() if channel in channels]
         # An index may be cut off, too; messages are numbered as they came.
         order = 'id' if self.damage else 'timestamp, id'
