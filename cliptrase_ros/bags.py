@@ -168,7 +168,7 @@ class _Run:
         self._copied = 0
         self._skipped: list[str] = []
 
-    def _topics(self, camera: _Camera) -> Iterator[tuple[str, str]]:
+    def _topics(self, camera: Camera) -> Iterator[tuple[str, str]]:
         yield f'{camera.prefix}label_mask', messages.IMAGE
         yield f'{camera.prefix}confidence', messages.IMAGE
         if self._options.overlay == 'raw':

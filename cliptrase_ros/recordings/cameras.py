@@ -161,6 +161,6 @@ class Camera:
             content = messages.read(message.data, kind)
             image = DECODERS[kind](content)
             check_image(image)
-        except (SerdeError, ImageError, ShapeError) as error:
+        except (SerdeError, images.ImageError, ShapeError) as error:
             return Item(message, self, reason=str(error))
         return Item(message, self, content, image)

@@ -70,9 +70,8 @@ class Output:
         )
         if not digest:
             # rosbags asks for a hash; recordings before ROS 2 Iron have none, and '' says so.
-            connections = self._writer.connections
-            connections[connections.index(connection)] = connection._replace(digest='')
-            connection = connections[-1]
+            connection = connection._replace(digest='')
+            self._writer.connections[-1] = connection
         return connection
 
     def copy(self, message: Message) -> None:
