@@ -18,6 +18,8 @@ from .ros1 import ros2_type
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 2, 3, 4, 5, 6
+# Bytes before the records of a chunk; no name of a compression is longer than 4.
+CHUNK_HEAD = 44
 
 
 class McapScan:
@@ -50,7 +52,7 @@ class McapScan:
 
     def _read(self, file: BinaryIO, size: int) -> Iterator[Message]:
         for kind, content, whole in _records(file, size):
-            if kind == CHUNK:
+            if kind == CHUNK and len(content) > CHUNK_HEAD:
                 packed, whole = _chunk(content, whole)
                 yield from self._read(BytesIO(packed), len(packed))
             if not whole:

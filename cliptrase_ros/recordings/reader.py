@@ -24,13 +24,20 @@ SUFFIXES = ('.mcap', '.db3')
 
 
 class Indexed:
-    """A Source of a whole file, which rosbags reads by its index."""
+    """A Source of a whole file, which rosbags reads by its index.
+
+    Raises:
+        Exception: the file has no index, or is damaged, in any way that rosbags does not check.
+    """
 
     damage = ''
 
     def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
         self._reader = reader
         reader.open()
+        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+            reader.close()
+            raise ValueError('no index; rosbags would give up where times go back')
         self._channels = {connection.id: _channel(connection) for connection in reader.connections}
         self.counts: Counter[Channel] = Counter()
         for connection in reader.connections:
