@@ -125,11 +125,13 @@ def check_paths(source: Path, target: Path, force: bool) -> None:
     """Refuse what cannot be read, and what would be lost.
 
     Raises:
-        PictureError: there is no source, or the target is there already, or would be in the way of
-            the source.
+        PictureError: there is no source; or the target bears the name of a file, is there already,
+            or would be in the way of the source.
     """
     if not source.exists():
         raise PictureError(f'no file or folder {source}')
+    if target.suffix in ('.bag', '.mcap', '.db3'):
+        raise PictureError(f'{target}: the new recording is a folder; leave {target.suffix} out')
     old, new = source.resolve(), target.resolve()
     if old == new or old in new.parents or new in old.parents:
         raise PictureError(f'{target} is the recording itself or around it; name another folder')

@@ -381,6 +381,9 @@ def test_a_target_that_is_there_is_kept(label, tmp_path):
     for here in (source, source / 'new', tmp_path):
         with pytest.raises(PictureError, match='is the recording itself or around it'):
             bags.check_paths(source, here, force=True)
+    for name in ('new.bag', 'new.mcap'):
+        with pytest.raises(PictureError, match='the new recording is a folder'):
+            bags.check_paths(source, tmp_path / name, force=True)
     shutil.rmtree(out)
     (out / 'photos').mkdir(parents=True)
     with pytest.raises(PictureError, match='is no recording; it is left alone'):
