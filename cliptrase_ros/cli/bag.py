@@ -33,11 +33,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of images; may be given several times (default: the only one in colour)',
     )
     parser.add_argument(
-        '--every', type=int, default=1, metavar='N', help='label each Nth image of a topic'
+        '--every',
+        type=arguments.positive,
+        default=1,
+        metavar='N',
+        help='label each Nth image of a topic',
     )
     parser.add_argument(
         '--limit',
-        type=int,
+        type=arguments.positive,
         default=0,
         metavar='N',
         help='end the new recording with the Nth labelled image, to try things out',
@@ -50,10 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         '--smoothing',
-        type=float,
+        type=arguments.share,
         default=0.0,
-        metavar='SHARE',
-        help='how much the scores of the images before count in those of an image, 0 .. 0.99',
+        help='how much the scores of the images before count, 0 to 0.99',
     )
     arguments.add_json(parser)
     arguments.add_settings(parser)
