@@ -81,14 +81,27 @@ def _connected(pool: Pool, job: Job) -> Iterator[None]:
     }
     where = {'address': pool.address} if pool.address else own
     try:
+        _refuse_silent(pool.address)
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         reason = str(error).strip().splitlines()[0]
         raise SettingError(f'Ray cannot be reached or started ({reason})') from error
     try:
         yield
     finally:
         ray.shutdown()
+
+
+def _refuse_silent(address: str) -> None:
+    """Raise OSError where nobody listens, for which Ray takes more than a minute, and ValueError
+    for what is no HOST:PORT."""
+    if address in ('', 'auto'):
+        return
+    host, _, port = address.rpartition(':')
+    if not host or not port.isdigit() or '/' in host:
+        raise ValueError(f"{address!r} is neither 'auto' nor HOST:PORT")
+    with socket.create_connection((host, int(port)), timeout=5):
+        pass
 
 
 def _sized(pool: Pool, job: Job) -> Pool:

@@ -38,7 +38,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         '--overlay', action='store_true', help='also write NAME_overlay.png for each picture'
     )
     parser.add_argument(
-        '--topics', nargs='+', default=[], metavar='TOPIC', help='of bags (default: all images)'
+        '--topics',
+        nargs='+',
+        default=[],
+        metavar='TOPIC',
+        help='of bags (default: the only one in colour)',
     )
     parser.add_argument(
         '--every', type=_positive, default=1, metavar='N', help='of bags, every Nth image'
