@@ -4,7 +4,8 @@ import contextlib
 import json
 import os
 import signal
-from pathlib import Path
+import subprocess
+import sys
 
 import archives
 import pytest
@@ -83,14 +84,46 @@ def test_what_a_killed_worker_had_is_done_by_others(cluster, photos, expected, t
     assert any(outcome.worker and pid_of(outcome) != killed for outcome in outcomes)
 
 
-def reader_of(pipe):
-    """The process that has a pipe open to read."""
-    for folder in Path('/proc').glob('[0-9]*/fd'):
-        with contextlib.suppress(OSError):
-            if any(link.resolve() == pipe for link in folder.iterdir()):
-                if int(folder.parent.name) != os.getpid():
-                    return int(folder.parent.name)
-    raise AssertionError('nobody reads')
+KILLER = """
+import os, signal, sys
+from contextlib import suppress
+from pathlib import Path
+
+pipe, times = Path(sys.argv[1]), int(sys.argv[2])
+
+def reader():
+    for link in Path('/proc').glob('[0-9]*/fd/*'):
+        with suppress(OSError):
+            pid = int(link.parts[2])
+            if pid != os.getpid() and os.readlink(link) == str(pipe):
+                return pid
+
+signal.alarm(300)
+for _ in range(times):
+    # Waits until somebody opens it to read, who may have it a moment later.
+    writer = os.open(pipe, os.O_WRONLY)
+    while not (pid := reader()):
+        pass
+    os.kill(pid, signal.SIGKILL)
+    with suppress(BrokenPipeError):
+        # Until that process is gone.
+        while True:
+            os.write(writer, b' ' * 4096)
+    os.close(writer)
+"""
+
+
+@contextlib.contextmanager
+def killer(pipe, times):
+    """Make a pipe, and kill whoever reads it."""
+    os.mkfifo(pipe)
+    process = subprocess.Popen([sys.executable, '-c', KILLER, str(pipe), str(times)])
+    try:
+        yield
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize('pool', [TWO, Pool(workers=1, gpus=0, cpus=1)], ids=['two', 'one'])
@@ -98,19 +131,10 @@ def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tm
     """A pipe as picture: who reads it waits for us, and is killed."""
     items, _ = archive.listed([photos], tmp_path)
     pipe = tmp_path / 'deadly.png'
-    os.mkfifo(pipe)
     deadly = Item(str(pipe), str(tmp_path / 'deadly'))
     items.insert(1, deadly)
-    killer = os.fork()
-    if not killer:
-        for _ in range(2):
-            # Waits until somebody opens it to read.
-            writer = os.open(pipe, os.O_WRONLY)
-            os.kill(reader_of(pipe), signal.SIGKILL)
-            os.close(writer)
-        os._exit(0)
-    outcomes = list(label(items, job(), pool))
-    assert os.waitpid(killer, 0)[1] == 0
+    with killer(pipe, 2):
+        outcomes = list(label(items, job(), pool))
     assert sorted(outcome.item for outcome in outcomes) == sorted(items)
     failed = [outcome for outcome in outcomes if outcome.error]
     assert [outcome.item for outcome in failed] == [deadly]
@@ -187,35 +211,19 @@ def test_the_pool_fits_what_is_there(cluster, monkeypatch):
 def test_workers_that_die_loading_end_the_run(cluster, tmp_path):
     """The weights are a pipe: who loads them waits for us, and is killed."""
     pipe = tmp_path / 'weights.safetensors'
-    os.mkfifo(pipe)
-    killer = os.fork()
-    if not killer:
-        writer = os.open(pipe, os.O_WRONLY)
-        os.kill(reader_of(pipe), signal.SIGKILL)
-        os.close(writer)
-        os._exit(0)
     settings = job().settings.replace(weights=str(pipe))
     items = archive.listed([tree(tmp_path / 'in')], tmp_path / 'out')[0]
-    with pytest.raises(WorkerError, match='1 workers died .* loading the model'):
+    died = pytest.raises(WorkerError, match=r'1 workers died .* loading the model')
+    with killer(pipe, 1), died:
         list(label(items, job(settings=settings), Pool(workers=1, gpus=0, cpus=1)))
-    os.waitpid(killer, 0)
 
 
 def test_so_many_deaths_are_no_accident(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(archive_ray, '_DEATHS_IN_A_ROW', 2)
     pipe = tmp_path / 'deadly.png'
-    os.mkfifo(pipe)
-    killer = os.fork()
-    if not killer:
-        for _ in range(2):
-            writer = os.open(pipe, os.O_WRONLY)
-            os.kill(reader_of(pipe), signal.SIGKILL)
-            os.close(writer)
-        os._exit(0)
     items = [Item(str(pipe), str(tmp_path / 'deadly'))]
-    with pytest.raises(WorkerError, match='2 workers died .* labelling'):
+    with killer(pipe, 2), pytest.raises(WorkerError, match=r'2 workers died .* labelling'):
         list(label(items, job(), Pool(workers=1, gpus=0, cpus=1)))
-    os.waitpid(killer, 0)
 
 
 # The command
