@@ -15,10 +15,13 @@ from test_imports import run_without
 
 ray = pytest.importorskip('ray')
 
+import cliptrase_ros as ct  # noqa: E402
 from cliptrase_ros import archive, archive_ray  # noqa: E402
 from cliptrase_ros.archive import Item, Labeller  # noqa: E402
 from cliptrase_ros.archive_ray import Pool, label  # noqa: E402
+from cliptrase_ros.embeddings import EmbeddingCache  # noqa: E402
 from cliptrase_ros.errors import SettingError, WorkerError  # noqa: E402
+from cliptrase_ros.templates import TEMPLATES  # noqa: E402
 
 ALL = [*FLAGS, '--words', *WORDS, '--background', 'sky']
 TWO = Pool(workers=2, gpus=0, cpus=1)
@@ -186,7 +189,7 @@ def test_a_mistake_of_ours_is_no_death(cluster):
 def test_more_than_there_is(cluster, photos):
     with pytest.raises(SettingError, match=r'3 workers with 1 CPU each: Ray has 2 in all'):
         list(label([], job(), Pool(workers=3, gpus=0, cpus=1)))
-    with pytest.raises(SettingError, match=r'1 workers with 0.5 GPU each'):
+    with pytest.raises(SettingError, match=r'1 workers with 99.5 GPU each'):
         list(label([], job(), Pool(workers=1, gpus=99.5)))
 
 
@@ -209,9 +212,10 @@ def test_the_pool_fits_what_is_there(cluster, monkeypatch):
 
 
 def test_workers_that_die_loading_end_the_run(cluster, tmp_path):
-    """The weights are a pipe: who loads them waits for us, and is killed."""
-    pipe = tmp_path / 'weights.safetensors'
-    settings = job().settings.replace(weights=str(pipe))
+    """A word in the cache is a pipe: who reads it waits for us, and is killed."""
+    settings = job().settings.replace(cache_dir=str(tmp_path))
+    text = ct.load(settings).backbone.text
+    pipe = EmbeddingCache(tmp_path).path(text.fingerprint, TEMPLATES['none'], 'floor')
     items = archive.listed([tree(tmp_path / 'in')], tmp_path / 'out')[0]
     died = pytest.raises(WorkerError, match=r'1 workers died .* loading the model')
     with killer(pipe, 1), died:
