@@ -24,13 +24,20 @@ SUFFIXES = ('.mcap', '.db3')
 
 
 class Indexed:
-    """A Source of a whole file, which rosbags reads by its index."""
+    """A Source of a whole file, which rosbags reads by its index.
+
+    Raises:
+        Exception: the file has no index, or is damaged, in any way that rosbags does not check.
+    """
 
     damage = ''
 
     def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
         self._reader = reader
         reader.open()
+        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+            reader.close()
+            raise ValueError('no index; rosbags would give up where times go back')
         self._channels = {connection.id: _channel(connection) for connection in reader.connections}
         self.counts: Counter[Channel] = Counter()
         for connection in reader.connections:
@@ -121,6 +128,8 @@ class Recording:
             for own, time, data in _guarded(source, asked):
                 channel, convert = self._routes[own]
                 try:
+                    if not 0 <= time < 2**63:
+                        raise ValueError('its time is none')
                     yield Message(channel, time, convert(data))
                 except Exception as error:  # whatever a converter does with damaged data
                     if own not in lost:

@@ -24,7 +24,7 @@ def written(target: Path) -> Iterator[Writer]:
     """A writer whose recording is under its name at the end, and nothing of it after an error."""
     with files.whole(target) as part:
         # Files of a recording bear the name of its folder.
-        folder = part / (target.name or 'recording')
+        folder = part / target.name
         # Version 8 of the metadata: 9 writes QoS in a way that Humble does not know.
         with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
             yield writer
@@ -70,9 +70,8 @@ class Output:
         )
         if not digest:
             # rosbags asks for a hash; recordings before ROS 2 Iron have none, and '' says so.
-            connections = self._writer.connections
-            connections[connections.index(connection)] = connection._replace(digest='')
-            connection = connections[-1]
+            connection = connection._replace(digest='')
+            self._writer.connections[-1] = connection
         return connection
 
     def copy(self, message: Message) -> None:
