@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from PIL import Image
 
-from . import draw, files, pictures, segmenter
+from . import files, picture_files, pictures, segmenter
 from .errors import CliptraseError, PictureError, SettingError
 from .overlap import Behind, ahead
 from .segmenter import Segmentation
 from .settings import Settings
 from .version import version
-from .vocabulary import Vocabulary, parse
+from .vocabulary import parse
 
 # What a folder of labels was made with.
 RECORD = 'settings.json'
@@ -85,8 +84,7 @@ class Job:
         """What is written for an item."""
         if self.bags:
             return {'bag': Path(item.target)}
-        kinds = ('labels', 'confidence', 'overlay')[: 3 if self.overlay else 2]
-        return {kind: Path(f'{item.target}_{kind}.png') for kind in kinds}
+        return picture_files.names(item.target, self.overlay)
 
     def done(self, item: Item) -> bool:
         """Whether all of it is there."""
@@ -261,7 +259,9 @@ class Labeller:
             return
         written: deque[Outcome] = deque()
         with Behind() as behind:
-            for item, image in ahead(_read(items)):
+            items = list(items)
+            read = ahead(picture_files.read_each(Path(item.source) for item in items))
+            for item, image in zip(items, read, strict=True):
                 try:
                     if isinstance(image, PictureError):
                         raise image
@@ -282,7 +282,7 @@ class Labeller:
         result: Segmentation,
         written: deque[Outcome],
     ) -> None:
-        _save(self._job.files(item), view, result, self._words)
+        picture_files.save(self._job.files(item), view, result, self._words)
         written.append(Outcome(item))
 
     def _bag(self, item: Item) -> Outcome:
@@ -303,26 +303,6 @@ class Labeller:
         return Outcome(item, notes=tuple(report.skipped), images=report.images)
 
 
-def _read(items: Iterable[Item]) -> Iterator[tuple[Item, np.ndarray | PictureError]]:
-    for item in items:
-        try:
-            yield item, pictures.read(Path(item.source))
-        except PictureError as error:
-            yield item, error
-
-
 def _named(item: Item, error: CliptraseError) -> str:
     text = str(error)
     return text if item.source in text else f'{item.source}: {text}'
-
-
-def _save(
-    paths: dict[str, Path], view: np.ndarray | None, result: Segmentation, words: Vocabulary
-) -> None:
-    for kind, path in paths.items():
-        if kind == 'overlay':
-            made = draw.overlay(view, result.labels, words)
-        else:
-            made = result.labels if kind == 'labels' else result.confidence_bytes
-        with files.whole(path) as part:
-            Image.fromarray(made).save(part)

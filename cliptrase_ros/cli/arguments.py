@@ -75,7 +75,7 @@ def positive(text: str) -> int:
     """'20' -> 20."""
     number = int(text)
     if number < 1:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f'expected 1 or more, got {text}')
     return number
 
 
@@ -83,7 +83,7 @@ def share(text: str) -> float:
     """'0.5' -> 0.5; 0 to 0.99."""
     number = float(text)
     if not 0 <= number <= 0.99:
-        raise ValueError(text)
+        raise argparse.ArgumentTypeError(f'expected 0 to 0.99, got {text}')
     return number
 
 

@@ -45,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='of bags (default: the only one in colour)',
     )
     parser.add_argument(
-        '--every', type=_positive, default=1, metavar='N', help='of bags, every Nth image'
+        '--every', type=arguments.positive, default=1, metavar='N', help='of bags, every Nth image'
     )
     _add_engine(parser)
     arguments.add_json(parser)
@@ -62,7 +62,10 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         "on a cluster; needs pip install 'cliptrase_ros[ray]'",
     )
     group.add_argument(
-        '--workers', type=_positive, metavar='N', help='of ray (default: one a GPU, or one)'
+        '--workers',
+        type=arguments.positive,
+        metavar='N',
+        help='of ray (default: one a GPU, or one)',
     )
     group.add_argument(
         '--gpus-per-worker',
@@ -72,7 +75,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         '--cpus-per-worker',
-        type=_positive,
+        type=arguments.positive,
         metavar='N',
         help='threads, too (default: its share of this machine; on a cluster 1)',
     )
@@ -81,13 +84,6 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         help="of a Ray cluster that runs, 'auto' for that of this machine; its machines have to "
         'reach all paths (default: Ray is started here and stopped at the end)',
     )
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError('expected 1 or more')
-    return value
 
 
 def _share(text: str) -> float:

@@ -4,13 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from .. import draw, files, pictures
+from .. import picture_files, pictures
 from ..errors import PictureError
 from ..overlap import ahead
 from ..segmenter import Segmentation
@@ -46,16 +44,19 @@ def run(options: argparse.Namespace) -> bool:
         )
     segmenter, words = arguments.load_with_words(options)
     console, failed = Console(options.json), 0
-    for path, image in console.progress(ahead(_read(paths)), 'pictures', len(paths)):
+    read = zip(paths, ahead(picture_files.read_each(paths)), strict=True)
+    for path, image in console.progress(read, 'pictures', len(paths)):
         if isinstance(image, PictureError):
             warn(f'{image}; skipped')
             failed += 1
             continue
         result = segmenter(image, words)
-        written = _write(options.out / path.stem, segmenter.view(image), result, words)
+        written = picture_files.names(options.out / path.stem)
+        picture_files.save(written, segmenter.view(image), result, words)
         shares = shares_of(result, words)
         text = ', '.join(f'{name or "unlabelled"} {100 * x:.0f} %' for name, x in shares.items())
-        console.result(f'{path}: {text}', picture=str(path), shares=shares, **written)
+        made = {kind: str(place) for kind, place in written.items()}
+        console.result(f'{path}: {text}', picture=str(path), shares=shares, **made)
     if failed == len(paths):
         raise PictureError('no picture could be read')
     if failed:
@@ -63,32 +64,8 @@ def run(options: argparse.Namespace) -> bool:
     return not failed
 
 
-def _read(paths: list[Path]) -> Iterator[tuple[Path, np.ndarray | PictureError]]:
-    for path in paths:
-        try:
-            yield path, pictures.read(path)
-        except PictureError as error:
-            yield path, error
-
-
 def shares_of(result: Segmentation, words: Vocabulary) -> dict[str, float]:
     """Which part of the pixels has each label, by name, '' for unlabelled; largest first."""
     ids, counts = np.unique(result.labels, return_counts=True)
     order = np.argsort(-counts, kind='stable')
     return {words.name_of(ids[n]): counts[n] / result.labels.size for n in order}
-
-
-def _write(
-    stem: Path, image: np.ndarray, result: Segmentation, words: Vocabulary
-) -> dict[str, str]:
-    """The three pictures: {what: path}."""
-    made = {
-        'labels': result.labels,
-        'confidence': result.confidence_bytes,
-        'overlay': draw.overlay(image, result.labels, words),
-    }
-    paths = {what: stem.with_name(f'{stem.name}_{what}.png') for what in made}
-    for what, path in paths.items():
-        with files.whole(path) as part:
-            Image.fromarray(made[what]).save(part)
-    return {what: str(path) for what, path in paths.items()}
