@@ -302,6 +302,18 @@ def test_records_that_are_none_outside_of_chunks(tmp_path):
     assert found == whole and "it is damaged (KeyError: b'op'); 12 messages" in problem
 
 
+def test_messages_that_an_index_has_lost(tmp_path):
+    """Their channel is none in the chunk, and the index does not care."""
+    source = record(tmp_path, 'mcap')
+    whole, _ = read(source)
+    content = bytearray(inside(source).read_bytes())
+    place = content.index(struct.pack('<QQ', whole[2][1], whole[2][1])) - 6
+    content[place : place + 2] = b'\xff\xff'
+    inside(source).write_bytes(content)
+    found, (problem,) = read(source)
+    assert found == whole[:2] + whole[3:] and '1 of its messages cannot be found' in problem
+
+
 def test_quality_of_service_and_times_that_are_none(tmp_path):
     source = record(tmp_path, 'db3')
     whole, _ = read(source)
@@ -454,3 +466,22 @@ def test_rosbags_is_what_the_tests_take_it_for(tmp_path):
     ]
     with pytest.raises(Exception, match='version'):
         Writer2(tmp_path / 'y', version=7)
+
+
+def test_cuts_anywhere(kind, tmp_path):
+    """Never an error of another kind, and never a message that is none."""
+    source = record(tmp_path, kind, list(Robot(kind).drive(2, size=(8, 8))))
+    whole, _ = read(source)
+    content, counts = file_of(source).read_bytes(), set()
+    if kind != 'ros1':
+        (source / 'metadata.yaml').unlink()
+    step = max(1, len(content) // 300)
+    for size in [*range(1, len(content), step), *range(len(content) - 20, len(content))]:
+        file_of(source).write_bytes(content[:size])
+        try:
+            found, problems = read(source)
+        except PictureError:
+            continue
+        assert found == whole[: len(found)] and (problems or found == whole)
+        counts.add(len(found))
+    assert counts >= ({0, 3, 8} if kind != 'db3' else {0, 8})

@@ -4,7 +4,6 @@ damaged is read as far as it goes."""
 from __future__ import annotations
 
 import re
-import sqlite3
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
@@ -89,6 +88,8 @@ class Recording:
         self.path = path
         self.problems: list[str] = []
         self._stack = ExitStack()
+        # Messages that could be read, and not converted.
+        self._lost: Counter[Channel] = Counter()
         try:
             self._sources = self._open_all()
         except BaseException:
@@ -113,6 +114,9 @@ class Recording:
         for message in self._converted(set(self.counts), self.problems.append):
             until, read = max(until, message.time), read + 1
             yield message
+        missing = sum(self.counts.values()) - read - sum(self._lost.values())
+        if missing > 0 and not any(source.damage for _, source in self._sources):
+            self.problems.append(f'{self.path}: {missing} of its messages cannot be found')
         for path, source in self._sources:
             if source.damage:
                 told = f'; {read} messages until {moment(until)} were read' if read else ''
@@ -123,7 +127,7 @@ class Recording:
     ) -> Iterator[Message]:
         """The messages of these channels; `tell` gets a sentence on what cannot be used."""
         asked = {own for own, (channel, _) in self._routes.items() if channel in channels}
-        lost: dict[Channel, int] = {}
+        lost = self._lost = Counter()
         for _, source in self._sources:
             for own, time, data in _guarded(source, asked):
                 channel, convert = self._routes[own]
@@ -132,15 +136,15 @@ class Recording:
                         raise ValueError('its time is none')
                     yield Message(channel, time, convert(data))
                 except Exception as error:  # whatever a converter does with damaged data
-                    if own not in lost:
+                    if channel not in lost:
                         tell(
                             f'{channel.topic}: a message of {moment(time)} is no '
                             f'{channel.type} and left out ({error})'
                         )
-                    lost[own] = lost.get(own, 0) + 1
-        for own, number in lost.items():
+                    lost[channel] += 1
+        for channel, number in lost.items():
             if number > 1:
-                tell(f'{own.topic}: {number} messages are left out like that')
+                tell(f'{channel.topic}: {number} messages are left out like that')
 
     def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
         """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
@@ -233,7 +237,7 @@ def _opened(path: Path, original: Path) -> Source:
             return _indexed(rosbag1.Reader, path) or ros1.Ros1Scan(path)
         if magic.startswith(sqlite.MAGIC):
             return sqlite.Sqlite(path)
-    except sqlite3.DatabaseError as error:
+    except sqlite.BROKEN as error:
         raise PictureError(f'{original}: nothing of it can be read ({error})') from error
     what = 'holds none' if magic else 'is empty'
     raise PictureError(

@@ -3,7 +3,10 @@ in the write-ahead log of a recorder that was killed."""
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from collections import Counter
 from collections.abc import Collection, Iterator
 from pathlib import Path
@@ -12,39 +15,51 @@ from urllib.parse import quote
 from .channel import Channel, Message, profiles
 
 MAGIC = b'SQLite format 3\0'
+BROKEN = sqlite3.DatabaseError, ValueError, KeyError
 
 
 class Sqlite:
     """A Source of a .db3 file.
 
     Raises:
-        sqlite3.DatabaseError: not even the topics can be read.
+        sqlite3.DatabaseError, ValueError: not even the topics can be read.
     """
 
     def __init__(self, path: Path):
         log = path.with_name(f'{path.name}-wal')
         # Without a log nothing is to be locked, and the folder may be one that nobody can write to.
         mode = 'mode=ro' if log.is_file() and log.stat().st_size else 'immutable=1'
-        uri = f'file:{quote(str(path.resolve()))}?{mode}'
-        self._database = sqlite3.connect(uri, uri=True, check_same_thread=False)
+        self._database = _connected(path, mode)
+        self._folder: tempfile.TemporaryDirectory | None = None
         self.damage = ''
         try:
             try:
+                if path.stat().st_size % _page_size(path):
+                    raise ValueError('its last page is not whole')
                 self._topics = self._read_topics()
                 found = dict(
                     self._rows('SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id')
                 )
                 self.counts = Counter({c: found.get(n, 0) for n, c in self._topics.items()})
-            except sqlite3.DatabaseError as error:
-                self._open_damaged(error)
+            except BROKEN as error:
+                self._open_damaged(path, error)
         except BaseException:
             self.close()
             raise
 
-    def _open_damaged(self, error: sqlite3.DatabaseError) -> None:
+    def _open_damaged(self, path: Path, error: Exception) -> None:
         """As far as it goes; how many messages there are is found by reading them."""
         self.damage = f'it is cut off or damaged ({error})'
-        # Lets SQLite open a file that is shorter than it should be.
+        size, page = path.stat().st_size, _page_size(path)
+        if size % page:
+            # SQLite would take what is missing of the page for zeros.
+            self._database.close()
+            self._folder = tempfile.TemporaryDirectory()
+            copy = Path(self._folder.name, 'cut.db3')
+            shutil.copyfile(path, copy)
+            os.truncate(copy, size - size % page)
+            self._database = _connected(copy, 'immutable=1')
+        # Has SQLite open a file that is shorter than it should be.
         self._database.execute('PRAGMA writable_schema=ON')
         self._topics = self._read_topics()
         channels = self._topics.values()
@@ -62,12 +77,14 @@ class Sqlite:
                 f'WHERE topic_id IN ({",".join(numbers)}) ORDER BY {order}'
             ):
                 yield Message(self._topics[number], time, data)
-        except sqlite3.DatabaseError as error:
+        except BROKEN as error:
             self.damage = f'it is cut off or damaged ({error})'
 
     def close(self) -> None:
         """Let the file go."""
         self._database.close()
+        if self._folder:
+            self._folder.cleanup()
 
     def _read_topics(self) -> dict[int, Channel]:
         there = {row[1] for row in self._rows('PRAGMA table_info(topics)')}
@@ -96,3 +113,14 @@ class Sqlite:
 
     def _rows(self, query: str) -> list[tuple]:
         return self._database.execute(query).fetchall()
+
+
+def _connected(path: Path, mode: str) -> sqlite3.Connection:
+    uri = f'file:{quote(str(path.resolve()))}?{mode}'
+    return sqlite3.connect(uri, uri=True, check_same_thread=False)
+
+
+def _page_size(path: Path) -> int:
+    with path.open('rb') as file:
+        size = int.from_bytes(file.read(18)[16:], 'big')
+    return 65536 if size in (0, 1) else size
