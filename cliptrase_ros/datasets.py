@@ -54,9 +54,9 @@ class Labelled:
     merged: bool
 
     @property
-    def names(self) -> list[str]:
-        """K names of classes."""
-        return [parse_entry(entry)[1] for entry in self.entries]
+    def usual(self) -> bool:
+        """Whether it is the part of the set that numbers are published of."""
+        return self.name == FOLDER or self.split == LAYOUTS[self.name].split
 
     @property
     def sha256(self) -> str:
@@ -68,13 +68,13 @@ class Labelled:
         """[H, W] uint8: what the label file holds.
 
         Raises:
-            UnreadableLabel: the file is damaged.
-            PictureError: it holds no indices, or one that no class has.
+            PictureError: the file is damaged.
+            LabelError: it holds no indices, or one that no class has.
         """
         values = _indices(example.label)
         known = np.isin(values, np.flatnonzero(self.coding.ids != NONE))
         if not known.all():
-            raise PictureError(
+            raise LabelError(
                 f'{example.label} holds the value {values[~known][0]}, which is none of the '
                 f'{len(self.entries)} classes of {self.name} nor 255 (ignored)'
             )
@@ -94,8 +94,8 @@ class Labelled:
         return truth
 
 
-class UnreadableLabel(PictureError):
-    """A label file is damaged."""
+class LabelError(PictureError):
+    """A label does not fit its picture or its set, so that no number would be right."""
 
 
 def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') -> Labelled:
@@ -234,12 +234,12 @@ def _indices(path: Path) -> np.ndarray:
         with Image.open(path) as file:
             values = np.asarray(file)
     except UnidentifiedImageError as error:
-        raise UnreadableLabel(f'{path} is no picture') from error
+        raise PictureError(f'{path} is no picture') from error
     except (OSError, ValueError, SyntaxError) as error:
         reason = getattr(error, 'strerror', None) or error
-        raise UnreadableLabel(f'{path} cannot be read ({reason})') from error
+        raise PictureError(f'{path} cannot be read ({reason})') from error
     if values.ndim != 2 or values.dtype.kind not in 'uib':
-        raise PictureError(
+        raise LabelError(
             f'{path} holds colours, mode {file.mode}; expected one index of a class a pixel'
         )
     return values.astype(np.int64)
