@@ -211,7 +211,7 @@ def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
         background, lines = lines[0][2], lines[1:]
     if not 1 <= len(lines) <= MOST:
         raise PictureError(
-            f'{root / "classes.txt"}: expected 1 .. {MOST} classes, not {len(lines)}'
+            f'{root / "classes.txt"}: expected 1 .. {MOST} classes, got {len(lines)}'
         )
     if not (root / 'images').is_dir():
         raise PictureError(f'no folder {root / "images"}; {expected}')

@@ -104,8 +104,8 @@ class Evaluation:
 
 
 def _versions() -> dict[str, str]:
-    others = ('torch', 'open_clip_torch', 'numpy', 'pillow')
-    return {'cliptrase_ros': version()} | {name: metadata.version(name) for name in others}
+    others = {name: metadata.version(name) for name in ('open_clip_torch', 'numpy', 'pillow')}
+    return {'cliptrase_ros': version(), 'torch': torch.__version__, **others}
 
 
 def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
