@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .settings import Settings
+from .weights import file_of
 
 _SETS = ('voc21', 'pc60', 'coco_object', 'voc20', 'cityscapes', 'pc59', 'ade150', 'coco_stuff')
 # Of open_clip's names, which backbone the papers mean.
@@ -150,7 +151,9 @@ def differences(
         incomplete: how the pictures are not those of the row; empty if they are.
     """
     found = []
-    if settings.weights != WEIGHTS:
+    if file_of(settings.weights):
+        found.append(f"weights are those in {settings.weights}, published with OpenAI's")
+    elif settings.weights != WEIGHTS:
         found.append(f'weights are {settings.weights}, not those of OpenAI')
     if settings.model.removesuffix('-quickgelu') == settings.model:
         found.append(f'{settings.model} has GELU, the published model QuickGELU')

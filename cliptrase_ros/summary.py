@@ -36,7 +36,9 @@ def text(result: dict[str, Any]) -> str:
         head.append(f'{len(result["unreadable"])} pictures could not be read and are not in it')
     parts = [head, _table(result['classes']), _published(result)]
     if result['differs']:
-        parts.insert(1, ['Differs from the protocol as published:', *_listed(result['differs'])])
+        parts.insert(
+            1, ['Not as the protocol prescribes, or as by default:', *_listed(result['differs'])]
+        )
     return '\n\n'.join('\n'.join(part) for part in parts)
 
 

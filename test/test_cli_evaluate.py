@@ -13,6 +13,7 @@ from cliptrase_ros import cli
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 QUICK = [*TINY, '--prompt-templates', 'none']
+NATIVE = ['--protocol', 'native', '--input-size', '64']
 
 
 def command(name, root, *more):
@@ -28,7 +29,7 @@ def mugs(tmp_path):
 
 
 def test_a_table_for_people(mugs, capsys):
-    assert cli.main(command('folder', mugs, '--protocol', 'native', '--input-size', '64')) == 0
+    assert cli.main(command('folder', mugs, *NATIVE)) == 0
     out = capsys.readouterr().out
     assert out.startswith('folder, 3 of 3 pictures\ncliptrase on cliptrase-tiny (random), protocol')
     assert 'mIoU' in out and 'background' in out and 'mug' in out
@@ -77,7 +78,7 @@ def test_published_numbers_stand_beside(tmp_path, capsys):
 
 
 def test_it_goes_on_and_refuses_other_settings(mugs, tmp_path, capsys):
-    out = ['-o', str(tmp_path / 'out'), '--protocol', 'native', '--worst', '0']
+    out = ['-o', str(tmp_path / 'out'), *NATIVE, '--worst', '0']
     assert cli.main(command('folder', mugs, *out, '--limit', '1')) == 0
     assert '1 of 3 pictures' in capsys.readouterr().out
     assert cli.main(command('folder', mugs, *out)) == 0
@@ -90,7 +91,7 @@ def test_it_goes_on_and_refuses_other_settings(mugs, tmp_path, capsys):
 
 def test_exit_codes(mugs, tmp_path, capsys):
     (mugs / 'images' / 'b.png').write_bytes(b'')
-    assert cli.main(command('folder', mugs, '--protocol', 'native')) == 3
+    assert cli.main(command('folder', mugs, *NATIVE)) == 3
     text = capsys.readouterr()
     assert 'b.png is no picture; skipped' in text.err
     assert '1 pictures could not be read' in text.out
@@ -114,10 +115,10 @@ def test_exit_codes(mugs, tmp_path, capsys):
 def test_an_interrupt_keeps_what_was_done(tmp_path):
     """A real process, and a real signal after its first picture."""
     root, out = tmp_path / 'set', tmp_path / 'out'
-    count = 200
+    count = 60
     build(root, 'camvid', [stripes([0, 1, 2])] * count)
     run = [sys.executable, '-m', 'cliptrase_ros.cli']
-    run += command('camvid', root, '-o', str(out), '--protocol', 'native', '--worst', '1')
+    run += command('camvid', root, '-o', str(out), *NATIVE, '--method', 'clip', '--regions', 'none')
     process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     while process.poll() is None:
         if (out / 'pictures.jsonl').exists() and (out / 'pictures.jsonl').read_text():

@@ -134,7 +134,7 @@ ALLOWED = {
     'layouts': {'distractors', 'metrics', 'vocabulary', 'word_lists'},
     'datasets': {'errors', 'layouts', 'metrics', 'pictures', 'vocabulary', 'word_lists'},
     'protocols': {'settings'},
-    'published': {'settings'},
+    'published': {'settings', 'weights'},
     'journal': {'errors', 'files'},
     'sheets': {'metrics', 'vocabulary'},
     'summary': set(),

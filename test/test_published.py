@@ -146,6 +146,7 @@ def test_a_reproduction_differs_in_nothing():
     'changes, incomplete, reason',
     [
         ({'weights': 'laion2b_s34b_b88k'}, '', 'weights are laion2b_s34b_b88k'),
+        ({'weights': 'a/b.pt'}, '', "weights are those in a/b.pt, published with OpenAI's"),
         ({'model': 'ViT-B-16'}, '', 'ViT-B-16 has GELU'),
         ({'protocol': 'native'}, '', 'the protocol is native, not sliding'),
         ({'logit_scale': 30.0, 'input_size': 448}, '', 'changed: input_size, logit_scale'),
