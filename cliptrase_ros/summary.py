@@ -34,11 +34,12 @@ def text(result: dict[str, Any]) -> str:
     ]
     if result['unreadable']:
         head.append(f'{len(result["unreadable"])} pictures could not be read and are not in it')
+    if settings['weights'] == 'random':
+        head.append('The weights are random: these numbers mean nothing.')
     parts = [head, _table(result['classes']), _published(result)]
     if result['differs']:
-        parts.insert(
-            1, ['Not as the protocol prescribes, or as by default:', *_listed(result['differs'])]
-        )
+        heading = 'Not as the protocol prescribes, or not as by default:'
+        parts.insert(1, [heading, *(f'  - {sentence}' for sentence in result['differs'])])
     return '\n\n'.join('\n'.join(part) for part in parts)
 
 
@@ -53,10 +54,6 @@ def _table(classes: list[dict[str, Any]]) -> list[str]:
         iou, accuracy = _percent(row['iou']), _percent(row['accuracy'])
         lines.append(f'{row["name"]:{width}} {iou:>8}  {accuracy:>8}  {row["pixels"]:>10}')
     return lines
-
-
-def _listed(sentences: list[str]) -> list[str]:
-    return [f'  - {sentence}' for sentence in sentences]
 
 
 def _published(result: dict[str, Any]) -> list[str]:

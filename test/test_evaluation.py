@@ -359,5 +359,8 @@ def test_the_text_for_people():
     assert any(line.split() == ['floor', '50.00', '%', '-', '12'] for line in text.splitlines())
     bare = summary.text({**result, 'differs': [], 'published': [], 'unreadable': {}, 'split': ''})
     assert bare.startswith('voc20, 3') and 'Not as' not in bare and 'No published' in bare
+    assert 'mean nothing' not in text
+    result['settings']['weights'] = 'random'
+    assert 'The weights are random: these numbers mean nothing.' in summary.text(result)
     assert json.loads(summary.dumped(result)) == result
     assert '\n  [1, 2],\n  [3, 4]\n' in summary.dumped(result)
