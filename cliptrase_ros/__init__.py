@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from .encoder import Dense as Dense
     from .errors import CliptraseError as CliptraseError
     from .errors import OutOfMemory as OutOfMemory
+    from .errors import PictureError as PictureError
     from .errors import SettingError as SettingError
     from .errors import ShapeError as ShapeError
     from .errors import UnsupportedBackbone as UnsupportedBackbone
@@ -43,6 +44,7 @@ _MODULE_OF = {
     'CliptraseError': 'errors',
     'Dense': 'encoder',
     'OutOfMemory': 'errors',
+    'PictureError': 'errors',
     'Segmentation': 'segmenter',
     'Segmenter': 'segmenter',
     'SettingError': 'errors',

@@ -9,14 +9,15 @@ from __future__ import annotations
 import argparse
 import copy
 import ctypes
+import json
 import math
 import os
 import platform
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -57,49 +58,89 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--words', default=[1, 20, 100], help='how many', **numbers)
     parser.add_argument('--repeats', type=positive, default=12, help='turns that count')
+    parser.add_argument('--json', action='store_true', help='a line of JSON for each row instead')
 
 
 def run(options: argparse.Namespace) -> None:
     """`cliptrase bench`: print the machine and one table."""
-    segmenter = load_printed(options, regions=options.regions)
-    if options.weights == 'random':
-        print(
-            'Random weights take the time and memory of real ones; how many clusters they find, '
-            'which region maps cost by, is their own.'
-        )
-    columns = 'input', 'method', 'precision', 'words', 'what', 'p50 ms', 'p95 ms', 'of bare'
-    print_header(*columns, 'peak MB')
+    segmenter, machine = _load(options, regions=options.regions)
+    if not options.json:
+        print(machine)
+        if options.weights == 'random':
+            print(
+                'Random weights take the time and memory of real ones; how many clusters they '
+                'find, which region maps cost by, is their own.'
+            )
+        columns = 'input', 'method', 'precision', 'words', 'what', 'p50 ms', 'p95 ms', 'of bare'
+        print_header(*columns, 'peak MB')
     for side in options.sizes:
         for method in options.methods:
             for precision in options.precision:
                 changed = segmenter.replace(input_size=side, method=method, precision=precision)
-                table(changed, scene(*options.image[::-1]), options.words, options.repeats)
+                image = scene(*options.image[::-1])
+                for row in rows(changed, image, options.words, options.repeats):
+                    if options.json:
+                        print(json.dumps({'machine': machine, **row.values()}), flush=True)
+                    else:
+                        row.print()
+
+
+class Row(NamedTuple):
+    """What one call took: ms of each turn, those of the bare model, and its peak memory."""
+
+    size: tuple[int, int]
+    method: str
+    precision: str
+    words: int | None
+    what: str
+    times: list[float]
+    base: list[float]
+    peak_mb: float
+
+    def print(self) -> None:
+        """As a line of a Markdown table."""
+        height, width = self.size
+        words = '-' if self.words is None else self.words
+        lead = f'{height} x {width} | {self.method} | {self.precision} | {words}'
+        print_rows(lead, {self.what: self.times}, self.base, (_rounded(self.peak_mb),))
+
+    def values(self) -> dict[str, Any]:
+        """For JSON; peak_mb is None where the system does not tell."""
+        p50, p95 = np.percentile(self.times, (50, 95))
+        return {
+            'height': self.size[0],
+            'width': self.size[1],
+            'method': self.method,
+            'precision': self.precision,
+            'words': self.words,
+            'what': self.what,
+            'p50_ms': round(p50, 3),
+            'p95_ms': round(p95, 3),
+            'of_bare': round(ratio(self.times, self.base), 4),
+            'peak_mb': None if math.isnan(self.peak_mb) else round(self.peak_mb, 1),
+        }
 
 
 @torch.no_grad()
-def table(
+def rows(
     segmenter: Segmenter, image: np.ndarray, word_counts: Sequence[int], repeats: int
-) -> None:
-    """Print the rows of one segmenter: the bare model, all stages, and the whole."""
+) -> Iterator[Row]:
+    """The rows of one segmenter: the bare model, all stages, and the whole."""
     tower = segmenter._encoder.tower
     height, width = segmenter.encode(image).working_size
     pixels = torch.randn(1, 3, height, width, generator=_generator())
     pixels = pixels.to(tower.device, tower.dtype)
     forward = bare(segmenter, (height, width))
-    groups = {'-': {BARE: lambda: forward(pixels), **image_stages(segmenter, image)}}
+    groups = {None: {BARE: lambda: forward(pixels), **image_stages(segmenter, image)}}
     for count in word_counts:
-        groups[str(count)] = word_stages(segmenter, image, count)
+        groups[count] = word_stages(segmenter, image, count)
     work = {(group, name): call for group, calls in groups.items() for name, call in calls.items()}
     times = measure(work, repeats, tower.device)
     peaks = {key: peak_mb(call, tower.device) for key, call in work.items()}
-    method, precision = segmenter.settings.method, precision_of(segmenter)
-    for (group, name), values in times.items():
-        print_rows(
-            f'{height} x {width} | {method} | {precision} | {group}',
-            {name: values},
-            times['-', BARE],
-            (_rounded(peaks[group, name]),),
-        )
+    run = (height, width), segmenter.settings.method, precision_of(segmenter)
+    base = times[None, BARE]
+    for (count, name), values in times.items():
+        yield Row(*run, count, name, values, base, peaks[count, name])
 
 
 # The only places that know what the pipeline calls.
@@ -182,11 +223,16 @@ def add_model(parser: argparse.ArgumentParser) -> None:
 
 def load_printed(options: argparse.Namespace, **changes: Any) -> Segmenter:
     """The segmenter of the options; prints the machine and the model."""
+    segmenter, machine = _load(options, **changes)
+    print(machine)
+    return segmenter
+
+
+def _load(options: argparse.Namespace, **changes: Any) -> tuple[Segmenter, str]:
     given = {name: getattr(options, name) for name in ('model', 'weights', 'device')}
     segmenter = load(Settings(**given, **changes))
     device = hardware(segmenter.backbone.device)
-    print(f'{device}; {options.model} ({options.weights}); {date.today()}')
-    return segmenter
+    return segmenter, f'{device}; {options.model} ({options.weights}); {date.today()}'
 
 
 def positive(text: str) -> int:

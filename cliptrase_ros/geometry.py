@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -98,6 +99,40 @@ def after(second: np.ndarray, first: np.ndarray) -> np.ndarray:
 
 def _square(move: np.ndarray) -> np.ndarray:
     return np.vstack([move, (0, 0, 1)])
+
+
+def to_image(info: Any, image_size: tuple[int, int]) -> np.ndarray:
+    """[3, 3]: pixels of a calibration -> of the camera's images of a size (H, W), cropped and
+    binned.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+    """
+    roi = info.roi
+    sx = image_size[1] / (roi.width or info.width)
+    sy = image_size[0] / (roi.height or info.height)
+    return np.array(
+        [
+            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
+            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
+            [0, 0, 1],
+        ]
+    )
+
+
+def moved_calibration(
+    info: Any, image_size: tuple[int, int], matrix: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """K [9] and P [12] of a picture made from a camera's image; crop and binning are worked in.
+
+    Args:
+        info: sensor_msgs/CameraInfo of the camera.
+        image_size: (H, W) of its images.
+        matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
+    """
+    move = _square(matrix) @ to_image(info, image_size)
+    k, p = np.reshape(info.k, (3, 3)), np.reshape(info.p, (3, 4))
+    return (move @ k).ravel(), (move @ p).ravel()
 
 
 def looked_up(

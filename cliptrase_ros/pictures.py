@@ -32,7 +32,7 @@ def listed(path: Path) -> list[Path]:
     return found
 
 
-def read(path: Path, upright: bool = True) -> np.ndarray:
+def read(path: Path | str, upright: bool = True) -> np.ndarray:
     """The picture in a file as [H, W, 3] uint8 RGB.
 
     Args:

@@ -206,7 +206,8 @@ class Segmenter:
     @memory.explained()
     def scores(self, dense: Dense, words: Vocabulary) -> Tensor:
         """Scores [Q, h, w] float32 of each query of a vocabulary: scaled cosines, on the patch
-        grid or, with sliding windows, on the working image.
+        grid or, with sliding windows, on the working image. Queries are in the order of
+        `words.embeddings`: the prompts of each class, then the background words.
 
         Raises:
             ShapeError: the word embeddings are not of the backbone's joint space.

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
+from . import draw
 from .metrics import IGNORED
-from .vocabulary import Vocabulary
+from .vocabulary import RGB, Vocabulary
 
 GREY = (128, 128, 128)
-# Of one panel, in pixels.
-WIDEST, GAP, LINE = 640, 4, 16
+# Of one panel, and between two, in pixels.
+WIDEST, GAP = 640, 4
 
 
 def sheet(
@@ -25,24 +24,22 @@ def sheet(
         truth, labels: [H, W] ids of the vocabulary, 0 or, in the truth, IGNORED (grey).
         zero: the name of 0, which is black.
     """
-    panels = [picture, *(_coloured(ids, words) for ids in (truth, labels))]
     height, width = picture.shape[:2]
     scale = min(1.0, WIDEST / width)
     size = max(1, round(width * scale)), max(1, round(height * scale))
-    rules = (Image.Resampling.BILINEAR, Image.Resampling.NEAREST, Image.Resampling.NEAREST)
-    legend = _legend(truth, labels, words, zero)
-    total = 3 * size[0] + 2 * GAP
-    columns = max(1, total // 320)
-    rows = -(-len(legend) // columns)
-    made = Image.new('RGB', (total, size[1] + GAP + rows * LINE), 'white')
-    for n, (panel, rule) in enumerate(zip(panels, rules, strict=True)):
-        made.paste(Image.fromarray(panel).resize(size, rule), (n * (size[0] + GAP), 0))
-    draw, font = ImageDraw.Draw(made), ImageFont.load_default()
-    for n, (color, text) in enumerate(legend):
-        x, y = n // rows * (total // columns), size[1] + GAP + n % rows * LINE
-        draw.rectangle((x + 2, y + 3, x + 12, y + 13), fill=color, outline='black')
-        draw.text((x + 18, y + 2), text, fill='black', font=font)
-    return np.asarray(made)
+    nearest = Image.Resampling.NEAREST
+    shown = (
+        ('picture', picture, Image.Resampling.BILINEAR),
+        ('truth', _coloured(truth, words), nearest),
+        ('labels', _coloured(labels, words), nearest),
+    )
+    panels = [
+        draw.titled(np.asarray(Image.fromarray(panel).resize(size, rule)), title)
+        for title, panel, rule in shown
+    ]
+    gap = np.full((len(panels[0]), GAP, 3), 255, np.uint8)
+    row = np.hstack([panels[0], gap, panels[1], gap, panels[2]])
+    return np.vstack([row, draw.legend(_legend(truth, labels, words, zero), row.shape[1])])
 
 
 def _coloured(ids: np.ndarray, words: Vocabulary) -> np.ndarray:
@@ -54,30 +51,21 @@ def _coloured(ids: np.ndarray, words: Vocabulary) -> np.ndarray:
 
 def _legend(
     truth: np.ndarray, labels: np.ndarray, words: Vocabulary, zero: str
-) -> Sequence[tuple[tuple[int, int, int], str]]:
-    """(colour, text) of each class of the picture, the largest in truth first."""
+) -> list[tuple[str, RGB]]:
+    """(text, colour) of each class of the picture, the largest in truth first."""
     counted = truth != IGNORED
-    total = max(1, int(counted.sum()))
-    lines = []
-    for number, name in _there(truth, labels, words, zero).items():
-        true, given = (ids[counted] == number for ids in (truth, labels))
-        both, either = int((true & given).sum()), int((true | given).sum())
+    truth, labels = truth[counted], labels[counted]
+    total, lines = max(1, truth.size), []
+    for number in np.union1d(truth, labels).tolist():
+        true, given = truth == number, labels == number
+        iou = (true & given).sum() / (true | given).sum()
         text = (
-            f'{name}: truth {100 * true.sum() / total:.0f} %, labels '
-            f'{100 * given.sum() / total:.0f} %, IoU {100 * both / max(1, either):.0f} %'
+            f'{words.name_of(number) or zero}: {100 * true.sum() / total:.1f} % true, '
+            f'{100 * given.sum() / total:.1f} % given, IoU {100 * iou:.0f} %'
         )
-        lines.append((int(true.sum()), tuple(int(x) for x in words.palette[number]), text))
+        lines.append((true.sum(), text, tuple(words.palette[number].tolist())))
     lines.sort(key=lambda line: -line[0])
     legend = [line[1:] for line in lines]
     if not counted.all():
-        share = 100 - 100 * counted.mean()
-        legend.append((GREY, f'not counted: {share:.0f} % of the picture'))
+        legend.append((f'not counted: {100 - 100 * counted.mean():.1f} %', GREY))
     return legend
-
-
-def _there(
-    truth: np.ndarray, labels: np.ndarray, words: Vocabulary, zero: str
-) -> Mapping[int, str]:
-    counted = truth != IGNORED
-    numbers = np.union1d(truth[counted], labels[counted]).tolist()
-    return {number: words.name_of(number) or zero for number in numbers}

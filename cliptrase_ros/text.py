@@ -21,7 +21,14 @@ _SELF_CHECK_TOLERANCE = 1e-4
 
 
 class TextEncoder:
-    """Sentences to unit embeddings with the text tower of an open_clip model."""
+    """Sentences to unit embeddings with the text tower of an open_clip model.
+
+    Args:
+        model: with `encode_text`, in evaluation mode, on the device where it is to run. It is
+            read, never changed.
+        tokenizer: open_clip's for this model (`open_clip.get_tokenizer`): texts -> tokens
+            [n, context] int64.
+    """
 
     def __init__(self, model: nn.Module, tokenizer):
         self._model = model

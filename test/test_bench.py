@@ -1,3 +1,4 @@
+import json
 import math
 import subprocess
 import sys
@@ -58,6 +59,17 @@ def test_bench_prints_the_machine_and_a_row_for_each_stage(capsys):
     for *_, p50, p95, ratio, peak in rows:
         assert 0 <= float(p50) <= float(p95) and float(ratio) >= 0 and float(peak) >= 0
     assert {row[7] for row in rows if row[4] == stages[0]} == {'1.00'}
+
+
+def test_bench_as_json(capsys):
+    options = ['--sizes', '32', '--words', '2', '--repeats', '2', '--image', '64x48', '--json']
+    assert cli.main(['bench', *TINY, *options]) == 0
+    rows = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert {(r['height'], r['width'], r['method']) for r in rows} == {(32, 48, 'cliptrase')}
+    assert all('cliptrase-tiny (random)' in row['machine'] for row in rows)
+    assert (rows[0]['what'], rows[0]['words'], rows[0]['of_bare']) == ('bare encode_image', None, 1)
+    assert (rows[-1]['what'], rows[-1]['words']) == ('segment()', 2)
+    assert all(0 < row['p50_ms'] <= row['p95_ms'] and row['peak_mb'] >= 0 for row in rows)
 
 
 def test_bench_without_regions_has_no_stage_of_them(capsys):

@@ -1,12 +1,16 @@
+import json
+import resource
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 from towers import picture
 
-from cliptrase_ros import cli, weights
+from cliptrase_ros import cli, pictures, weights
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 
@@ -53,14 +57,90 @@ def test_errors_are_one_sentence_and_code_1(change, reason, photo, capsys):
     assert error.startswith('cliptrase: ') and reason in error and 'Traceback' not in error
 
 
-def test_a_file_that_is_no_picture(tmp_path, capsys):
-    for name, content in (('a.txt', b'text'), ('b.png', b'\x89PNG')):
-        (tmp_path / name).write_bytes(content)
-        arguments = ['segment', str(tmp_path / name), '--words', 'a', *TINY]
-        assert cli.main([*arguments, '-o', str(tmp_path)]) == 1
-        assert f'{name} is no picture' in capsys.readouterr().err
-    assert cli.main(['segment', str(tmp_path / 'none.png'), '--words', 'a', *TINY]) == 1
-    assert 'none.png' in capsys.readouterr().err
+def test_one_line_of_json_for_each_picture(photo, tmp_path, capsys):
+    Image.fromarray(picture(40, 60)).save(tmp_path / 'hall.png')
+    words = ['--words', 'floor', 'mug', '--json']
+    assert cli.main(['segment', str(tmp_path), *words, *TINY, '-o', str(tmp_path / 'out')]) == 0
+    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line['picture'] for line in said] == [str(tmp_path / 'hall.png'), str(photo)]
+    for line in said:
+        labels = np.asarray(Image.open(line['labels']))
+        shares = [(labels == n).mean() for n in (1, 2)]
+        given = [line['shares'].get(name, 0) for name in ('floor', 'mug')]
+        assert given == pytest.approx(shares) and sum(given) == pytest.approx(1)
+        assert all(Path(line[what]).is_file() for what in ('confidence', 'overlay'))
+
+
+def test_a_photo_is_turned_upright(tmp_path):
+    scene = picture(40, 60)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned clockwise
+    Image.fromarray(scene).save(tmp_path / 'a.png', exif=exif)
+    assert (pictures.read(tmp_path / 'a.png') == np.rot90(scene, -1)).all()
+    assert (pictures.read(tmp_path / 'a.png', upright=False) == scene).all()
+
+
+@pytest.fixture
+def broken(tmp_path):
+    """A folder of pictures that cannot be read: {name: reason}."""
+    folder = tmp_path / 'broken'
+    folder.mkdir()
+    (folder / 'a.png').write_bytes(b'text')
+    (folder / 'b.png').write_bytes(b'\x89PNG')
+    Image.fromarray(picture(90, 120)).save(folder / 'c.jpg')
+    whole = (folder / 'c.jpg').read_bytes()
+    (folder / 'c.jpg').write_bytes(whole[: len(whole) // 2])
+    Image.fromarray(picture(4, 60)).save(folder / 'd.png')
+    (folder / 'e.png').mkdir()
+    return {
+        'a.png': 'is no picture',
+        'b.png': 'is no picture',
+        'c.jpg': 'cannot be read (image file is truncated',
+        'd.png': 'one side is more than 8 times the other',
+        'e.png': 'cannot be read (Is a directory)',
+    }
+
+
+def test_broken_pictures_among_others_are_named_and_skipped(broken, photo, tmp_path, capsys):
+    folder, out = tmp_path / 'broken', tmp_path / 'out'
+    arguments = [str(folder), str(photo), '--words', 'a', *TINY, '-o', str(out)]
+    assert cli.main(['segment', *arguments]) == 3
+    said = capsys.readouterr()
+    for name, reason in broken.items():
+        assert any(f'{name}' in line and reason in line for line in said.err.splitlines()), name
+    assert '5 of 6 pictures could not be read' in said.err
+    assert said.out.startswith(str(photo)) and len(list(out.iterdir())) == 3
+
+
+def test_nothing_but_broken_pictures(broken, tmp_path, capsys):
+    arguments = [str(tmp_path / 'broken'), str(tmp_path / 'none.png'), '--words', 'a', *TINY]
+    assert cli.main(['segment', *arguments, '-o', str(tmp_path / 'out')]) == 1
+    error = capsys.readouterr().err
+    assert 'no picture could be read' in error
+    assert 'none.png cannot be read (No such file or directory)' in error
+
+
+def test_a_folder_without_pictures(tmp_path, capsys):
+    assert cli.main(['segment', str(tmp_path), '--words', 'a', *TINY]) == 1
+    assert f'no picture in the folder {tmp_path}' in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_a_sentence_and_no_half_picture(photo, tmp_path):
+    def little_space():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+
+    out = tmp_path / 'out'
+    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', str(photo), '--words', 'a']
+    done = subprocess.run(
+        [*command, *TINY, '-o', str(out)], capture_output=True, text=True, preexec_fn=little_space
+    )
+    assert done.returncode == 1 and 'File too large' in done.stderr
+    assert 'Traceback' not in done.stderr
+    # What is small enough is there, whole.
+    names = {path.name for path in out.iterdir()}
+    assert names <= {'kitchen_labels.png', 'kitchen_confidence.png'}
+    assert all(Image.open(out / name).convert('L').size == (120, 90) for name in names)
 
 
 def test_pictures_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
@@ -97,3 +177,11 @@ def test_help_has_examples():
     command = [sys.executable, '-m', 'cliptrase_ros.cli', '--help']
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0 and 'examples:' in done.stdout
+
+
+@pytest.mark.parametrize('command', cli.COMMANDS)
+def test_each_command_has_help_with_examples(command, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        cli.main([command, '--help'])
+    text = capsys.readouterr().out
+    assert stopped.value.code == 0 and f'cliptrase {command} ' in text.split('examples:')[1]

@@ -156,6 +156,10 @@ def test_a_picture_is_taken_as_it_is_stored(tiny, tmp_path):
     assert measure(evaluated, evaluated.labelled.examples).miou[name] is not None
 
 
+# The line of text above a panel.
+HEAD = 22
+
+
 class Stop(KeyboardInterrupt):
     pass
 
@@ -286,7 +290,8 @@ def test_the_worst_pictures(tiny, tmp_path, protocol):
     ]
     height, width = (64, 64) if protocol == 'cliptrase' else (60, 90)
     shown = np.asarray(Image.open(paths[0]))
-    assert shown.shape[1] == 3 * width + 8 and shown.shape[0] > height
+    assert shown.shape[1] == 3 * width + 8 and shown.shape[0] > HEAD + height
+    shown = shown[HEAD:]
     example = next(x for x in evaluated.labelled.examples if x.name == by_miou[0][1])
     image = pictures.read(example.picture)
     np.testing.assert_array_equal(shown[:height, :width], evaluated.segmenter.view(image))
@@ -308,6 +313,7 @@ def test_a_sheet_has_colours_of_truth_and_labels_and_a_legend():
     truth = np.repeat([[0, 1, 2, IGNORED]], 40, 0).repeat(100, 1)
     labels = np.ones((40, 400), np.uint8)
     made = sheet(picture, truth.astype(np.uint8), labels, words, 'background')
+    made = made[HEAD:]
     assert (made[:40, :400] == 77).all()
     for column, color in ((450, (0, 0, 0)), (550, words.palette[1]), (650, words.palette[2])):
         assert (made[20, column + 4] == color).all()

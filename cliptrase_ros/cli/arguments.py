@@ -71,6 +71,22 @@ def settings_given(options: argparse.Namespace) -> dict[str, object]:
     return {name: value for name, value in named.items() if value is not None}
 
 
+def positive(text: str) -> int:
+    """'20' -> 20."""
+    number = int(text)
+    if number < 1:
+        raise ValueError(text)
+    return number
+
+
+def share(text: str) -> float:
+    """'0.5' -> 0.5; 0 to 0.99."""
+    number = float(text)
+    if not 0 <= number <= 0.99:
+        raise ValueError(text)
+    return number
+
+
 def add_out(parser: argparse.ArgumentParser, default: Path | None, text: str) -> None:
     """-o, --out; required if there is no default."""
     parser.add_argument(

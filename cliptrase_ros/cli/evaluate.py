@@ -80,6 +80,7 @@ def run(options: argparse.Namespace) -> bool:
         'unreadable': outcome.unreadable,
         **description,
         **evaluation.numbers(evaluated, outcome.confusion),
+        'overridden': protocols.overridden(prescribed, settings),
         'differs': evaluation.differs(evaluated, prescribed),
         'published': _published(evaluated, prescribed, outcome),
     }

@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
 from .. import images
-from ..geometry import Pinhole
+from ..geometry import Pinhole, moved_calibration, to_image
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmentation
@@ -160,26 +160,12 @@ def pinholes(info: CameraInfo, image_size: tuple[int, int]) -> list[Pinhole]:
         return []
     p, k = info.p, info.k
     given = (p[0], p[5], p[2], p[6]), (k[0], k[4], k[2], k[5])
-    move = _to_image(info, image_size)[:2]
+    move = to_image(info, image_size)[:2]
     return [
         Pinhole(*values).moved(move)
         for values in given
         if all(map(math.isfinite, values)) and values[0] > 0 and values[1] > 0
     ]
-
-
-def _to_image(info: CameraInfo, image_size: tuple[int, int]) -> np.ndarray:
-    """[3, 3]: pixels of a calibration -> of the camera's images, cropped and binned."""
-    roi = info.roi
-    sx = image_size[1] / (roi.width or info.width)
-    sy = image_size[0] / (roi.height or info.height)
-    return np.array(
-        [
-            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
-            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
-            [0, 0, 1],
-        ]
-    )
 
 
 def moved_camera_info(
@@ -198,17 +184,16 @@ def moved_camera_info(
         matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
         header: of the picture.
     """
-    to_image = _to_image(info, image_size)
-    move = np.vstack([matrix, (0, 0, 1)]) @ to_image
+    k, p = moved_calibration(info, image_size, matrix)
     return CameraInfo(
         header=header,
         height=size[0],
         width=size[1],
         distortion_model=info.distortion_model,
         d=info.d,
-        k=(move @ np.reshape(info.k, (3, 3))).ravel(),
+        k=k,
         r=info.r,
-        p=(move @ np.reshape(info.p, (3, 4))).ravel(),
+        p=p,
     )
 
 

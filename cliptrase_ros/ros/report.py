@@ -15,7 +15,7 @@ import cv2
 import numpy as np
 from sensor_msgs.msg import Image
 
-from .. import images
+from .. import draw, images
 from ..demo import SETTINGS
 from ..demo.world import THINGS
 from ..metrics import Confusion
@@ -24,7 +24,6 @@ from ..views import front_view, top_view
 from .collector import Cloud, Collector, Failure, Labelled, Snapshot, points_of
 
 RESULT = 'result.json'
-_FONT = cv2.FONT_HERSHEY_SIMPLEX
 _UNLABELED_COLOR = (40, 40, 40)
 
 
@@ -240,9 +239,9 @@ def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
     parts['overlay'] = images.to_rgb(snapshot.overlay)
     if snapshot.cloud:
         parts |= _views(points_of(snapshot.cloud), palette)
-    row = np.hstack([_titled(picture, title) for title, picture in parts.items()])
-    classes = [c for c in words.classes if c.id in present]
-    return np.vstack([row, _legend(classes, palette, row.shape[1])])
+    row = np.hstack([draw.titled(picture, title) for title, picture in parts.items()])
+    legend = [(f'{c.id} {c.name}', palette[c.id]) for c in words.classes if c.id in present]
+    return np.vstack([row, draw.legend(legend, row.shape[1])])
 
 
 def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
@@ -280,26 +279,6 @@ def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
 def _half_metres(value: float) -> float:
     """The next half metre above."""
     return math.floor(2 * value) / 2 + 0.5
-
-
-def _titled(picture: np.ndarray, title: str) -> np.ndarray:
-    head = np.full((22, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(head, title, (6, 16), _FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return np.vstack([head, picture])
-
-
-def _legend(
-    classes, palette: np.ndarray, width: int, row: int = 26, column: int = 200
-) -> np.ndarray:
-    columns = max(1, width // column)
-    legend = np.full((row * max(1, -(-len(classes) // columns)), width, 3), 255, np.uint8)
-    for n, c in enumerate(classes):
-        x, y = n % columns * column, n // columns * row
-        color = tuple(int(value) for value in palette[c.id])
-        cv2.rectangle(legend, (x + 6, y + 5), (x + 24, y + 21), color, cv2.FILLED)
-        text = f'{c.id} {c.name}'
-        cv2.putText(legend, text, (x + 30, y + 19), _FONT, 0.5, (0, 0, 0), 1, cv2.LINE_AA)
-    return legend
 
 
 def _versions() -> dict[str, str]:

@@ -1,0 +1,58 @@
+"""What `cliptrase video` takes beyond reading and labelling: python bench/video.py VIDEO
+
+All three are done in turn on the same frames: reading alone, labelling frames that were read
+before, and the command's own loop, which reads and writes on threads of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from itertools import islice
+from pathlib import Path
+
+import torch
+
+from cliptrase_ros import bench, videos
+from cliptrase_ros.cli import video
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument('video', type=Path)
+    bench.add_model(parser)
+    parser.add_argument('--frames', type=bench.positive, default=10)
+    parser.add_argument('--words', type=bench.positive, default=20)
+    parser.add_argument('--repeats', type=bench.positive, default=5)
+    options = parser.parse_args()
+    segmenter = bench.load_printed(options)
+    frames = list(islice(videos.Video(options.video), options.frames))
+    words = bench.random_words(options.words, segmenter.encode(frames[0]).features.shape[-1])
+
+    def label() -> None:
+        for frame in frames:
+            segmenter(frame, words)
+
+    def whole() -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            writer = videos.Writer(Path(folder, 'out.mp4'), 30.0)
+            read = islice(videos.Video(options.video), options.frames)
+            picture = video.Picture(words, 'overlay', True)
+            video.write(video.label(read, segmenter, words), picture, writer)
+            writer.close()
+
+    work = {
+        'labelling': label,
+        'reading': lambda: list(islice(videos.Video(options.video), options.frames)),
+        'cliptrase video': whole,
+    }
+    times = bench.measure(work, options.repeats, torch.device(segmenter.backbone.device))
+    per_frame = {name: [t / len(frames) for t in values] for name, values in times.items()}
+    sums = [sum(pair) for pair in zip(per_frame['labelling'], per_frame['reading'], strict=True)]
+    height, width = frames[0].shape[:2]
+    bench.print_header(f'{width} x {height}', 'a frame', 'p50 ms', 'p95 ms', 'of both')
+    bench.print_rows('-', {**per_frame, 'labelling + reading': sums}, sums)
+
+
+if __name__ == '__main__':
+    main()

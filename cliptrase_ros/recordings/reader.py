@@ -1,0 +1,274 @@
+"""A recording of ROS 1 or ROS 2, of one file or several, as messages of ROS 2; what is cut off or
+damaged is read as far as it goes."""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator
+from contextlib import ExitStack
+from datetime import datetime, timezone
+from pathlib import Path, PurePath
+
+import yaml
+from rosbags import rosbag1, rosbag2
+
+from ..errors import PictureError
+from . import mcap, ros1, sqlite
+from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, Source, unpacked, zstd
+from .convert import ConversionError, Convert, to_ros2
+
+SUFFIXES = ('.mcap', '.db3')
+
+
+class Indexed:
+    """A Source of a whole file, which rosbags reads by its index.
+
+    Raises:
+        Exception: the file has no index, or is damaged, in any way that rosbags does not check.
+    """
+
+    damage = ''
+
+    def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
+        self._reader = reader
+        reader.open()
+        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+            reader.close()
+            raise ValueError('no index; rosbags would give up where times go back')
+        self._channels = {connection.id: _channel(connection) for connection in reader.connections}
+        self.counts: Counter[Channel] = Counter()
+        for connection in reader.connections:
+            self.counts[self._channels[connection.id]] += connection.msgcount
+
+    def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
+        """The messages of these channels, by time."""
+        asked = [c for c in self._reader.connections if self._channels[c.id] in channels]
+        if not asked:  # which rosbags takes for all
+            return
+        for connection, time, data in self._reader.messages(asked):
+            yield Message(self._channels[connection.id], time, data)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._reader.close()
+
+
+def _channel(connection) -> Channel:
+    """Of a connection of rosbags."""
+    if hasattr(connection.ext, 'latching'):
+        latched = bool(connection.ext.latching)
+        return ros1.channel_of(
+            connection.topic, connection.msgtype, connection.msgdef.data, latched
+        )
+    return Channel(
+        connection.topic,
+        connection.msgtype,
+        connection.msgdef.data,
+        tuple(connection.ext.offered_qos_profiles),
+        connection.digest,
+        connection.ext.serialization_format,
+    )
+
+
+class Recording:
+    """A recording that is open; a context manager.
+
+    Attributes:
+        path: of the file or folder.
+        counts: how many messages are to come of each channel; one for each topic and type of ROS 2.
+        problems: sentences about what cannot be used; grow while messages are read.
+
+    Raises:
+        PictureError: there is none, or nothing of it can be read.
+    """
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.problems: list[str] = []
+        self._stack = ExitStack()
+        try:
+            self._sources = self._open_all()
+        except BaseException:
+            self._stack.close()
+            raise
+        self.counts: Counter[Channel] = Counter()
+        self._routes = self._routed()
+
+    def __enter__(self) -> Recording:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def first(self, channel: Channel) -> Message | None:
+        """The first message of a channel, if it has one that can be read."""
+        return next(self._converted({channel}, lambda sentence: None), None)
+
+    def messages(self) -> Iterator[Message]:
+        """All messages, by time as far as that is known."""
+        until, read = 0, 0
+        for message in self._converted(set(self.counts), self.problems.append):
+            until, read = max(until, message.time), read + 1
+            yield message
+        for path, source in self._sources:
+            if source.damage:
+                told = f'; {read} messages until {moment(until)} were read' if read else ''
+                self.problems.append(f'{path}: {source.damage}{told}')
+
+    def _converted(
+        self, channels: Collection[Channel], tell: Callable[[str], None]
+    ) -> Iterator[Message]:
+        """The messages of these channels; `tell` gets a sentence on what cannot be used."""
+        asked = {own for own, (channel, _) in self._routes.items() if channel in channels}
+        lost: dict[Channel, int] = {}
+        for _, source in self._sources:
+            for own, time, data in _guarded(source, asked):
+                channel, convert = self._routes[own]
+                try:
+                    yield Message(channel, time, convert(data))
+                except Exception as error:  # whatever a converter does with damaged data
+                    if own not in lost:
+                        tell(
+                            f'{channel.topic}: a message of {moment(time)} is no '
+                            f'{channel.type} and left out ({error})'
+                        )
+                    lost[own] = lost.get(own, 0) + 1
+        for own, number in lost.items():
+            if number > 1:
+                tell(f'{own.topic}: {number} messages are left out like that')
+
+    def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
+        """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
+        found: Counter[Channel] = Counter()
+        for _, source in self._sources:
+            found.update(source.counts)
+        routes, targets = {}, {}
+        for own, count in found.items():
+            try:
+                target, convert = _route(own)
+            except ConversionError as error:
+                self.problems.append(f'{own.topic} ({own.type}) is left out: {error}')
+                continue
+            # Several who published one topic become one.
+            target = targets.setdefault((target.topic, target.type), target)
+            routes[own] = target, convert
+            self.counts[target] += count
+        return routes
+
+    def _open_all(self) -> list[tuple[Path, Source]]:
+        if not self.path.is_dir():
+            return [(self.path, self._open(self.path))]
+        paths = _files(self.path)
+        if not paths:
+            raise PictureError(
+                f'{self.path} holds no recording: neither metadata.yaml nor .mcap or .db3 files'
+            )
+        opened = []
+        for path in paths:
+            try:
+                opened.append((path, self._open(path)))
+            except (PictureError, FileNotFoundError) as error:
+                self.problems.append(str(error))
+        if not opened:
+            raise PictureError('; '.join(self.problems))
+        return opened
+
+    def _open(self, path: Path) -> Source:
+        cut = False
+        original = path
+        if path.suffix == '.zstd':
+            folder = self._stack.enter_context(tempfile.TemporaryDirectory())
+            path, cut = _decompressed(path, Path(folder) / path.stem)
+        source = _opened(path, original)
+        self._stack.callback(source.close)
+        if cut and not source.damage:
+            source.damage = 'it is cut off'
+        return source
+
+
+def _route(channel: Channel) -> tuple[Channel, Convert]:
+    if channel.form == ROS2:
+        return channel, _uncompressed
+    if channel.form == ROS1:
+        return to_ros2(channel)
+    raise ConversionError(f'its messages are {channel.form!r}, not of ROS')
+
+
+def moment(time: int) -> str:
+    """A time in ns as people read it, UTC."""
+    seconds, rest = divmod(time, 10**9)
+    try:
+        day = datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return f'{seconds}.{rest:09d}'
+    return f'{day:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d} ({seconds}.{rest:09d})'
+
+
+def _uncompressed(data: bytes) -> bytes:
+    """A message that the recorder has compressed by itself, which no metadata need tell."""
+    return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
+
+
+def _guarded(source: Source, channels: Collection[Channel]) -> Iterator[Message]:
+    """The messages up to where they cannot be read."""
+    try:
+        yield from source.messages(channels)
+    except Exception as error:  # rosbags checks little of damaged files
+        source.damage = f'it is damaged ({type(error).__name__}: {error})'
+
+
+def _opened(path: Path, original: Path) -> Source:
+    """A source of a file, by what it begins with."""
+    with path.open('rb') as file:
+        magic = file.read(16)
+    try:
+        if magic.startswith(mcap.MAGIC):
+            return _indexed(rosbag2.Reader, path) or mcap.McapScan(path)
+        if magic.startswith(ros1.MAGIC):
+            return _indexed(rosbag1.Reader, path) or ros1.Ros1Scan(path)
+        if magic.startswith(sqlite.MAGIC):
+            return sqlite.Sqlite(path)
+    except sqlite3.DatabaseError as error:
+        raise PictureError(f'{original}: nothing of it can be read ({error})') from error
+    what = 'holds none' if magic else 'is empty'
+    raise PictureError(
+        f'{original} {what}; expected a recording: a .bag of ROS 1, or a folder, an .mcap or a '
+        '.db3 of ROS 2'
+    )
+
+
+def _indexed(reader, path: Path) -> Source | None:
+    """By its index, unless that is missing or damaged."""
+    try:
+        return Indexed(reader(path))
+    except Exception:  # rosbags checks little of damaged files
+        return None
+
+
+def _files(folder: Path) -> list[Path]:
+    """The files of a recording of ROS 2 in their order."""
+    try:
+        told = yaml.safe_load((folder / 'metadata.yaml').read_text())
+        names = told['rosbag2_bagfile_information']['relative_file_paths']
+        return [folder / PurePath(name).name for name in names]
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        pass  # the recorder writes it at the end
+    found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
+    return sorted(found, key=lambda path: _natural(path.name))
+
+
+def _natural(name: str) -> list[str | int]:
+    """So that 10 comes after 9."""
+    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
+
+
+def _decompressed(path: Path, target: Path) -> tuple[Path, bool]:
+    """The file unpacked, and whether it is cut off."""
+    unpacker = zstd.ZstdDecompressor()
+    with path.open('rb') as file, target.open('wb') as out:
+        while not unpacker.eof and (piece := file.read(1 << 20)):
+            out.write(unpacker.decompress(piece))
+    return target, not unpacker.eof

@@ -1,0 +1,84 @@
+"""A new recording of ROS 2 in a folder, with MCAP inside: channels as they were, and new ones."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from rosbags.interfaces import Connection, Qos
+from rosbags.rosbag2 import StoragePlugin, Writer
+
+from .. import files
+from ..errors import PictureError
+from . import messages
+from .channel import Channel, Message
+from .convert import described
+from .reader import Recording
+
+
+@contextmanager
+def written(target: Path) -> Iterator[Writer]:
+    """A writer whose recording is under its name at the end, and nothing of it after an error."""
+    with files.whole(target) as part:
+        # Files of a recording bear the name of its folder.
+        folder = part / (target.name or 'recording')
+        # Version 8 of the metadata: 9 writes QoS in a way that Humble does not know.
+        with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+            yield writer
+        for file in folder.iterdir():
+            file.rename(part / file.name)
+        folder.rmdir()
+
+
+class Output:
+    """The new recording: channels as they were, and new ones by topic.
+
+    Raises:
+        PictureError: a new topic is there already.
+    """
+
+    def __init__(self, recording: Recording, writer: Writer):
+        self._writer = writer
+        self._old = {channel: self._connect(channel) for channel in recording.counts}
+        self._new: dict[str, Connection] = {}
+        self.counts: Counter[str] = Counter()
+
+    def add(self, topic: str, kind: str, qos: Qos) -> None:
+        """A new topic."""
+        if any(channel.topic == topic for channel in self._old):
+            raise PictureError(
+                f'the recording has a topic {topic} already; name another place for the new ones '
+                'by --prefix'
+            )
+        definition, _ = messages.STORE.generate_msgdef(kind, ros_version=2)
+        digest = messages.STORE.hash_rihs01(kind)
+        self._new[topic] = self._connect(Channel(topic, kind, definition, (qos,), digest))
+        self.counts[topic] = 0
+
+    def _connect(self, channel: Channel) -> Connection:
+        definition, digest = described(channel.type, channel.definition, channel.digest)
+        connection = self._writer.add_connection(
+            channel.topic,
+            channel.type,
+            msgdef=definition,
+            rihs01=digest or 'unknown',
+            serialization_format=channel.form,
+            offered_qos_profiles=channel.qos,
+        )
+        if not digest:
+            # rosbags asks for a hash; recordings before ROS 2 Iron have none, and '' says so.
+            connection = connection._replace(digest='')
+            self._writer.connections[-1] = connection
+        return connection
+
+    def copy(self, message: Message) -> None:
+        """Write a message as it was."""
+        self._writer.write(self._old[message.channel], message.time, message.data)
+
+    def write(self, topic: str, time: int, message: Any) -> None:
+        """Write a new message."""
+        self._writer.write(self._new[topic], time, messages.written(message))
+        self.counts[topic] += 1

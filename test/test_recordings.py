@@ -1,0 +1,407 @@
+"""Recordings that are cut off, damaged or never closed, and what of ROS 1 becomes what of ROS 2."""
+
+import shutil
+import sqlite3
+import struct
+import sys
+
+import lz4.frame
+import numpy as np
+import pytest
+from bag_files import START, STEP, Robot, connections, inside, mcap, messages, record, seen
+from rosbags.rosbag1 import Reader as Reader1
+from rosbags.rosbag1 import Writer as Writer1
+from rosbags.rosbag2 import Writer as Writer2
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+from rosbags.typesys import get_types_from_msg
+
+from cliptrase_ros import cli
+from cliptrase_ros.errors import PictureError
+from cliptrase_ros.recordings.channel import LATCHED, unpacked, zstd
+from cliptrase_ros.recordings.reader import Recording, moment
+
+COUNT = 40
+
+
+def drive(kind):
+    """More than a megabyte: several chunks, many pages."""
+    return Robot(kind).drive(COUNT, size=(96, 128))
+
+
+@pytest.fixture(params=['ros1', 'db3', 'mcap'])
+def kind(request):
+    return request.param
+
+
+@pytest.fixture
+def source(kind, tmp_path):
+    return record(tmp_path, kind, drive(kind))
+
+
+def read(path):
+    """([(topic, time, bytes)], problems) of a recording."""
+    with Recording(path) as recording:
+        found = [(m.channel.topic, m.time, bytes(m.data)) for m in recording.messages()]
+        assert sum(recording.counts.values()) >= len(found)
+        return found, recording.problems
+
+
+def file_of(path):
+    return inside(path) if path.is_dir() else path
+
+
+def cut(path, size):
+    with file_of(path).open('r+b') as file:
+        file.truncate(size)
+
+
+def size_of(path):
+    return file_of(path).stat().st_size
+
+
+@pytest.mark.parametrize('share', [0.3, 0.5, 0.9])
+@pytest.mark.parametrize('metadata', [True, False])
+def test_what_is_before_the_cut_is_read(kind, share, metadata, source):
+    whole, problems = read(source)
+    assert len(whole) == 4 * COUNT and not problems
+    cut(source, int(share * size_of(source)))
+    if kind != 'ros1' and not metadata:
+        (source / 'metadata.yaml').unlink()
+    found, problems = read(source)
+    assert found == whole[: len(found)]
+    assert (share - 0.15) * 4 * COUNT < len(found) < (share + 0.05) * 4 * COUNT
+    (problem,) = problems
+    assert str(file_of(source)) in problem and 'cut off' in problem
+    assert f'{len(found)} messages until {moment(found[-1][1])} were read' in problem
+
+
+def test_a_file_by_itself_is_a_recording(kind, source, tmp_path):
+    whole, _ = read(source)
+    for name in (file_of(source).name, 'any.name'):
+        alone = tmp_path / 'alone' / name
+        alone.parent.mkdir(exist_ok=True)
+        shutil.copy(file_of(source), alone)
+        assert read(alone) == (whole, [])
+
+
+def test_no_metadata_and_nothing_missing(kind, source):
+    whole, _ = read(source)
+    if kind != 'ros1':
+        (source / 'metadata.yaml').write_text('rosbag2_bagfile_information: [')
+        assert read(source) == (whole, [])
+        (source / 'metadata.yaml').unlink()
+    assert read(source) == (whole, [])
+
+
+def test_a_cut_recording_is_labelled(kind, source, tmp_path, capsys):
+    cut(source, size_of(source) // 2)
+    found, _ = read(source)
+    images = [time for topic, time, _ in found if topic == '/camera/image_raw']
+    command = ['bag', str(source), '--words', 'a', '--model', 'cliptrase-tiny', '--weights']
+    command += ['random', '--device', 'cpu', '--input-size', '32', '-o', str(tmp_path / 'out')]
+    assert cli.main([*command, '--regions', 'none']) == 3
+    told = capsys.readouterr()
+    assert f'{len(found)} messages until' in told.err and f'{len(images)} images' in told.out
+    after = messages(tmp_path / 'out')
+    old = [(topic, time, data) for topic, _, time, data in after if topic[:5] != '/segm']
+    assert old == found
+    assert [m[2] for m in after if m[0] == '/segmentation/label_mask'] == images
+
+
+def test_a_recording_of_which_nothing_is_left(kind, source, tmp_path):
+    cut(source, 60)
+    with pytest.raises(PictureError, match=r'nothing|cannot'):
+        found, problems = read(source)
+        assert not found and 'cut off' in problems[0]
+        raise PictureError('nothing')
+    cut(source, 0)
+    with pytest.raises(PictureError, match='is empty'):
+        read(source)
+    file_of(source).write_bytes(b'anything else')
+    with pytest.raises(PictureError, match='holds none; expected a recording'):
+        read(source)
+
+
+def test_damage_in_the_middle(kind, source):
+    whole, _ = read(source)
+    content = bytearray(file_of(source).read_bytes())
+    place = int(0.9 * len(content))
+    content[place : place + 65536] = bytes([255]) * 65536
+    file_of(source).write_bytes(content)
+    found, (problem,) = read(source)
+    assert 0.6 * len(whole) < len(found) < len(whole)
+    assert [time for _, time, _ in found] == [time for _, time, _ in whole[: len(found)]]
+    assert 'damaged' in problem and f'{len(found)} messages until' in problem
+
+
+def test_the_log_of_a_recorder_that_was_killed(tmp_path):
+    """SQLite has written the newest messages beside the file only."""
+    source = record(tmp_path, 'db3', drive('db3'))
+    whole, _ = read(source)
+    database = sqlite3.connect(inside(source))
+    database.execute('PRAGMA journal_mode=WAL')
+    database.execute('PRAGMA wal_autocheckpoint=0')
+    rows = database.execute('SELECT topic_id, data FROM messages WHERE id <= 4').fetchall()
+    for n, (topic, data) in enumerate(rows):
+        database.execute(
+            'INSERT INTO messages (topic_id, timestamp, data) VALUES (?, ?, ?)',
+            (topic, START + COUNT * STEP + n, data),
+        )
+    database.commit()
+    killed = tmp_path / 'killed'
+    shutil.copytree(source, killed)  # while it is open: closing would tidy up
+    database.close()
+    assert (killed / f'{inside(source).name}-wal').stat().st_size
+    log = (killed / f'{inside(source).name}-wal').read_bytes()
+    found, problems = read(killed)
+    assert len(found) == len(whole) + 4 and found[:-4] == whole and not problems
+    assert [time for _, time, _ in found[-4:]] == [START + COUNT * STEP + n for n in range(4)]
+    assert (killed / f'{inside(source).name}-wal').read_bytes() == log
+
+
+def compressed(name):
+    return {
+        '': lambda data: data,
+        'zstd': zstd.compress,
+        'lz4': lz4.frame.compress,
+    }[name]
+
+
+def entries(count=20):
+    robot = Robot('mcap')
+    for topic, time, message in robot.drive(count):
+        kind = message.__msgtype__
+        text, _ = robot.store.generate_msgdef(kind, ros_version=2)
+        yield topic, kind, 'ros2msg', text, 'cdr', time, robot.serialize(message)
+
+
+@pytest.mark.parametrize('compression', ['', 'zstd', 'lz4'])
+def test_a_chunk_that_is_cut(compression, tmp_path):
+    """What can be unpacked of the last chunk is read."""
+    path = mcap(tmp_path / 'x.mcap', entries(60), chunk=(compression, compressed(compression)))
+    whole, problems = read(path)
+    assert len(whole) == 240 and not problems
+    cut(path, int(0.7 * size_of(path)))
+    found, problems = read(path)
+    assert found == whole[: len(found)] and len(found) > 60
+    assert 'cut off: it has no end' in problems[0]
+
+
+def test_mcap_without_chunks_and_without_an_end(tmp_path):
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    found, problems = read(path)
+    assert len(found) == 80 and '80 messages until' in problems[0]
+    cut(path, size_of(path) - 1)
+    assert len(read(path)[0]) == 79
+
+
+def test_messages_that_are_not_in_order_of_time(tmp_path):
+    path = mcap(tmp_path / 'x.mcap', reversed(list(entries())))
+    found, problems = read(path)
+    assert len(found) == 80 and not problems
+
+
+def test_a_chunk_whose_checksum_is_wrong(tmp_path):
+    path = mcap(tmp_path / 'x.mcap', entries(), chunk=('', compressed('')))
+    content = bytearray(path.read_bytes())
+    at = content.index(struct.pack('<QQ', 0, 0)) + 24
+    content[at : at + 4] = b'abcd'
+    path.write_bytes(content)
+    found, problems = read(path)
+    assert not found and 'the checksum of a chunk does not fit' in problems[0]
+
+
+def test_what_mcap_holds_beside_ros_2(tmp_path):
+    """A message of ROS 1 is converted; one of JSON is named and left out."""
+    robot, own = Robot('ros1'), Robot('mcap')
+    message = robot.image(START, seen(0), padding=3)
+    text, _ = robot.store.generate_msgdef('sensor_msgs/msg/Image')
+    ros1 = '/image', 'sensor_msgs/Image', 'ros1msg', text, 'ros1', START, robot.serialize(message)
+    other = '/json', 'Thing', 'jsonschema', '{}', 'json', START + 1, b'{}'
+    found, problems = read(mcap(tmp_path / 'x.mcap', [ros1, other]))
+    assert found == [('/image', START, own.serialize(own.image(START, seen(0), padding=3)))]
+    assert problems == ["/json (Thing) is left out: its messages are 'json', not of ROS"]
+
+
+def test_a_compressed_file_that_is_cut(tmp_path):
+    def prepare(writer):
+        writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+
+    source = record(tmp_path, 'mcap', drive('mcap'), prepare=prepare)
+    whole, _ = read(source)
+    cut(source, size_of(source) // 2)
+    found, problems = read(source)
+    assert found == whole[: len(found)] and 4 < len(found) < len(whole) and len(problems) == 1
+
+
+def test_a_compressed_file_whose_end_alone_is_cut(tmp_path):
+    """All of it can be unpacked, but for the mark at its end."""
+
+    def prepare(writer):
+        writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
+
+    source = record(tmp_path, 'db3', prepare=prepare)
+    whole, _ = read(source)
+    file = inside(source)
+    flushed = zstd.ZstdCompressor()
+    data = zstd.decompress(file.read_bytes())
+    file.write_bytes(flushed.compress(data, mode=flushed.FLUSH_BLOCK))
+    found, problems = read(source)
+    assert found == whole and 'it is cut off; 12 messages' in problems[0]
+
+
+def test_a_part_that_is_missing_or_empty(tmp_path):
+    source = record(tmp_path, 'mcap')
+    whole, _ = read(source)
+    metadata = source / 'metadata.yaml'
+    metadata.write_text(metadata.read_text().replace('- drive.mcap', '- drive.mcap\n  - b.mcap'))
+    found, problems = read(source)
+    assert found == whole and len(problems) == 1 and 'b.mcap' in problems[0]
+    (source / 'b.mcap').touch()
+    found, problems = read(source)
+    assert found == whole and 'b.mcap is empty' in problems[0]
+    inside_a = source / 'drive.mcap'
+    inside_a.unlink()
+    with pytest.raises(PictureError, match=r'drive\.mcap.*b\.mcap is empty'):
+        read(source)
+    with pytest.raises(PictureError, match='holds no recording'):
+        read(tmp_path)
+
+
+def test_a_database_that_is_none_of_ours(tmp_path):
+    path = tmp_path / 'x.db3'
+    database = sqlite3.connect(path)
+    database.execute('CREATE TABLE other (id INTEGER)')
+    database.commit()
+    database.close()
+    with pytest.raises(PictureError, match=r'nothing of it can be read \(no such table'):
+        read(path)
+
+
+def ros1(path, parts):
+    """A bag of [(topic, type, definition, bytes)]; an md5 that is not that of the definition."""
+    with Writer1(path) as writer:
+        known = {}
+        for n, (topic, kind, text, data) in enumerate(parts):
+            if topic not in known:
+                known[topic] = writer.add_connection(topic, kind, msgdef=text, md5sum='0' * 32)
+            writer.write(known[topic], START + n, data)
+    return path
+
+
+def test_what_cannot_be_converted_is_named_and_left_out(tmp_path):
+    robot = Robot('ros1')
+    image, tf = robot.image(START, seen(0)), robot.transform(START)
+    texts = [robot.store.generate_msgdef(m.__msgtype__)[0] for m in (image, tf)]
+    path = ros1(
+        tmp_path / 'x.bag',
+        [
+            ('/image', 'sensor_msgs/msg/Image', texts[0], robot.serialize(image)),
+            ('/odd', 'odd/msg/Thing', 'not a definition !', b'abc'),
+            ('/bare', 'odd/msg/Bare', '', b'abc'),
+            ('/tf', 'tf/msg/tfMessage', texts[1], robot.serialize(tf)),
+            ('/image', 'sensor_msgs/msg/Image', texts[0], b'too short'),
+            ('/image', 'sensor_msgs/msg/Image', texts[0], b'also'),
+            ('front//image', 'sensor_msgs/msg/Image', texts[0], robot.serialize(image)),
+        ],
+    )
+    with Recording(path) as recording:
+        found = list(recording.messages())
+    assert [(m.channel.topic, m.channel.type) for m in found] == [
+        ('/image', 'sensor_msgs/msg/Image'),
+        ('/tf', 'tf2_msgs/msg/TFMessage'),
+        ('/front/image', 'sensor_msgs/msg/Image'),
+    ]
+    own = Robot('mcap')
+    assert [bytes(m.data) for m in found[:2]] == [
+        own.serialize(own.image(START, seen(0))),
+        own.serialize(own.transform(START)),
+    ]
+    odd, bare, short, more = recording.problems
+    assert odd.startswith('/odd (odd/msg/Thing) is left out: its definition cannot be read')
+    assert bare.startswith('/bare (odd/msg/Bare) is left out: the recording does not say')
+    assert short.startswith('/image: a message of 2023-11-14') and 'left out' in short
+    assert more == '/image: 2 messages are left out like that'
+
+
+def test_fields_that_have_changed_since_ros_1(tmp_path):
+    """A type that ROS 2 has with other fields becomes that one."""
+    robot, own = Robot('ros1'), Robot('mcap')
+    kind = 'geometry_msgs/msg/Inertia'
+    text = 'float64 m\ngeometry_msgs/Vector3 com\nfloat64 ixx\n'
+    robot.store.fielddefs.pop(kind)
+    robot.store.register(get_types_from_msg(text, kind))
+    vector = robot.make('geometry_msgs/msg/Vector3', x=1.0, y=2.0, z=3.0)
+    message = robot.make(kind, m=5.0, com=vector, ixx=7.0)
+    definition, _ = robot.store.generate_msgdef(kind)
+    path = ros1(tmp_path / 'x.bag', [('/inertia', kind, definition, robot.serialize(message))])
+    (found, *_), problems = read(path)
+    assert not problems
+    after = own.store.deserialize_cdr(found[2], kind)
+    assert (after.m, after.com.y, after.ixx, after.izz) == (5.0, 2.0, 7.0, 0.0)
+
+
+def test_latched_topics_and_custom_types_of_ros_1(tmp_path):
+    path = record(tmp_path, 'ros1', latched=['/battery'])
+    for whole in (True, False):
+        if not whole:
+            cut(path, size_of(path) - 10)
+            with pytest.raises(Exception, match='index'):
+                Reader1(path).open()
+        with Recording(path) as recording:
+            channels = {channel.topic: channel for channel in recording.counts}
+        assert channels['/battery'].qos == (LATCHED,) and channels['/tf'].qos == ()
+        assert 'float32[] cells' in channels['/battery'].definition
+        assert channels['/camera/camera_info'].definition.count('float64[9] k') == 1
+        assert 'uint32 seq' not in channels['/camera/image_raw'].definition
+
+
+def test_definitions_in_idl_are_kept(tmp_path):
+    sep = '=' * 80 + '\n'
+    idl = (
+        sep + 'IDL: robot/msg/Lamp\nmodule robot { module msg { struct Lamp { boolean on; };};};\n'
+    )
+    odd = sep + 'IDL: robot/msg/Odd\nnothing of this kind\n'
+    path = mcap(
+        tmp_path / 'x.mcap',
+        [
+            ('/lamp', 'robot/msg/Lamp', 'ros2idl', idl, 'cdr', START, b'\0\1\0\0\1'),
+            ('/odd', 'robot/msg/Odd', 'ros2idl', odd, 'cdr', START, b'\0\1\0\0\1'),
+            *entries(1),
+        ],
+    )
+    out = tmp_path / 'out'
+    command = ['bag', str(path), '--words', 'a', '--model', 'cliptrase-tiny', '--weights', 'random']
+    assert cli.main([*command, '--device', 'cpu', '--input-size', '32', '-o', str(out)]) == 0
+    after = connections(out)
+    assert after['/lamp'].msgdef.data == idl and after['/odd'].msgdef.data == odd
+    assert after['/lamp'].digest.startswith('RIHS01_') and after['/odd'].digest == ''
+
+
+def test_unpacking():
+    data = np.random.default_rng(0).bytes(300_000)
+    for name in ('zstd', 'lz4'):
+        packed = compressed(name)(data)
+        assert unpacked(packed, name) == (data, True)
+        part, whole = unpacked(packed[: len(packed) // 2], name)
+        assert data.startswith(part) and len(part) > 60_000 and not whole
+        with pytest.raises(ValueError, match=f'{name} data cannot be unpacked'):
+            unpacked(b'anything but that', name)
+    with pytest.raises(ValueError, match="'rar' is not known"):
+        unpacked(data, 'rar')
+
+
+def test_moments():
+    assert moment(START + 5_000_000) == '2023-11-14 22:13:20.005 (1700000000.005000000)'
+    assert moment(sys.maxsize * 10**9) == f'{sys.maxsize}.000000000'
+    assert moment(1) == '1970-01-01 00:00:00.000 (0.000000001)'
+
+
+def test_rosbags_is_what_the_tests_take_it_for(tmp_path):
+    """Files by hand are MCAP for others, too."""
+    path = mcap(tmp_path / 'x.mcap', entries(2))
+    assert [(topic, time) for topic, _, time, _ in messages(path)] == [
+        (topic, time) for topic, *_, time, _ in entries(2)
+    ]
+    with pytest.raises(Exception, match='version'):
+        Writer2(tmp_path / 'y', version=7)
