@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -219,10 +220,9 @@ def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
     other = {} if background is None else {0: 0}
     stored = coding('labels/{name}.png', first, len(lines), other)
     found = [(path.stem, path) for path in pictures.listed(root / 'images')]
-    stems = [stem for stem, _ in found]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise PictureError(f'{root / "images"}: several pictures are called {min(twice)!r}')
+    name, times = Counter(name for name, _ in found).most_common(1)[0]
+    if times > 1:
+        raise PictureError(f'{root / "images"}: several pictures are called {name!r}')
     _, examples = _with_labels(root, (stored,), found, '', expected)
     entries = tuple(_entry(n, name, prompts) for n, (_, name, prompts) in enumerate(lines, 1))
     return Labelled(FOLDER, '', examples, stored, entries, background, protocol == 'cliptrase')

@@ -55,22 +55,9 @@ def run(options: argparse.Namespace) -> bool:
     prescribed = protocols.settings_of(protocol, method, options.dataset) | {'method': method}
     settings = Settings(**{**prescribed, **given})
     labelled = datasets.open_set(options.dataset, options.root, options.split, protocol)
-    examples = labelled.examples[: options.limit]
     evaluated = evaluation.Evaluation.of(labelled, ct.load(settings))
     description, console = evaluated.description(), Console(options.json)
-
-    def progress(items: Any, count: int, done: int) -> Any:
-        if done:
-            warn(f'going on: {done} of {done + count} pictures were done before')
-        return console.progress(items, 'pictures', count)
-
-    with Journal(options.out, description) if options.out else nullcontext() as journal:
-        try:
-            outcome = evaluation.measure(evaluated, examples, journal, warn, progress)
-        except KeyboardInterrupt:
-            if journal:
-                warn(f'what was done is in {options.out}; the same command goes on with it')
-            raise
+    outcome = _measure(options, evaluated, description, console)
     result = {
         'command': options.command_line,
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
@@ -91,6 +78,29 @@ def run(options: argparse.Namespace) -> bool:
         evaluation.write_worst(evaluated, outcome, count, options.out / 'worst')
     console.result(summary.text(result), **result)
     return not outcome.unreadable
+
+
+def _measure(
+    options: argparse.Namespace,
+    evaluated: evaluation.Evaluation,
+    description: dict[str, Any],
+    console: Console,
+) -> evaluation.Outcome:
+    """With a bar for people, and a journal where there is a folder for one."""
+
+    def progress(items: Any, count: int, done: int) -> Any:
+        if done:
+            warn(f'going on: {done} of {done + count} pictures were done before')
+        return console.progress(items, 'pictures', count)
+
+    examples = evaluated.labelled.examples[: options.limit]
+    with Journal(options.out, description) if options.out else nullcontext() as journal:
+        try:
+            return evaluation.measure(evaluated, examples, journal, warn, progress)
+        except KeyboardInterrupt:
+            if journal:
+                warn(f'what was done is in {options.out}; the same command goes on with it')
+            raise
 
 
 def _check(options: argparse.Namespace) -> None:
