@@ -75,6 +75,7 @@ def test_background_and_ignored_pixels_by_hand():
     np.testing.assert_allclose(other.scores().accuracy_of, [1 / 3, 1 / 2, np.nan])
 
 
+@pytest.mark.filterwarnings('ignore:y_pred contains classes not in y_true')
 @pytest.mark.parametrize('background', [False, True])
 def test_scores_are_scikit_learns(background):
     rng = np.random.default_rng(1)
