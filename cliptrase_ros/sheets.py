@@ -39,7 +39,8 @@ def sheet(
     ]
     gap = np.full((len(panels[0]), GAP, 3), 255, np.uint8)
     row = np.hstack([panels[0], gap, panels[1], gap, panels[2]])
-    return np.vstack([row, draw.legend(_legend(truth, labels, words, zero), row.shape[1])])
+    legend = draw.legend(_legend(truth, labels, words, zero), row.shape[1])
+    return np.vstack([row, draw.titled(legend, 'share of truth / of labels, IoU; in %')])
 
 
 def _coloured(ids: np.ndarray, words: Vocabulary) -> np.ndarray:
@@ -60,12 +61,12 @@ def _legend(
         true, given = truth == number, labels == number
         iou = (true & given).sum() / (true | given).sum()
         text = (
-            f'{words.name_of(number) or zero}: {100 * true.sum() / total:.1f} % true, '
-            f'{100 * given.sum() / total:.1f} % given, IoU {100 * iou:.0f} %'
+            f'{words.name_of(number) or zero} {100 * true.sum() / total:.1f} / '
+            f'{100 * given.sum() / total:.1f}, {100 * iou:.0f}'
         )
         lines.append((true.sum(), text, tuple(words.palette[number].tolist())))
     lines.sort(key=lambda line: -line[0])
     legend = [line[1:] for line in lines]
     if not counted.all():
-        legend.append((f'not counted: {100 - 100 * counted.mean():.1f} %', GREY))
+        legend.append((f'not counted {100 - 100 * counted.mean():.1f}', GREY))
     return legend
