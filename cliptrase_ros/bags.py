@@ -3,6 +3,7 @@ publish of it. No ROS needed."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -69,7 +70,7 @@ class BagOptions:
             raise SettingError('every: 1 or more; limit: 1 or more, or 0 for all images')
         if not 0 <= self.smoothing < 1:
             raise SettingError(f'smoothing: expected 0 .. 0.99, got {self.smoothing:g}')
-        if not self.prefix.startswith('/') or self.prefix.endswith('/'):
+        if not re.fullmatch('(/[A-Za-z_][A-Za-z0-9_]*)+', self.prefix):
             raise SettingError(f'prefix: expected /NAME or /NAME/NAME, got {self.prefix!r}')
 
 
@@ -110,7 +111,7 @@ def label_bag(
     """
     options = BagOptions(topics, every, limit, overlay, prefix, smoothing)
     check_paths(source, target, force)
-    with Recording(source) as recording, written(target) as writer:
+    with Recording(source) as recording, written(target.resolve()) as writer:
         run = _Run(recording, writer, segmenter, words, options)
         total = sum(recording.counts.values())
         with closing(ahead(run.items(), AHEAD)) as items:
@@ -190,9 +191,7 @@ class _Run:
         """Copy a message, and label what is an image."""
         message = item.message
         if item.image is not None and not self.images:
-            header = messages.stamp_header(message.time)
-            header.stamp = item.content.header.stamp
-            vocabulary = messages.vocabulary(self._words, header)
+            vocabulary = messages.vocabulary(self._words, item.content.header.stamp)
             self._out.write(f'{self._options.prefix}/vocabulary', message.time, vocabulary)
         self._out.copy(message)
         self._copied += 1

@@ -44,6 +44,10 @@ class OutOfMemory(CliptraseError, MemoryError):
         )
 
 
+class WorkerError(CliptraseError):
+    """Processes that share the work cannot do it, or died."""
+
+
 class Cancelled(CliptraseError):
     """Long work was given up because the caller asked for it."""
 

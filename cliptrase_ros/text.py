@@ -48,6 +48,28 @@ class TextEncoder:
         """Whether the sentence fills the context, so that its end may have been cut off."""
         return int(self._tokenizer([sentence])[0, -1]) != self._padding
 
+    @property
+    def context(self) -> int:
+        """Tokens in a row for the model; a sentence has to be shorter."""
+        return int(self._tokenizer(['a']).shape[1])
+
+    def tokens(self, sentence: str) -> list[int]:
+        """All tokens of a sentence with the marks around it, also those that the model would not
+        read any more."""
+        # No token is less than a byte, but cleaning and marks may add some.
+        room = max(self.context, 2 * len(sentence.encode()) + 8)
+        tokens = self._tokenizer([sentence], context_length=room)[0].tolist()
+        while tokens[-1] == self._padding:
+            tokens.pop()
+        return tokens
+
+    def pieces(self, word: str) -> list[str]:
+        """What the tokenizer splits a word into: known words stay whole, others fall apart."""
+        # That of the hub's tokenizers is one level further in.
+        decode = getattr(self._tokenizer, 'decode', None) or self._tokenizer.tokenizer.decode
+        marks = set(self.tokens(''))
+        return [decode([token]).strip() for token in self.tokens(word) if token not in marks]
+
     @torch.no_grad()
     def encode(self, sentences: Sequence[str]) -> Tensor:
         """Unit embeddings [n, E] float32 of n sentences, on the model's device; equal sentences

@@ -65,7 +65,8 @@ def _of_mapping(values: dict) -> tuple[list[str], list[str]]:
     words, background = (values.get(name) or [] for name in ('vocabulary', 'background'))
     if not isinstance(words, list) or not isinstance(background, list):
         return [], []
-    return [str(entry) for entry in words], [str(word) for word in background]
+    # ROS has no typed empty list: [''] stands for one.
+    return [str(entry) for entry in words], [str(word) for word in background if word != '']
 
 
 def _folders() -> list[Path]:

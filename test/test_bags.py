@@ -218,8 +218,23 @@ def test_no_calibration_without_one(label, tmp_path):
     robot = Robot('mcap')
     empty = robot.camera_info(START, (0, 0))
     drive = [m for m in robot.drive() if m[0] != '/camera/camera_info']
-    label(record(tmp_path, 'mcap', [*drive, ('/camera/camera_info', START, empty)]))
+    source = record(tmp_path, 'mcap', [*drive, ('/camera/camera_info', START, empty)])
+    assert label(source).complete
     assert 'camera_info' not in new_messages(tmp_path / 'out')
+    source = damaged(tmp_path, '/camera/camera_info', 20)
+    assert label(source, force=True).complete
+    assert 'camera_info' not in new_messages(tmp_path / 'out')
+
+
+def damaged(folder, which, size, count=3):
+    """A recording in which the messages of a topic are cut, the first so many."""
+    source = record(folder, 'mcap', name='whole')
+    known, entries = connections(source), []
+    for topic, kind, time, data in messages(source):
+        if topic == which and count:
+            data, count = data[:size], count - 1
+        entries.append((topic, kind, 'ros2msg', known[topic].msgdef.data, 'cdr', time, data))
+    return mcap(folder / 'x.mcap', entries)
 
 
 def test_some_images_only(label, tmp_path):
@@ -310,6 +325,7 @@ def test_which_compressed_images_are_in_colour(format, colour, label, tmp_path):
         (['/camera/color/image_raw', '/camera/infra/image_rect'], ['camera_color', 'camera_infra']),
         (['/a/image', '/a/image/compressed'], ['a_image', 'a_image_compressed']),
         (['/image', '/2/image'], ['image', 'camera_2_image']),
+        (['/a/b/image', '/a_b/image'], ['camera_1', 'camera_2']),
     ],
 )
 def test_names_of_several_cameras(topics, names, label, tmp_path):
@@ -357,13 +373,11 @@ def test_nothing_is_written_if_no_image_can_be_used(label, tmp_path):
 
 
 def test_a_message_that_is_no_image(label, tmp_path):
-    source = record(tmp_path, 'mcap')
-    broken = []
-    for n, (topic, kind, time, data) in enumerate(messages(source)):
-        text = connections(source)[topic].msgdef.data
-        data = data[:30] if n == 4 else data
-        broken.append((topic, kind, 'ros2msg', text, 'cdr', time, data))
-    report = label(mcap(tmp_path / 'x.mcap', broken))
+    """It is known by its first message whether a topic is in colour."""
+    source = damaged(tmp_path, '/camera/image_raw', 30, count=1)
+    with pytest.raises(PictureError, match=r'no topic of colour.*raw \(sensor_msgs/msg/Image, 3'):
+        label(source)
+    report = label(source, topics=['/camera/image_raw'])
     assert report.images == 2 and len(report.skipped) == 1
     assert '/camera/image_raw: the image of' in report.skipped[0]
 
@@ -420,6 +434,8 @@ def test_topics_that_are_there_already_are_not_mixed(label, tmp_path):
         {'overlay': 'png'},
         {'smoothing': 1.0},
         {'prefix': 'segmentation'},
+        {'prefix': '/seg mentation'},
+        {'prefix': '/segmentation/'},
     ],
 )
 def test_bad_options(wrong, label, tmp_path):

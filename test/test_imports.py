@@ -98,6 +98,20 @@ ALLOWED = {
     'version': set(),
     'videos': {'errors'},
     'word_lists': {'errors'},
+    'archive': {
+        'bags',
+        'draw',
+        'errors',
+        'files',
+        'overlap',
+        'pictures',
+        'segmenter',
+        'settings',
+        'version',
+        'vocabulary',
+    },
+    'archive_ray': {'archive', 'errors'},
+    'word_check': {'distractors', 'errors', 'segmenter', 'templates', 'vocabulary'},
     'cli/__main__': {'main'},
     'cli/console': set(),
     'cli/arguments': {'segmenter', 'settings', 'vocabulary', 'word_lists'},
@@ -124,9 +138,9 @@ ALLOWED = {
         'videos',
         'vocabulary',
     },
+    'cli/label': {'archive', 'archive_ray', 'arguments', 'console', 'errors', 'settings'},
+    'cli/words': {'arguments', 'console', 'errors', 'settings', 'vocabulary', 'word_check'},
     'cli/bag': {'arguments', 'bags', 'console'},
-    'cli/label': set(),
-    'cli/words': set(),
     'cli/evaluate': {
         'arguments',
         'console',
@@ -167,8 +181,9 @@ ALLOWED = {
         'weights',
     },
     'recordings/channel': set(),
-    'recordings/ros1': {'channel'},
-    'recordings/mcap': {'channel', 'ros1'},
+    'recordings/scan': {'channel'},
+    'recordings/ros1': {'channel', 'scan'},
+    'recordings/mcap': {'channel', 'ros1', 'scan'},
     'recordings/sqlite': {'channel'},
     'recordings/convert': {'channel', 'errors'},
     'recordings/reader': {'channel', 'convert', 'errors', 'mcap', 'ros1', 'sqlite'},
@@ -237,6 +252,7 @@ def test_ros_stays_in_ros_and_open_clip_in_weights():
         _, external = imports(path)
         assert not external & ros or name.startswith('ros/'), name
         assert 'open_clip' not in external or name == 'weights', name
+        assert 'ray' not in external or name == 'archive_ray', name
         assert 'pybullet' not in external or name == 'demo/world', name
         assert 'cv_bridge' not in external or name == 'ros/bridge', name
     for name in ('sources', 'worker'):

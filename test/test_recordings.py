@@ -208,7 +208,7 @@ def test_a_chunk_whose_checksum_is_wrong(tmp_path):
     content[at : at + 4] = b'abcd'
     path.write_bytes(content)
     found, problems = read(path)
-    assert not found and 'the checksum of a chunk does not fit' in problems[0]
+    assert not found and 'x.mcap: 1 of its chunks are damaged' in problems[0]
 
 
 def test_what_mcap_holds_beside_ros_2(tmp_path):
@@ -266,6 +266,55 @@ def test_a_part_that_is_missing_or_empty(tmp_path):
         read(source)
     with pytest.raises(PictureError, match='holds no recording'):
         read(tmp_path)
+
+
+def test_damage_where_there_is_no_index(kind, source):
+    """Of a chunk that is damaged what comes before the damage is read, and then the next chunk."""
+    whole, _ = read(source)
+    times = [time for _, time, _ in whole]
+    content = bytearray(file_of(source).read_bytes())
+    del content[-100:]
+    place = content.index(b'\x00\x00\x00camera', len(content) // 3)
+    content[place - 200 : place + 40_000] = bytes([255]) * 40_200
+    file_of(source).write_bytes(content)
+    found, (problem,) = read(source)
+    after = [time for _, time, _ in found]
+    assert 0.2 * len(whole) < len(found) < len(whole) and after == sorted(after)
+    assert set(after) < set(times) and f'{len(found)} messages until' in problem
+    if kind != 'db3':
+        assert '; 1 of its chunks are damaged; ' in problem and after[-1] == times[-1]
+
+
+def test_records_that_are_none_outside_of_chunks(tmp_path):
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    path.write_bytes(path.read_bytes() + b'\x05' + bytes(8))
+    found, (problem,) = read(path)
+    assert len(found) == 80 and 'it is damaged (error: unpack_from' in problem
+    bag = record(tmp_path, 'ros1')
+    whole, _ = read(bag)
+    bag.write_bytes(bag.read_bytes() + struct.pack('<I', 5) + b'\1\0\0\0x' + bytes(4))
+    cut(bag, size_of(bag))
+    content = bytearray(bag.read_bytes())
+    place = content.index(b'index_pos=') + 10
+    content[place : place + 8] = bytes(8)
+    bag.write_bytes(content)
+    found, (problem,) = read(bag)
+    assert found == whole and "it is damaged (KeyError: b'op'); 12 messages" in problem
+
+
+def test_quality_of_service_and_times_that_are_none(tmp_path):
+    source = record(tmp_path, 'db3')
+    whole, _ = read(source)
+    database = sqlite3.connect(inside(source))
+    database.execute("UPDATE topics SET offered_qos_profiles = '- depth: [' WHERE id = 1")
+    database.execute("UPDATE topics SET offered_qos_profiles = '- depth: 3' WHERE id = 2")
+    database.execute('UPDATE messages SET timestamp = -5 WHERE id = 3')
+    database.commit()
+    database.close()
+    found, (problem,) = read(source)
+    assert found == whole[:2] + whole[3:] and 'left out (its time is none)' in problem
+    with Recording(source) as recording:
+        assert [channel.qos for channel in recording.counts] == [()] * 4
 
 
 def test_a_database_that_is_none_of_ours(tmp_path):

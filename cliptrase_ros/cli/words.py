@@ -1,1 +1,201 @@
-"""To come."""
+"""Check a vocabulary before a robot gets it: what is wrong with it, what the model reads, and
+which words it may confuse. Labels nothing."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from rich import box
+from rich.console import Console as Rich
+from rich.table import Table
+from rich.text import Text
+
+import cliptrase_ros as ct
+
+from .. import word_check
+from ..errors import VocabularyError
+from ..settings import Settings
+from ..vocabulary import WordClass, parse
+from . import arguments
+from .console import Console, warn
+
+EXAMPLES = """\
+examples:
+  cliptrase words --vocabulary indoor
+  cliptrase words --words floor 'mug|cup' bowl --distractors common --pairs 20
+  cliptrase words --vocabulary mine.txt --check-only     (ids and spelling: no model is loaded)
+
+exit codes: 0 the words are taken; 1 they would be refused, each one at fault is named
+"""
+# Pairs so many standard deviations above the mean stand out among a vocabulary's pairs.
+STANDS_OUT = 3.0
+# An 8-bit label image holds ids up to here.
+LARGEST_8_BIT = 254
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_words(parser)
+    parser.add_argument(
+        '--pairs', type=_count, default=10, metavar='N', help='similar prompts listed (default: 10)'
+    )
+    parser.add_argument(
+        '--alike',
+        type=float,
+        default=0.9,
+        metavar='COSINE',
+        help='pairs from this cosine on are marked (default: 0.9, a guess, not measured)',
+    )
+    parser.add_argument(
+        '--check-only', action='store_true', help='grammar, ids and duplicates; loads no model'
+    )
+    arguments.add_json(parser)
+    arguments.add_settings(parser)
+
+
+def _count(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise argparse.ArgumentTypeError('expected 0 or more')
+    return value
+
+
+def run(options: argparse.Namespace) -> None:
+    settings = Settings(**arguments.settings_given(options))
+    entries, background = arguments.words_of(options)
+    console = Console(options.json)
+    _refuse(word_check.problems(entries, background), console)
+    classes, background = parse(entries, background)
+    if any(c.id > LARGEST_8_BIT for c in classes):
+        warn(
+            f'ids above {LARGEST_8_BIT}: label images will have 16 bits a pixel, which the node '
+            "writes with label_encoding '16UC1' only"
+        )
+    if options.check_only:
+        console.result(
+            f'{len(classes)} classes and {len(background)} background words can be used',
+            classes=[_class_values(c) for c in classes],
+            background=list(background),
+            problems=[],
+        )
+        return
+    segmenter = ct.load(settings)
+    prompts = [prompt for c in classes for prompt in c.prompts]
+    _refuse(word_check.too_long(segmenter, [*prompts, *background]), console)
+    report = _report(options, segmenter, entries, background)
+    if options.json:
+        console.result('', **report)
+    else:
+        _show(report, options)
+
+
+def _refuse(problems: list[str], console: Console) -> None:
+    """End the command if there are any."""
+    if not problems:
+        return
+    for problem in problems:
+        warn(problem)
+    if console.as_json:
+        console.result('', problems=problems)
+    one = 'one problem' if len(problems) == 1 else f'{len(problems)} problems'
+    raise VocabularyError(f'the vocabulary would be refused: {one}, named above')
+
+
+def _class_values(c: WordClass) -> dict[str, Any]:
+    color = '#{:02x}{:02x}{:02x}'.format(*c.color)
+    return {'id': c.id, 'name': c.name, 'color': color, 'prompts': list(c.prompts)}
+
+
+def _report(
+    options: argparse.Namespace, segmenter: ct.Segmenter, entries: list[str], background: list[str]
+) -> dict[str, Any]:
+    """What the model makes of the words."""
+    words = segmenter.vocabulary(entries, background)
+
+    def read(prompts: list[str] | tuple[str, ...]) -> dict[str, Any]:
+        tokens = max((word_check.sentence_tokens(segmenter, p) for p in prompts), default=0)
+        return {'tokens': tokens, 'pieces': [segmenter.backbone.text.pieces(p) for p in prompts]}
+
+    pairs = [
+        {
+            'prompts': pair.prompts,
+            'classes': pair.names,
+            'cosine': round(pair.cosine, 4),
+            'deviation': round(pair.deviation, 2),
+            'alike': pair.cosine >= options.alike,
+            'stands_out': pair.deviation >= STANDS_OUT,
+        }
+        for pair in word_check.alike(words, options.pairs)
+    ]
+    own = segmenter.settings.distractors
+    return {
+        'classes': [{**_class_values(c), **read(c.prompts)} for c in words.classes],
+        'background': {'words': background, **read(background)},
+        'distractors': list(words.background[len(background) :]),
+        'distractors_left_out': list(word_check.left_out(words.classes, background, own)),
+        'context': segmenter.backbone.text.context,
+        'pairs': pairs,
+        'problems': [],
+    }
+
+
+def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
+    rich = Rich(highlight=False)
+    if not rich.is_terminal:
+        # A file or a pipe has no width: nothing is to be broken or cut there.
+        rich = Rich(highlight=False, width=200)
+    table = _table('id', 'name', 'colour', 'prompts, · between what the model reads', 'tokens')
+    for c in report['classes']:
+        block = Text.assemble(('██ ', c['color']), c['color'])
+        pieces = _joined(c['pieces'])
+        table.add_row(str(c['id']), Text(c['name']), block, pieces, str(c['tokens']))
+    background = report['background']
+    if background['words']:
+        pieces = _joined(background['pieces'])
+        table.add_row('0', Text('(background)'), '', pieces, str(background['tokens']))
+    rich.print(table)
+    rich.print(
+        f'tokens: of the longest sentence that a prompt is put into; up to '
+        f'{report["context"] - 1} can be read'
+    )
+    if report['distractors']:
+        rich.print(f'and {len(report["distractors"])} distractors')
+    if report['distractors_left_out']:
+        left_out = ', '.join(report['distractors_left_out'])
+        rich.print(Text(f'left out of the distractors, being words of yours: {left_out}'))
+    if report['pairs']:
+        rich.print(_pairs(report['pairs'], options.alike))
+
+
+def _pairs(pairs: list[dict[str, Any]], limit: float) -> Table:
+    table = _table('cosine', 'deviations', 'prompt', 'and', '')
+    table.title = 'prompts of different classes, most alike first'
+    table.title_justify = 'left'
+    for pair in pairs:
+        marks = [f'cosine from {limit:g} on'] * pair['alike']
+        marks += ['stands out among all pairs'] * pair['stands_out']
+        table.add_row(
+            f'{pair["cosine"]:.3f}',
+            f'{pair["deviation"]:+.1f}',
+            *(_prompt(*both) for both in zip(pair['prompts'], pair['classes'], strict=True)),
+            ', '.join(marks),
+            style='bold' if marks else '',
+        )
+    return table
+
+
+def _prompt(prompt: str, name: str) -> Text:
+    """A prompt, and its class where that is called otherwise."""
+    return Text(prompt if prompt == name else f'{prompt} ({name or "background"})')
+
+
+def _joined(pieces: list[list[str]]) -> Text:
+    return Text('\n'.join('·'.join(of_prompt) for of_prompt in pieces))
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE, show_edge=False)
+    for column in columns:
+        numbers = column in ('id', 'tokens', 'cosine', 'deviations')
+        table.add_column(column, justify='right' if numbers else 'left')
+    return table

@@ -103,14 +103,16 @@ def beside(topic: str, name: str) -> str:
 
 def names(topics: Sequence[str]) -> list[str]:
     """The node's name of each camera as part of topics: none of a single one; of several what
-    stands before the last part, /front/image_raw being front, or all of it where two would be
-    alike."""
+    stands before the last part, /front/image_raw being front; all of it where two would be alike;
+    and numbers where even these are."""
     if len(topics) == 1:
         return ['']
     short = [_name(beside(topic, '')) for topic in topics]
-    if '' in short or len(set(short)) < len(short):
-        short = [_name(topic) for topic in topics]
-    return [f'{name}/' for name in short]
+    whole = [_name(topic) for topic in topics]
+    numbered = [f'camera_{n}' for n in range(1, len(topics) + 1)]
+    tried = (short, whole, numbered)
+    found = next(them for them in tried if all(them) and len(set(them)) == len(them))
+    return [f'{name}/' for name in found]
 
 
 def _name(topic: str) -> str:
@@ -147,9 +149,12 @@ class Camera:
 
     def take_info(self, message: Message | None) -> None:
         """Keep a calibration, if that is what it is."""
-        if message is not None:
-            info = messages.read(message.data, messages.CAMERA_INFO)
-            self.info = info if info.width and info.height else None
+        try:
+            info = message and messages.read(message.data, messages.CAMERA_INFO)
+        except SerdeError:
+            return
+        if info and info.width and info.height:
+            self.info = info
 
     def read(self, message: Message) -> Item:
         """A message of this topic, with its image if that is to be labelled."""

@@ -17,6 +17,8 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
+from rosbags.rosbag2 import ReaderError
+from rosbags.rosbag2.metadata import parse_qos
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -92,6 +94,14 @@ def offered(durability: QosDurability) -> Qos:
 
 OUTPUT = offered(QosDurability.VOLATILE)
 LATCHED = offered(QosDurability.TRANSIENT_LOCAL)
+
+
+def profiles(text: str) -> tuple[Qos, ...]:
+    """Quality of service as recorders write it; none if it cannot be read."""
+    try:
+        return tuple(parse_qos(text))
+    except (KeyError, TypeError, AttributeError, ReaderError):
+        return ()
 
 
 class _Plain:

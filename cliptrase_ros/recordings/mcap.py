@@ -5,58 +5,38 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections import Counter
-from collections.abc import Collection, Iterator
-from io import BytesIO
+from collections.abc import Generator, Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from rosbags.rosbag2.metadata import parse_qos
-
-from .channel import Channel, Message, unpacked
+from .channel import Channel, Message, profiles, unpacked
 from .ros1 import ros2_type
+from .scan import Scan
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 2, 3, 4, 5, 6
-# Bytes before the records of a chunk; no name of a compression is longer than 4.
-CHUNK_HEAD = 44
 
 
-class McapScan:
-    """A Source of an MCAP file, read once from beginning to end to know what it holds."""
+class McapScan(Scan):
+    """A Source of an MCAP file."""
+
+    magic = MAGIC
 
     def __init__(self, path: Path):
-        self.path = path
-        self.counts: Counter[Channel] = Counter()
-        self.damage = 'it is cut off: it has no end'
         self._schemas: dict[int, tuple[str, str]] = {}
-        self._channels: dict[int, Channel] = {}
-        for message in self._messages():
-            self.counts[message.channel] += 1
-        self.counts.update(dict.fromkeys(self._channels.values(), 0))
+        self._ended = False
+        super().__init__(path)
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, in the order of the file."""
-        return (message for message in self._messages() if message.channel in channels)
+    def _cut(self) -> str:
+        return '' if self._ended else 'it is cut off: it has no end'
 
-    def close(self) -> None:
-        """Nothing is open between two readings."""
-
-    def _messages(self) -> Iterator[Message]:
-        with self.path.open('rb') as file:
-            file.seek(len(MAGIC))
-            try:
-                yield from self._read(file, self.path.stat().st_size)
-            except (ValueError, KeyError, struct.error) as error:
-                self.damage = f'it is damaged ({type(error).__name__}: {error})'
-
-    def _read(self, file: BinaryIO, size: int) -> Iterator[Message]:
+    def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
         for kind, content, whole in _records(file, size):
-            if kind == CHUNK and len(content) > CHUNK_HEAD:
-                packed, whole = _chunk(content, whole)
-                yield from self._read(BytesIO(packed), len(packed))
+            if kind == CHUNK:
+                yield from self._in_chunk(partial(_chunk, content, whole), whole)
             if not whole:
-                return
+                return False
             if kind == SCHEMA:
                 number, name, form, text = _fields('H###', content)
                 self._schemas[number] = name.decode(), _definition(form, text)
@@ -66,14 +46,15 @@ class McapScan:
                 number, _, time = struct.unpack_from('<HIQ', content)
                 yield Message(self._channels[number], time, content[22:])
             elif kind == FOOTER:
-                self.damage = ''
-                return
+                self._ended = True
+                break
+        return True
 
     def _take_channel(self, content: bytes) -> None:
         number, schema, topic, form, metadata = _fields('HH###', content)
         kind, definition = self._schemas.get(schema, ('', ''))
         pairs = _pairs(metadata)
-        qos = tuple(parse_qos(pairs.get(b'offered_qos_profiles', b'').decode()))
+        qos = profiles(pairs.get(b'offered_qos_profiles', b'').decode())
         self._channels[number] = Channel(
             topic.decode(), ros2_type(kind), definition, qos, form=form.decode()
         )
@@ -81,7 +62,10 @@ class McapScan:
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
     """(kind, content, whether it is all there) of each record."""
-    while len(head := file.read(9)) == 9:
+    while head := file.read(9):
+        if len(head) < 9:
+            yield head[0], b'', False
+            return
         kind, length = struct.unpack('<BQ', head)
         content = file.read(min(length, size))
         yield kind, content, len(content) == length

@@ -89,8 +89,8 @@ def jpeg(pixels: np.ndarray, header: Any) -> Any:
     )
 
 
-def vocabulary(words: Vocabulary, header: Any) -> Any:
-    """The words, as their first version."""
+def vocabulary(words: Vocabulary, stamp: Any) -> Any:
+    """The words, as their first version, valid from a stamp on."""
     classes = [
         make(
             f'{VOCABULARY_TYPE}Class',
@@ -107,7 +107,7 @@ def vocabulary(words: Vocabulary, header: Any) -> Any:
     ]
     return make(
         VOCABULARY_TYPE,
-        header=header,
+        header=make('std_msgs/msg/Header', stamp=stamp, frame_id=''),
         version=1,
         unlabeled_id=UNLABELED,
         classes=classes,
@@ -135,10 +135,3 @@ def camera_info(
         binning_y=0,
         roi=make('sensor_msgs/msg/RegionOfInterest', **roi, do_rectify=False),
     )
-
-
-def stamp_header(time: int) -> Any:
-    """A header with a time in ns and no frame."""
-    seconds, nanoseconds = divmod(time, 10**9)
-    stamp = make('builtin_interfaces/msg/Time', sec=seconds, nanosec=nanoseconds)
-    return make('std_msgs/msg/Header', stamp=stamp, frame_id='')

@@ -128,6 +128,8 @@ class Recording:
             for own, time, data in _guarded(source, asked):
                 channel, convert = self._routes[own]
                 try:
+                    if not 0 <= time < 2**63:
+                        raise ValueError('its time is none')
                     yield Message(channel, time, convert(data))
                 except Exception as error:  # whatever a converter does with damaged data
                     if own not in lost:

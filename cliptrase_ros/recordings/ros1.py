@@ -4,13 +4,12 @@ order of the file, up to where it ends (https://wiki.ros.org/Bags/Format/2.0).""
 from __future__ import annotations
 
 import struct
-from collections import Counter
-from collections.abc import Collection, Iterator
-from io import BytesIO
-from pathlib import Path
+from collections.abc import Generator, Iterator
+from functools import partial
 from typing import BinaryIO
 
 from .channel import LATCHED, ROS1, Channel, Message, unpacked
+from .scan import Scan
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, CHUNK, CONNECTION = b'\x02', b'\x05', b'\x07'
@@ -33,42 +32,22 @@ def channel_of(topic: str, kind: str, definition: str, latched: bool) -> Channel
     return Channel(ros2_topic(topic), ros2_type(kind), definition, qos, form=ROS1)
 
 
-class Ros1Scan:
-    """A Source of a bag of ROS 1, read once from beginning to end to know what it holds."""
+class Ros1Scan(Scan):
+    """A Source of a bag of ROS 1."""
 
-    def __init__(self, path: Path):
-        self.path = path
-        self.counts: Counter[Channel] = Counter()
-        self.damage = 'it was not closed by the recorder, or is cut off'
-        self._channels: dict[bytes, Channel] = {}
-        for message in self._messages():
-            self.counts[message.channel] += 1
-        self.counts.update(dict.fromkeys(self._channels.values(), 0))
+    magic = MAGIC
 
-    def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, in the order of the file."""
-        return (message for message in self._messages() if message.channel in channels)
+    def _cut(self) -> str:
+        return 'it was not closed by the recorder, or is cut off'
 
-    def close(self) -> None:
-        """Nothing is open between two readings."""
-
-    def _messages(self) -> Iterator[Message]:
-        with self.path.open('rb') as file:
-            file.seek(len(MAGIC))
-            try:
-                yield from self._read(file, self.path.stat().st_size)
-            except (ValueError, KeyError, struct.error) as error:
-                self.damage = f'it is damaged ({type(error).__name__}: {error})'
-
-    def _read(self, file: BinaryIO, size: int) -> Iterator[Message]:
+    def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
         for header, data, whole in _records(file, size):
             kind = header[b'op']
             if kind == CHUNK:
-                records, complete = unpacked(data, header[b'compression'].decode())
-                whole = whole and complete
-                yield from self._read(BytesIO(records), len(records))
+                compression = header[b'compression'].decode()
+                yield from self._in_chunk(partial(unpacked, data, compression), whole)
             if not whole:
-                return
+                return False
             if kind == CONNECTION:
                 more = _header(data)
                 self._channels[header[b'conn']] = channel_of(
@@ -81,25 +60,26 @@ class Ros1Scan:
                 seconds, nanoseconds = struct.unpack('<II', header[b'time'])
                 time = seconds * 10**9 + nanoseconds
                 yield Message(self._channels[header[b'conn']], time, data)
+        return True
 
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[dict[bytes, bytes], bytes, bool]]:
-    """(header, data, whether the data are all there) of each record whose header is."""
-    while True:
-        header, whole = _sized(file, size)
+    """(header, data, whether it is all there) of each record."""
+    while length := file.read(4):
+        header, whole = _sized(file, length, size)
         if not whole:
+            yield {b'op': b''}, b'', False
             return
-        data, whole = _sized(file, size)
+        data, whole = _sized(file, file.read(4), size)
         yield _header(header), data, whole
 
 
-def _sized(file: BinaryIO, size: int) -> tuple[bytes, bool]:
-    length = file.read(4)
+def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
     if len(length) < 4:
         return b'', False
-    (length,) = struct.unpack('<I', length)
-    content = file.read(min(length, size))
-    return content, len(content) == length
+    (count,) = struct.unpack('<I', length)
+    content = file.read(min(count, size))
+    return content, len(content) == count
 
 
 def _header(content: bytes) -> dict[bytes, bytes]:

@@ -9,9 +9,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from rosbags.rosbag2.metadata import parse_qos
-
-from .channel import Channel, Message
+from .channel import Channel, Message, profiles
 
 MAGIC = b'SQLite format 3\0'
 
@@ -83,9 +81,7 @@ class Sqlite:
         )
         definitions = self._read_definitions()
         return {
-            number: Channel(
-                topic, kind, definitions.get(kind, ''), tuple(parse_qos(qos)), digest, form
-            )
+            number: Channel(topic, kind, definitions.get(kind, ''), profiles(qos), digest, form)
             for number, topic, kind, form, qos, digest in self._rows(
                 f'SELECT {", ".join(columns)} FROM topics ORDER BY id'
             )

@@ -24,7 +24,7 @@ def written(target: Path) -> Iterator[Writer]:
     """A writer whose recording is under its name at the end, and nothing of it after an error."""
     with files.whole(target) as part:
         # Files of a recording bear the name of its folder.
-        folder = part / (target.name or 'recording')
+        folder = part / target.name
         # Version 8 of the metadata: 9 writes QoS in a way that Humble does not know.
         with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
             yield writer

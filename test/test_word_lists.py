@@ -1,0 +1,103 @@
+"""Words in files, and the lists that come with the package."""
+
+import pytest
+
+from cliptrase_ros import word_lists
+from cliptrase_ros.errors import VocabularyError
+
+LISTS = ['ade150', 'indoor', 'kitchen', 'outdoor', 'warehouse']
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def test_a_word_a_line(file):
+    path = file('mine.txt', '# of the lab\nfloor\n\n  7:mug=mug;cup  \n#no\ncafé\n')
+    assert word_lists.read(path) == (['floor', '7:mug=mug;cup', 'café'], [])
+
+
+@pytest.mark.parametrize(
+    'content, expected',
+    [
+        ('[floor, 3, mug|cup]', (['floor', '3', 'mug|cup'], [])),
+        ('vocabulary: [floor]\nbackground: [sky, 7]', (['floor'], ['sky', '7'])),
+        ('vocabulary: [floor]\nbackground:', (['floor'], [])),
+        ('vocabulary: [floor]\nbackground: [""]', (['floor'], [])),
+        (
+            '/**:\n  ros__parameters:\n    model: x\n    vocabulary: [a, b]\n    background: [c]',
+            (['a', 'b'], ['c']),
+        ),
+        ('other: 1\nnode:\n  ros__parameters: {vocabulary: [a]}', (['a'], [])),
+    ],
+)
+@pytest.mark.parametrize('suffix', ['yaml', 'yml'])
+def test_yaml(file, content, expected, suffix):
+    assert word_lists.read(file(f'w.{suffix}', content)) == expected
+
+
+@pytest.mark.parametrize(
+    'name, content',
+    [
+        ('w.txt', '# nothing\n\n'),
+        ('w.yaml', ''),
+        ('w.yaml', 'just text'),
+        ('w.yaml', '[]'),
+        ('w.yaml', 'vocabulary: floor'),
+        ('w.yaml', 'vocabulary: [floor]\nbackground: sky'),
+        ('w.yaml', 'node: {ros__parameters: {background: [sky]}}'),
+        ('w.yaml', 'node: {ros__parameters: 3}'),
+    ],
+)
+def test_a_file_without_words(file, name, content):
+    with pytest.raises(VocabularyError, match=r'holds no words; write one a line'):
+        word_lists.read(file(name, content))
+
+
+@pytest.mark.parametrize('name, content', [('w.yaml', 'a: [b'), ('w.txt', b'\xff\xfe\x00')])
+def test_a_file_that_cannot_be_read(file, name, content):
+    with pytest.raises(VocabularyError, match=rf'{name} cannot be read'):
+        word_lists.read(file(name, content))
+
+
+def test_lists_of_the_package():
+    assert set(LISTS) <= set(word_lists.names())
+    for name in LISTS:
+        entries, background = word_lists.read(name)
+        assert len(entries) >= 40 and '' not in background
+
+
+def test_a_file_goes_before_a_list_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'indoor').write_text('only this')
+    assert word_lists.read('indoor') == (['only this'], [])
+
+
+def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
+    monkeypatch.setenv('HOME', str(tmp_path))
+    (tmp_path / 'mine.txt').write_text('floor')
+    assert word_lists.read('~/mine.txt') == (['floor'], [])
+
+
+def test_lists_are_found_where_ros_installs_them(tmp_path, monkeypatch):
+    folder = tmp_path / 'share' / 'cliptrase_ros' / 'config' / 'vocabularies'
+    folder.mkdir(parents=True)
+    (folder / 'lab.yaml').write_text('[beaker]')
+    monkeypatch.setenv('AMENT_PREFIX_PATH', f'/nowhere:{tmp_path}')
+    assert 'lab' in word_lists.names()
+    assert word_lists.read('lab') == (['beaker'], [])
+
+
+def test_a_name_that_is_neither_names_the_nearest(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(VocabularyError, match=r"no file 'indor'.*kitchen.*Did you mean 'indoor'"):
+        word_lists.read('indor')
+    # A folder holds no words either.
+    with pytest.raises(VocabularyError, match='no file'):
+        word_lists.read(str(tmp_path))
