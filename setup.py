@@ -21,7 +21,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
     data_files=[('share/cliptrase_ros/config/vocabularies', WORD_LISTS)],
-    package_data={'cliptrase_ros': ['py.typed', 'models/*']},
+    package_data={'cliptrase_ros': ['py.typed', 'models/*', 'class_lists/*.txt']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={
         'demo': ['pybullet>=3.2.5'],

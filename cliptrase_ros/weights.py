@@ -51,11 +51,10 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
     config = _model_config(name)
     if weights == DEMO:
         weights, sha256 = _demo_file(name, sha256)
-    file = Path(weights).expanduser()
-    is_file = '/' in weights or bool(file.suffix)
-    if sha256 and not is_file:
+    file = file_of(weights)
+    if sha256 and not file:
         raise SettingError('weights_sha256: only a local file has one; set weights to its path')
-    if is_file:
+    if file:
         state = _read_state(file, sha256)
         _refuse_file_of_another_model(file, name)
         model = _untrained(name)
@@ -66,6 +65,14 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
     else:
         model = _pretrained(name, weights, config)
     return model, _from_open_clip(name, lambda: open_clip.get_tokenizer(name))
+
+
+def file_of(weights: str) -> Path | None:
+    """The file that Settings.weights names; None for a tag and for random weights."""
+    if weights == DEMO:
+        return MODELS / f'{DEMO_MODEL}.safetensors'
+    file = Path(weights).expanduser()
+    return file if '/' in weights or file.suffix else None
 
 
 def _demo_file(name: str, sha256: str) -> tuple[str, str]:

@@ -51,6 +51,16 @@ def test_setup_takes_version_and_dependencies_from_the_other_files():
     assert done.stdout.split()[-2:] == ['cliptrase_ros', MANIFEST.findtext('version')]
 
 
+@pytest.mark.parametrize('folder', ['models', 'class_lists'])
+def test_what_is_no_code_is_installed_too(tmp_path, folder):
+    pytest.importorskip('setuptools')
+    build = ('setup.py', '-q', 'build_py', '--build-lib', str(tmp_path))
+    done = run(sys.executable, *build, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    names = {path.name for path in (ROOT / 'cliptrase_ros' / folder).iterdir()}
+    assert names == {path.name for path in (tmp_path / 'cliptrase_ros' / folder).iterdir()}
+
+
 def test_cmake_finds_only_declared_packages():
     declared = {tag.text for tag in MANIFEST if tag.tag.endswith('depend')}
     found = set(re.findall(r'find_package\((\w+)', CMAKE))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 import sys
 from collections.abc import Sequence
 from importlib import import_module
@@ -45,6 +46,7 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command: the exit code, see EXAMPLES."""
     args = sys.argv[1:] if args is None else list(args)
     options = _parser(args[0] if args else '').parse_args(args)
+    options.command_line = shlex.join(['cliptrase', *args])
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
     try:
         complete = options.run(options)

@@ -1,1 +1,136 @@
-"""To come."""
+"""Measure accuracy on a labelled set of pictures, by the protocols that papers use. Settings are
+those that the method's numbers on this set were published with; flags override them, and the
+result says so. Without --protocol: sliding. doc/evaluation.md has the folders expected.
+
+With -o the work goes on where it was stopped, and OUT gets result.json, with all that is needed
+to repeat it, pictures.jsonl, a line a picture, and worst/, the pictures of least mIoU."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import cliptrase_ros as ct
+
+from .. import datasets, evaluation, files, protocols, published, summary
+from ..errors import SettingError
+from ..journal import Journal
+from ..settings import Settings
+from . import arguments
+from .console import Console, warn
+
+EXAMPLES = """\
+examples:
+  cliptrase evaluate --dataset voc20 --root VOCdevkit/VOC2012 --protocol cliptrase -o voc20/
+  cliptrase evaluate --dataset ade150 --root ADEChallengeData2016 --method sc_clip --limit 100
+  cliptrase evaluate --dataset folder --root mine/ --protocol native --input-size 448
+"""
+WORST = 12
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument('--dataset', required=True, choices=datasets.NAMES)
+    parser.add_argument('--root', required=True, type=Path, help='its folder')
+    parser.add_argument('--split', default='', help='which part (default: the usual one)')
+    parser.add_argument('--limit', type=int, metavar='N', help='the first N pictures only')
+    parser.add_argument('-o', '--out', type=Path, help='folder for the results')
+    parser.add_argument(
+        '--worst',
+        type=int,
+        metavar='N',
+        help=f'so many pictures of least mIoU in OUT/worst (default: {WORST})',
+    )
+    arguments.add_json(parser)
+    arguments.add_settings(parser)
+
+
+def run(options: argparse.Namespace) -> bool:
+    _check(options)
+    given = arguments.settings_given(options)
+    method = given.get('method', Settings().method)
+    protocol = given.get('protocol', protocols.PROTOCOLS[0])
+    prescribed = protocols.settings_of(protocol, method, options.dataset) | {'method': method}
+    settings = Settings(**{**prescribed, **given})
+    labelled = datasets.open_set(options.dataset, options.root, options.split, protocol)
+    evaluated = evaluation.Evaluation.of(labelled, ct.load(settings))
+    description, console = evaluated.description(), Console(options.json)
+    outcome = _measure(options, evaluated, description, console)
+    result = {
+        'command': options.command_line,
+        'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
+        'root': str(options.root.resolve()),
+        'limit': options.limit,
+        'measured': len(outcome.miou),
+        'unreadable': outcome.unreadable,
+        **description,
+        **evaluation.numbers(evaluated, outcome.confusion),
+        'overridden': protocols.overridden(prescribed, settings),
+        'differs': evaluation.differs(evaluated, prescribed),
+        'published': _published(evaluated, prescribed, outcome),
+    }
+    if options.out:
+        with files.whole(options.out / 'result.json') as part:
+            part.write_text(summary.dumped(result), encoding='utf-8')
+        count = WORST if options.worst is None else options.worst
+        evaluation.write_worst(evaluated, outcome, count, options.out / 'worst')
+    console.result(summary.text(result), **result)
+    return not outcome.unreadable
+
+
+def _measure(
+    options: argparse.Namespace,
+    evaluated: evaluation.Evaluation,
+    description: dict[str, Any],
+    console: Console,
+) -> evaluation.Outcome:
+    """With a bar for people, and a journal where there is a folder for one."""
+
+    def progress(items: Any, count: int, done: int) -> Any:
+        if done:
+            warn(f'going on: {done} of {done + count} pictures were done before')
+        return console.progress(items, 'pictures', count)
+
+    examples = evaluated.labelled.examples[: options.limit]
+    with Journal(options.out, description) if options.out else nullcontext() as journal:
+        try:
+            return evaluation.measure(evaluated, examples, journal, warn, progress)
+        except KeyboardInterrupt:
+            if journal:
+                warn(f'what was done is in {options.out}; the same command goes on with it')
+            raise
+
+
+def _check(options: argparse.Namespace) -> None:
+    for name, least in (('limit', 1), ('worst', 0)):
+        value = getattr(options, name)
+        if value is not None and value < least:
+            raise SettingError(f'{name}: expected {least} or more, got {value}')
+    if options.worst is not None and not options.out:
+        raise SettingError('worst: needs a folder to write to; give -o')
+
+
+def _published(
+    evaluated: evaluation.Evaluation,
+    prescribed: dict[str, Any],
+    outcome: evaluation.Outcome,
+) -> list[dict[str, Any]]:
+    """The numbers of others, and why each is no comparison, if so."""
+    labelled, settings = evaluated.labelled, evaluated.settings
+    incomplete = ''
+    if len(outcome.miou) < len(labelled.examples):
+        incomplete = f'{len(outcome.miou)} of {len(labelled.examples)} pictures'
+    elif not labelled.usual:
+        incomplete = f'the split is {labelled.split}'
+    changed = protocols.overridden(prescribed, settings)
+    return [
+        {
+            'source': row.source,
+            'miou': row.miou[labelled.name] / 100,
+            'conditions': dict(row.conditions),
+            'differs': published.differences(row, settings, changed, incomplete),
+        }
+        for row in published.rows_for(labelled.name, settings)
+    ]
