@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,20 +36,17 @@ class Report:
 
     Attributes:
         images: how many were labelled.
-        messages: how many were copied.
         skipped: sentences about what could not be used.
+        complete: whether all could be used.
+        messages: how many were copied.
         topics: the new ones, and how many messages each has.
     """
 
     images: int
-    messages: int
     skipped: tuple[str, ...]
-    topics: dict[str, int]
-
-    @property
-    def complete(self) -> bool:
-        """Whether all could be used."""
-        return not self.skipped
+    complete: bool
+    messages: int = 0
+    topics: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -95,8 +92,8 @@ def label_bag(
         source: a .bag of ROS 1; a folder, an .mcap or a .db3 file of ROS 2.
         target: the folder.
         topics: of the images; if empty, the only one in colour.
-        every: label each so-manieth image of a topic.
-        limit: the new recording ends with the image that makes them so many; 0: at the end.
+        every: label the first and then each Nth image of a topic.
+        limit: the new recording ends with the Nth labelled image; 0: where the old one does.
         overlay: compressed (JPEG), raw or none.
         prefix: what the new topics begin with.
         smoothing: how much the scores of the images before count in those of an image, 0 .. 0.99.
@@ -139,7 +136,7 @@ def check_paths(source: Path, target: Path, force: bool) -> None:
     if not (target.exists() or target.is_symlink()):
         return
     if not force:
-        raise PictureError(f'{target} is there already; name another folder, or force it')
+        raise PictureError(f'{target} is there already; name another folder, or give --force')
     if not (target / 'metadata.yaml').is_file():
         raise PictureError(f'{target} is there already and is no recording; it is left alone')
 
@@ -199,7 +196,6 @@ class _Run:
             self._label(item)
             self.images += 1
         elif item.camera:
-            item.camera.bad += 1
             self._skipped.append(
                 f'{message.channel.topic}: the image of {moment(message.time)} is skipped: '
                 f'{item.reason}'
@@ -247,4 +243,4 @@ class _Run:
             topics = ', '.join(camera.channel.topic for camera in self._cameras.values())
             reasons = ''.join(f'; {sentence}' for sentence in skipped[:3])
             raise PictureError(f'no image of {topics} could be labelled{reasons}')
-        return Report(self.images, self._copied, skipped, dict(self._out.counts))
+        return Report(self.images, skipped, not skipped, self._copied, dict(self._out.counts))

@@ -139,7 +139,6 @@ class Camera:
         self.smooth = Smoother()
         self.info: Any = None
         self.info_topic = beside(channel.topic, 'camera_info')
-        self.bad = 0
         self._every = every
         self._seen = 0
         for other in recording.counts:
