@@ -112,6 +112,17 @@ def test_broken_pictures_among_others_are_named_and_skipped(broken, photo, tmp_p
     assert said.out.startswith(str(photo)) and len(list(out.iterdir())) == 3
 
 
+def test_a_reader_that_has_had_enough(photo, tmp_path):
+    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', str(photo), '--words', 'a']
+    running = subprocess.Popen(
+        [*command, *TINY, '-o', str(tmp_path)], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    running.stdout.close()
+    error = running.stderr.read().decode()
+    assert running.wait() == 1
+    assert 'Traceback' not in error and 'BrokenPipe' not in error and 'Errno' not in error
+
+
 def test_nothing_but_broken_pictures(broken, tmp_path, capsys):
     arguments = [str(tmp_path / 'broken'), str(tmp_path / 'none.png'), '--words', 'a', *TINY]
     assert cli.main(['segment', *arguments, '-o', str(tmp_path / 'out')]) == 1

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -50,6 +51,10 @@ def main(args: Sequence[str] | None = None) -> int:
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
     try:
         complete = options.run(options)
+    except BrokenPipeError:
+        # Who reads the results has had enough, as `head` has; and nothing is to be flushed to them.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
     except (CliptraseError, OSError) as error:
         warn(error)
         return FAILED
