@@ -20,7 +20,7 @@ os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
 try:
     import ray
 except ImportError as error:
-    raise SettingError("engine ray needs Ray: pip install 'cliptrase_ros[ray]'") from error
+    raise SettingError("engine ray needs Ray: pip install 'ray>=2.9'") from error
 
 # Items handed out at once: few enough that none waits at the end for one worker's many.
 MOST_AT_ONCE = 16

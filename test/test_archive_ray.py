@@ -277,6 +277,6 @@ from cliptrase_ros import cli
 said = io.StringIO()
 with contextlib.redirect_stderr(said):
     assert cli.main({arguments!r}) == 1
-assert said.getvalue() == "cliptrase: engine ray needs Ray: pip install 'cliptrase_ros[ray]'\\n"
+assert said.getvalue() == "cliptrase: engine ray needs Ray: pip install 'ray>=2.9'\\n"
 """,
     )

@@ -59,7 +59,7 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         choices=('local', 'ray'),
         default='local',
         help='local: this process (default); ray: several, each with a model, on this machine or '
-        "on a cluster; needs pip install 'cliptrase_ros[ray]'",
+        "on a cluster; needs pip install 'ray>=2.9'",
     )
     group.add_argument(
         '--workers',
