@@ -130,7 +130,8 @@ def test_the_peak_of_a_call_is_what_it_took_at_once(device):
         for _ in range(3):
             torch.ones(25_000_000, device=device)
 
-    assert 95 <= bench.peak_mb(call, device) <= 150
+    # What other tests left may be freed by the system in between.
+    assert 95 <= np.median([bench.peak_mb(call, device) for _ in range(5)]) <= 150
 
 
 def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
