@@ -18,12 +18,27 @@ def whole(path: Path) -> Iterator[Path]:
     remove(part)
     try:
         yield part
-        if part.is_dir():
-            remove(path)
-        part.replace(path)
+        if path.is_dir():
+            _exchange(part, path)
+        else:
+            part.replace(path)
     except BaseException:
         remove(part)
         raise
+
+
+def _exchange(part: Path, path: Path) -> None:
+    """Put `part` in the place of a folder; there is one of them at any time."""
+    old = path.with_name(f'.{path.name}.old')
+    remove(old)
+    try:
+        path.rename(old)
+        part.rename(path)
+    except BaseException:
+        if old.exists() and not path.exists():
+            old.rename(path)
+        raise
+    remove(old)
 
 
 def remove(path: Path) -> None:

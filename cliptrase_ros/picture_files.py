@@ -16,6 +16,17 @@ from .vocabulary import Vocabulary
 KINDS = ('labels', 'confidence', 'overlay')
 
 
+def listed(path: Path) -> list[Path]:
+    """As `pictures.listed`, without what was made of other pictures there."""
+    found = pictures.listed(path)
+    stems = {picture.stem for picture in found}
+    return [picture for picture in found if not _made_of(picture.stem, stems)]
+
+
+def _made_of(stem: str, stems: set[str]) -> bool:
+    return any(stem.endswith(f'_{kind}') and stem[: -len(kind) - 1] in stems for kind in KINDS)
+
+
 def read_each(paths: Iterable[Path]) -> Iterator[np.ndarray | PictureError]:
     """Each picture [H, W, 3] uint8 RGB, upright, or why it cannot be read."""
     for path in paths:

@@ -44,18 +44,25 @@ def read(path: Path | str, upright: bool = True) -> np.ndarray:
     """
     try:
         with Image.open(path) as file:
-            picture = (ImageOps.exif_transpose(file) if upright else file).convert('RGB')
+            image = _rgb(ImageOps.exif_transpose(file) if upright else file)
     except UnidentifiedImageError as error:
         raise PictureError(f'{path} is no picture') from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        reason = getattr(error, 'strerror', None) or error
+    except Exception as error:  # damage takes Pillow's decoders to errors of any kind
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise PictureError(f'{path} cannot be read ({reason})') from error
-    image = np.asarray(picture)
     try:
         check_image(image)
     except ShapeError as error:
         raise PictureError(f'{path}: {error}') from error
     return image
+
+
+def _rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode.startswith('I'):
+        # 16 bits of grey; Pillow would clip them at 255.
+        grey = np.rint(np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8)
+        return np.repeat(grey[..., None], 3, axis=2)
+    return np.asarray(picture.convert('RGB'))
 
 
 def check_image(image: np.ndarray) -> None:

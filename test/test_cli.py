@@ -1,6 +1,9 @@
+import contextlib
 import json
+import os
 import resource
 import signal
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +14,7 @@ from PIL import Image
 from towers import picture
 
 from cliptrase_ros import cli, pictures, weights
+from cliptrase_ros.picture_files import KINDS
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 
@@ -80,6 +84,54 @@ def test_a_photo_is_turned_upright(tmp_path):
     assert (pictures.read(tmp_path / 'a.png', upright=False) == scene).all()
 
 
+def test_grey_of_16_bits_is_scaled(tmp_path):
+    values = np.linspace(0, 65535, 300).astype(np.uint16).reshape(15, 20)
+    Image.fromarray(values).save(tmp_path / 'a.png')
+    image = pictures.read(tmp_path / 'a.png')
+    assert (image == np.rint(values / 257).astype(np.uint8)[..., None]).all()
+
+
+def test_what_was_made_of_a_folder_is_no_picture_of_it(photo, tmp_path):
+    Image.fromarray(picture(40, 60)).save(tmp_path / 'odd_labels.png')
+    arguments = ['segment', str(tmp_path), '--words', 'a', *TINY, '-o', str(tmp_path)]
+    for _ in range(2):
+        assert cli.main(arguments) == 0
+    made = {f'{stem}_{kind}.png' for stem in ('kitchen', 'odd_labels') for kind in KINDS}
+    assert {p.name for p in tmp_path.iterdir()} == {photo.name, 'odd_labels.png', *made}
+
+
+@pytest.mark.parametrize('as_json', [True, False])
+def test_results_go_to_standard_output_below_a_bar(photo, tmp_path, as_json):
+    bar, terminal = os.openpty()
+    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', str(photo), '--words', 'a']
+    command += ['--json'] * as_json
+    running = subprocess.Popen(
+        [*command, *TINY, '-o', str(tmp_path)], stdout=subprocess.PIPE, stderr=terminal, text=True
+    )
+    os.close(terminal)
+    shown = b''
+    with contextlib.suppress(OSError):  # the other end is closed
+        while part := os.read(bar, 1000):
+            shown += part
+    os.close(bar)
+    said = running.stdout.read()
+    assert running.wait() == 0 and b'pictures' in shown and b'shares' not in shown
+    assert json.loads(said)['picture'] == str(photo) if as_json else said.startswith(str(photo))
+
+
+def test_names_that_are_no_text(tmp_path):
+    path = os.fsencode(tmp_path) + b'/\xff.png'
+    Image.fromarray(picture(40, 60)).save(os.fsdecode(path))
+    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', path, '--words', 'a']
+    for more in ([], ['--json']):
+        done = subprocess.run(
+            [*command, *TINY, *more, '-o', tmp_path / 'out'],
+            capture_output=True,
+            env={**os.environ, 'PYTHONIOENCODING': 'utf-8:strict'},
+        )
+        assert (done.returncode == 0 and b'xff.png' in done.stdout) or b'udcff.png' in done.stdout
+
+
 @pytest.fixture
 def broken(tmp_path):
     """A folder of pictures that cannot be read: {name: reason}."""
@@ -91,6 +143,11 @@ def broken(tmp_path):
     whole = (folder / 'c.jpg').read_bytes()
     (folder / 'c.jpg').write_bytes(whole[: len(whole) // 2])
     Image.fromarray(picture(4, 60)).save(folder / 'd.png')
+    Image.fromarray(picture(40, 60)).save(folder / 'f.tif')
+    whole = bytearray((folder / 'f.tif').read_bytes())
+    place = whole.index(struct.pack('<HHI', 257, 4, 1))  # ImageLength, as a number with a fraction
+    whole[place + 2] = 12
+    (folder / 'f.tif').write_bytes(whole)
     (folder / 'e.png').mkdir()
     return {
         'a.png': 'is no picture',
@@ -98,6 +155,7 @@ def broken(tmp_path):
         'c.jpg': 'cannot be read (image file is truncated',
         'd.png': 'one side is more than 8 times the other',
         'e.png': 'cannot be read (Is a directory)',
+        'f.tif': 'cannot be read (',
     }
 
 
@@ -108,7 +166,7 @@ def test_broken_pictures_among_others_are_named_and_skipped(broken, photo, tmp_p
     said = capsys.readouterr()
     for name, reason in broken.items():
         assert any(f'{name}' in line and reason in line for line in said.err.splitlines()), name
-    assert '5 of 6 pictures could not be read' in said.err
+    assert '6 of 7 pictures could not be read' in said.err
     assert said.out.startswith(str(photo)) and len(list(out.iterdir())) == 3
 
 

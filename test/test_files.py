@@ -38,6 +38,43 @@ def test_folders_are_replaced_as_a_whole(tmp_path):
     assert [p.name for p in path.iterdir()] == ['two'] and list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize('at', ['old', 'part'])
+def test_an_interrupt_while_folders_change_places(tmp_path, monkeypatch, at):
+    path = tmp_path / 'bag'
+    with files.whole(path) as part:
+        part.mkdir()
+        (part / 'one').write_text('')
+    rename = type(path).rename
+
+    def interrupted(self, target):
+        if at == 'old' or 'part' in self.name:
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    with pytest.raises(KeyboardInterrupt), files.whole(path) as part:
+        part.mkdir()
+        (part / 'two').write_text('')
+        monkeypatch.setattr(type(path), 'rename', interrupted)
+    assert [p.name for p in path.iterdir()] == ['one'] and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_while_the_old_folder_goes_costs_no_new_one(tmp_path, monkeypatch):
+    path = tmp_path / 'bag'
+    with files.whole(path) as part:
+        part.mkdir()
+    with pytest.raises(KeyboardInterrupt), files.whole(path) as part:
+        part.mkdir()
+        (part / 'new').write_text('')
+
+        def interrupted(folder):
+            monkeypatch.undo()
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(files.shutil, 'rmtree', interrupted)
+    assert [p.name for p in path.iterdir()] == ['new']
+
+
 def test_what_a_killed_process_left_is_no_hindrance(tmp_path):
     with files.whole(tmp_path / 'a') as part:
         pass_on = part

@@ -122,7 +122,6 @@ ALLOWED = {
         'errors',
         'overlap',
         'picture_files',
-        'pictures',
         'segmenter',
         'vocabulary',
     },

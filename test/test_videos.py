@@ -155,6 +155,16 @@ def test_errors(tmp_path, capsys, name, out, reason):
     assert reason in error and 'Traceback' not in error
 
 
+def test_a_video_is_not_written_over_itself(tmp_path, capsys):
+    source = film(tmp_path / 'a.mp4')
+    before = source.read_bytes()
+    (tmp_path / 'link.mp4').symlink_to(source)
+    for out in (source, tmp_path / 'link.mp4'):
+        assert run(source, '-o', out) == 1
+        assert 'is the video itself' in capsys.readouterr().err
+    assert source.read_bytes() == before
+
+
 @pytest.mark.parametrize('option', [['--every', '0'], ['--limit', '-1'], ['--smoothing', '1']])
 def test_wrong_numbers(tmp_path, option):
     with pytest.raises(SystemExit):

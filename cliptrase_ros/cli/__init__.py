@@ -48,6 +48,9 @@ def main(args: Sequence[str] | None = None) -> int:
     args = sys.argv[1:] if args is None else list(args)
     options = _parser(args[0] if args else '').parse_args(args)
     options.command_line = shlex.join(['cliptrase', *args])
+    for stream in (sys.stdout, sys.stderr):
+        # Names of files may hold anything.
+        stream.reconfigure(errors='backslashreplace')
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
     try:
         complete = options.run(options)

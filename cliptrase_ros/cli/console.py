@@ -57,5 +57,8 @@ class Console:
             TimeRemainingColumn(),
         )
         rich = Rich(stderr=True)
-        with Progress(*columns, console=rich, transient=True, disable=not rich.is_terminal) as bar:
+        # A file or a pipe gets its results itself, not by way of the bar.
+        together = sys.stdout.isatty() and not self.as_json
+        options = {'transient': True, 'disable': not rich.is_terminal, 'redirect_stdout': together}
+        with Progress(*columns, console=rich, **options) as bar:
             yield from bar.track(items, total, description=what)

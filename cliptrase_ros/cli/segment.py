@@ -4,11 +4,12 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
-from .. import picture_files, pictures
+from .. import picture_files
 from ..errors import PictureError
 from ..overlap import ahead
 from ..segmenter import Segmentation
@@ -35,13 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    paths = [path for given in options.pictures for path in pictures.listed(given)]
-    stems = [path.stem for path in paths]
-    twice = {stem for stem in stems if stems.count(stem) > 1}
-    if twice:
-        raise PictureError(
-            f'several pictures are called {min(twice)!r}; give each a name of its own'
-        )
+    paths = [path for given in options.pictures for path in picture_files.listed(given)]
+    name, times = Counter(path.stem for path in paths).most_common(1)[0]
+    if times > 1:
+        raise PictureError(f'several pictures are called {name!r}; give each a name of its own')
     segmenter, words = arguments.load_with_words(options)
     console, failed = Console(options.json), 0
     read = zip(paths, ahead(picture_files.read_each(paths)), strict=True)

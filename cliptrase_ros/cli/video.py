@@ -58,6 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> bool:
     videos.check_writable(options.out)
     video = Video(options.video)
+    if options.out.exists() and options.out.samefile(options.video):
+        raise PictureError(f'{options.out} is the video itself; give the new one another name')
     segmenter, words = arguments.load_with_words(options)
     console, begun = Console(options.json), time.monotonic()
     frames = islice(video, 0, None, options.every)
@@ -68,6 +70,8 @@ def run(options: argparse.Namespace) -> bool:
         labelled = label(islice(frames, options.limit), segmenter, words, options.smoothing)
         interrupted = write(console.progress(labelled, 'frames', total), picture, writer)
         if not writer.count:
+            if interrupted:
+                raise KeyboardInterrupt
             raise PictureError(f'no frame of {options.video} was labelled')
         writer.close()
     seconds = time.monotonic() - begun
