@@ -12,7 +12,11 @@ from torch import Tensor
 
 from .errors import PictureError, ShapeError
 
-SUFFIXES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
+# Of pictures. What is one of them and yet cannot be read here, is told.
+SUFFIXES = {
+    *('.avif', '.bmp', '.gif', '.heic', '.heif', '.jp2', '.jpeg', '.jpg'),
+    *('.png', '.ppm', '.tif', '.tiff', '.webp'),
+}
 
 # Beyond this the long side would make more patches than any machine can attend to.
 MAX_ASPECT = 8
@@ -58,6 +62,8 @@ def read(path: Path | str, upright: bool = True) -> np.ndarray:
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
+    if picture.mode == 'F':
+        raise ValueError('floating-point numbers: not known which of them are white')
     if picture.mode.startswith('I'):
         # 16 bits of grey; Pillow would clip them at 255.
         grey = np.rint(np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8)

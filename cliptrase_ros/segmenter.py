@@ -396,6 +396,8 @@ class Segmenter:
 def load(settings: Settings | None = None) -> Segmenter:
     """A segmenter with the model that the settings name. Errors: see `Backbone.load`."""
     settings = settings or Settings()
+    if not isinstance(settings, Settings):
+        raise SettingError(f'load: expected Settings(model=..., weights=...), got {settings!r}')
     return Segmenter(Backbone.load(settings), settings)
 
 

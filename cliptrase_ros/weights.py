@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import logging
 import pickle
+import textwrap
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -118,7 +119,8 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
             f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
             'is offline, run on one with a network: '
             f'cliptrase download --model {name} --weights {weights} --out FOLDER ; copy the file '
-            'here and set weights to its path.'
+            'here and set weights to its path. For a trial without: model cliptrase-demo, weights '
+            'demo (it knows its demo world only).'
         ) from error
 
 
@@ -272,4 +274,6 @@ def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str
 
 
 def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    """Its first sentence; some of what follows is advice that is not ours."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten(line.split('. ')[0].rstrip('.'), 160, placeholder=' ...')

@@ -274,3 +274,8 @@ def test_the_fingerprint_names_the_text_weights(tiny_file):
     for block in model.transformer.resblocks:
         block.mlp.gelu = torch.nn.GELU()
     assert backbone.TextEncoder(model, tokenizer).fingerprint != one
+
+
+def test_load_wants_settings():
+    with pytest.raises(ct.SettingError, match="expected Settings.* got 'ViT-B-16'"):
+        ct.load('ViT-B-16')

@@ -14,6 +14,7 @@ from PIL import Image
 from towers import picture
 
 from cliptrase_ros import cli, pictures, weights
+from cliptrase_ros.errors import PictureError
 from cliptrase_ros.picture_files import KINDS
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
@@ -91,6 +92,51 @@ def test_grey_of_16_bits_is_scaled(tmp_path):
     assert (image == np.rint(values / 257).astype(np.uint8)[..., None]).all()
 
 
+def test_pictures_of_floating_point_numbers_are_refused(tmp_path):
+    Image.fromarray(np.linspace(0, 1, 300, dtype=np.float32).reshape(15, 20)).save(
+        tmp_path / 'a.tif'
+    )
+    with pytest.raises(PictureError, match='floating-point numbers'):
+        pictures.read(tmp_path / 'a.tif')
+
+
+def test_other_kinds_of_pictures_in_a_folder_are_told_of(photo, tmp_path, capsys):
+    (tmp_path / 'phone.HEIC').write_bytes(b'ftypheic')
+    arguments = ['segment', str(tmp_path), '--words', 'a', *TINY, '-o', str(tmp_path / 'out')]
+    assert cli.main(arguments) == 3
+    assert 'phone.HEIC is no picture; skipped' in capsys.readouterr().err
+
+
+def test_what_is_given_twice_is_labelled_once(photo, tmp_path, capsys):
+    arguments = ['segment', str(photo), str(photo), '--words', 'a', *TINY, '-o', str(tmp_path)]
+    assert cli.main(arguments) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_before_the_model_is_loaded_the_files_are_looked_at(photo, tmp_path, capsys):
+    # These weights would be downloaded.
+    common = ['--words', 'a', '-o']
+    assert cli.main(['segment', str(tmp_path / 'none.png'), *common, str(tmp_path)]) == 1
+    assert 'no file or folder' in capsys.readouterr().err
+    assert cli.main(['segment', str(photo), *common, str(photo)]) == 1
+    assert capsys.readouterr().err == f'cliptrase: {photo}: File exists\n'
+
+
+def test_words_with_commas_are_told_of(photo, tmp_path, capsys):
+    arguments = ['segment', str(photo), '--words', 'floor,mug', *TINY, '-o', str(tmp_path)]
+    assert cli.main(arguments) == 0
+    assert "'floor,mug' is one word, comma and all" in capsys.readouterr().err
+
+
+def test_an_interrupt_while_a_command_is_imported(monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, 'import_module', interrupted)
+    assert cli.main(['segment', '--help']) == 130
+    assert 'interrupted' in capsys.readouterr().err
+
+
 def test_what_was_made_of_a_folder_is_no_picture_of_it(photo, tmp_path):
     Image.fromarray(picture(40, 60)).save(tmp_path / 'odd_labels.png')
     arguments = ['segment', str(tmp_path), '--words', 'a', *TINY, '-o', str(tmp_path)]
@@ -166,7 +212,7 @@ def test_broken_pictures_among_others_are_named_and_skipped(broken, photo, tmp_p
     said = capsys.readouterr()
     for name, reason in broken.items():
         assert any(f'{name}' in line and reason in line for line in said.err.splitlines()), name
-    assert '6 of 7 pictures could not be read' in said.err
+    assert '6 of 7 pictures could not be used' in said.err
     assert said.out.startswith(str(photo)) and len(list(out.iterdir())) == 3
 
 
@@ -218,7 +264,8 @@ def test_pictures_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
         Image.fromarray(picture(32, 32)).save(tmp_path / folder / 'x.png')
     paths = [str(tmp_path / folder / 'x.png') for folder in ('a', 'b')]
     assert cli.main(['segment', *paths, '--words', 'a', *TINY, '-o', str(tmp_path)]) == 1
-    assert "several pictures are called 'x'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert all(path in error for path in paths) and 'would have one name' in error
     assert not list(tmp_path.glob('*.png'))
 
 

@@ -115,7 +115,7 @@ ALLOWED = {
     'word_check': {'distractors', 'errors', 'segmenter', 'templates', 'vocabulary'},
     'cli/__main__': {'main'},
     'cli/console': set(),
-    'cli/arguments': {'segmenter', 'settings', 'vocabulary', 'word_lists'},
+    'cli/arguments': {'console', 'segmenter', 'settings', 'vocabulary', 'word_lists'},
     'cli/segment': {
         'arguments',
         'console',

@@ -37,8 +37,8 @@ examples:
   cliptrase evaluate --dataset voc20 --root VOCdevkit/VOC2012 --limit 100
   cliptrase download --model ViT-B-16-quickgelu --weights openai --out weights/
 
-exit codes: 0 all done; 1 nothing done, for the reason printed; 2 wrong usage; 3 part of the input
-could not be used and is named; 130 interrupted
+exit codes: 0 all done; 1 nothing done, for the reason printed; 2 flags that there are not, or none
+that there must be; 3 part of the input could not be used and is named; 130 interrupted
 """
 FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
 
@@ -46,20 +46,23 @@ FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
 def main(args: Sequence[str] | None = None) -> int:
     """Run the command: the exit code, see EXAMPLES."""
     args = sys.argv[1:] if args is None else list(args)
-    options = _parser(args[0] if args else '').parse_args(args)
-    options.command_line = shlex.join(['cliptrase', *args])
     for stream in (sys.stdout, sys.stderr):
         # Names of files may hold anything.
         stream.reconfigure(errors='backslashreplace')
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
     try:
+        options = _parser(args[0] if args else '').parse_args(args)
+        options.command_line = shlex.join(['cliptrase', *args])
         complete = options.run(options)
     except BrokenPipeError:
         # Who reads the results has had enough, as `head` has; and nothing is to be flushed to them.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
-    except (CliptraseError, OSError) as error:
+    except CliptraseError as error:
         warn(error)
+        return FAILED
+    except OSError as error:
+        warn(f'{error.filename}: {error.strerror}' if error.filename else error)
         return FAILED
     except KeyboardInterrupt:
         warn('interrupted')
@@ -83,6 +86,7 @@ def _parser(asked: str) -> argparse.ArgumentParser:
         if name == asked:
             module = import_module(f'.{name}', __package__)
             command.description, command.epilog = module.__doc__, module.EXAMPLES
+            command.usage = f'cliptrase {name} {module.USAGE}'
             module.add_arguments(command)
             command.set_defaults(run=module.run)
     return parser

@@ -11,6 +11,7 @@ import cliptrase_ros as ct
 
 from .. import word_lists
 from ..settings import Settings
+from .console import warn
 
 if TYPE_CHECKING:
     from ..segmenter import Segmenter
@@ -46,8 +47,12 @@ def words_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
         VocabularyError: the file cannot be read as one of words.
     """
     if options.words:
-        return options.words, options.background
-    entries, background = word_lists.read(options.vocabulary)
+        entries, background = options.words, []
+    else:
+        entries, background = word_lists.read(options.vocabulary)
+    for entry in entries:
+        if ',' in entry:
+            warn(f'{entry!r} is one word, comma and all; separate words by spaces or lines')
     return entries, [*background, *options.background]
 
 

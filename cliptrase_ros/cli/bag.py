@@ -11,6 +11,7 @@ from .. import bags
 from . import arguments
 from .console import Console, warn
 
+USAGE = 'RECORDING (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
 examples:
   cliptrase bag recording/ --vocabulary indoor -o labelled/

@@ -6,6 +6,7 @@ from __future__ import annotations
 from ..bench import add_arguments as add_arguments
 from ..bench import run as run
 
+USAGE = '[options]'
 EXAMPLES = """\
 examples:
   cliptrase bench

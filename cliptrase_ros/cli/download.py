@@ -9,6 +9,7 @@ from ..settings import Settings
 from . import arguments
 from .console import Console
 
+USAGE = '[--model NAME] [--weights TAG] [-o OUT]'
 EXAMPLES = """\
 examples:
   cliptrase download --out weights/

@@ -22,6 +22,7 @@ from ..settings import Settings
 from . import arguments
 from .console import Console, warn
 
+USAGE = '--dataset NAME --root DIR [-o OUT] [options]'
 EXAMPLES = """\
 examples:
   cliptrase evaluate --dataset voc20 --root VOCdevkit/VOC2012 --protocol cliptrase -o voc20/

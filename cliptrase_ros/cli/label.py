@@ -17,6 +17,7 @@ from ..settings import Settings
 from . import arguments
 from .console import Console, warn
 
+USAGE = 'DIR|BAG... (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
 examples:
   cliptrase label photos/ --vocabulary indoor -o labels/

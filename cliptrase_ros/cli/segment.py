@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +16,7 @@ from ..vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
 
+USAGE = 'PICTURE... (--words WORD... | --vocabulary FILE) [-o OUT] [options]'
 EXAMPLES = """\
 examples:
   cliptrase segment kitchen.jpg --words floor 'mug|cup' 'fire extinguisher' -o out/
@@ -36,10 +36,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    paths = [path for given in options.pictures for path in picture_files.listed(given)]
-    name, times = Counter(path.stem for path in paths).most_common(1)[0]
-    if times > 1:
-        raise PictureError(f'several pictures are called {name!r}; give each a name of its own')
+    given = dict.fromkeys(options.pictures)
+    paths = [path for each in given for path in picture_files.listed(each)]
+    _refuse_one_name_for_two(paths)
+    if not any(path.exists() for path in paths):
+        raise PictureError(f'no file or folder {paths[0]}')
+    options.out.mkdir(parents=True, exist_ok=True)
     segmenter, words = arguments.load_with_words(options)
     console, failed = Console(options.json), 0
     read = zip(paths, ahead(picture_files.read_each(paths)), strict=True)
@@ -56,10 +58,20 @@ def run(options: argparse.Namespace) -> bool:
         made = {kind: str(place) for kind, place in written.items()}
         console.result(f'{path}: {text}', picture=str(path), shares=shares, **made)
     if failed == len(paths):
-        raise PictureError('no picture could be read')
+        raise PictureError('no picture could be used')
     if failed:
-        warn(f'{failed} of {len(paths)} pictures could not be read')
+        warn(f'{failed} of {len(paths)} pictures could not be used')
     return not failed
+
+
+def _refuse_one_name_for_two(paths: list[Path]) -> None:
+    first: dict[str, Path] = {}
+    for path in paths:
+        if first.setdefault(path.stem, path) != path:
+            raise PictureError(
+                f'the labels of {first[path.stem]} and {path} would have one name; give one of '
+                'them another, or use cliptrase label, which keeps folders'
+            )
 
 
 def shares_of(result: Segmentation, words: Vocabulary) -> dict[str, float]:

@@ -20,6 +20,7 @@ from ..vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
 
+USAGE = 'IN (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
 examples:
   cliptrase video drive.mp4 --words road car person --background sky -o labelled.mp4

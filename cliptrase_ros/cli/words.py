@@ -20,6 +20,7 @@ from ..vocabulary import WordClass, parse
 from . import arguments
 from .console import Console, warn
 
+USAGE = '(--words WORD... | --vocabulary FILE) [options]'
 EXAMPLES = """\
 examples:
   cliptrase words --vocabulary indoor
