@@ -231,7 +231,7 @@ def test_nothing_but_broken_pictures(broken, tmp_path, capsys):
     arguments = [str(tmp_path / 'broken'), str(tmp_path / 'none.png'), '--words', 'a', *TINY]
     assert cli.main(['segment', *arguments, '-o', str(tmp_path / 'out')]) == 1
     error = capsys.readouterr().err
-    assert 'no picture could be read' in error
+    assert 'no picture could be used' in error
     assert 'none.png cannot be read (No such file or directory)' in error
 
 
