@@ -557,9 +557,14 @@ def test_a_compressed_file_that_is_damaged(tmp_path):
     found, (problem,) = read(path)
     assert found == whole[: len(found)] and 0.2 * len(whole) < len(found) < len(whole)
     assert 'x.mcap.zstd: it ' in problem
-    path.write_bytes(b'nothing of zstd')
-    with pytest.raises(PictureError, match=r'x\.mcap\.zstd: nothing of it can be unpacked \('):
-        read(path)
+    for content, reason in (
+        (b'', 'zstd is empty'),
+        (zstd.compress(b'x')[:8], r'zstd: nothing of it can be unpacked: it is cut off'),
+        (b'nothing of zstd', r'zstd: nothing of it can be unpacked: it cannot be unpacked to its'),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(PictureError, match=reason):
+            read(path)
     # Others beside it are read.
     path.rename(tmp_path / 'drive' / 'z.mcap.zstd')
     (tmp_path / 'drive' / 'metadata.yaml').unlink()

@@ -286,12 +286,12 @@ def _decompressed(path: Path, target: Path) -> str:
     """
     with path.open('rb') as file, target.open('wb') as out:
         try:
-            whole = _unpack(file, out)
+            cut = '' if _unpack(file, out) else 'it is cut off'
         except zstd.ZstdError as error:
-            if not out.tell():
-                raise PictureError(f'{path}: nothing of it can be unpacked ({error})') from error
-            return f'it cannot be unpacked to its end ({error})'
-    return '' if whole else 'it is cut off'
+            cut = f'it cannot be unpacked to its end ({error})'
+        if cut and file.tell() and not out.tell():
+            raise PictureError(f'{path}: nothing of it can be unpacked: {cut}')
+    return cut
 
 
 def _unpack(file: BinaryIO, out: BinaryIO) -> bool:
