@@ -21,6 +21,7 @@ from cliptrase_ros import cli
 from cliptrase_ros.errors import PictureError
 from cliptrase_ros.recordings.channel import LATCHED, profiles, unpacked, zstd
 from cliptrase_ros.recordings.reader import Recording, moment
+from cliptrase_ros.recordings.scan import taken
 
 COUNT = 40
 
@@ -586,6 +587,17 @@ def test_a_record_that_says_it_is_longer_than_any(tmp_path):
     os.truncate(bag, 400 * 10**9)
     found, (problem,) = read(bag)
     assert found == whole and 'it is damaged (ValueError: a record of 4294967280' in problem
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path):
+    file = (tmp_path / 'x').open('w+b')
+    with file:
+        file.write(bytes(10))
+        file.seek(4)
+        assert taken(file, 3, 8) == (bytes(3), True)
+        assert taken(file, 3, 8) == (bytes(1), False)
+        file.seek(9)
+        assert taken(file, 1, 8) == (b'', False)
 
 
 def test_memory_that_does_not_suffice_is_damage(tmp_path):

@@ -89,6 +89,6 @@ def taken(file: BinaryIO, length: int, size: int) -> tuple[bytes, bool]:
     """
     if length > LONGEST:
         raise ValueError(f'a record of {length} bytes; none has more than {LONGEST}')
-    # Memory is taken for all that is asked for.
-    content = file.read(min(length, size - file.tell()))
+    # Memory is taken for all that is asked for; and a file may have grown since.
+    content = file.read(min(length, max(0, size - file.tell())))
     return content, len(content) == length
