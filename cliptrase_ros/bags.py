@@ -90,6 +90,7 @@ def label_bag(
     progress: Progress = lambda items, total: items,
 ) -> Report:
     """Copy a recording to a folder as ros2 bag has it, with MCAP inside, and label its images.
+    What could not be used is noted in the folder, too, in SKIPPED.
 
     Args:
         source: a .bag of ROS 1; a folder, an .mcap or a .db3 file of ROS 2.
