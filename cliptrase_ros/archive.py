@@ -29,6 +29,8 @@ RECORD = 'settings.json'
 NOT_OF_LABELS = ('device', 'compile', 'cache_dir')
 # What makes a folder a recording.
 _OF_BAGS = ('metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
+# Of files, and so of no new folder.
+_ENDINGS = ('.zstd', '.mcap', '.db3', '.bag', '.active')
 
 
 class Item(NamedTuple):
@@ -90,6 +92,21 @@ class Job:
         """Whether all of it is there."""
         return all(path.exists() for path in self.files(item).values())
 
+    def notes(self, item: Item) -> list[str]:
+        """What of an item that is done could not be used; see Outcome."""
+        if not self.bags:
+            return []
+        # Only recordings need what reads them.
+        from .bags import SKIPPED
+
+        path = Path(item.target, SKIPPED)
+        if not path.exists():
+            return []
+        try:
+            return [str(note) for note in json.loads(path.read_text())]
+        except (ValueError, TypeError):
+            return [f'{path}, which says what could not be used, cannot be read']
+
     def record(self) -> dict[str, Any]:
         """What decides on the labels.
 
@@ -137,7 +154,9 @@ def _is_bag(path: Path) -> bool:
 
 
 def _name(bag: Path) -> str:
-    return bag.stem if bag.is_file() else bag.name
+    while bag.suffix in _ENDINGS:
+        bag = bag.with_suffix('')
+    return bag.name
 
 
 def _below(root: Path, out: Path) -> list[Item]:

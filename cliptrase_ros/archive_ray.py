@@ -22,11 +22,15 @@ try:
 except ImportError as error:
     raise SettingError("engine ray needs Ray: pip install 'ray>=2.9'") from error
 
+log = logging.getLogger(__name__)
+
 # Items handed out at once: few enough that none waits at the end for one worker's many.
 MOST_AT_ONCE = 16
 # So many workers that die one after the other, none of them having labelled anything, are no
 # accident of one picture.
 _DEATHS_IN_A_ROW = 10
+# Seconds without any worker, after which we say so.
+_PATIENCE = 60.0
 # Bytes; nothing but paths goes through it. Ray takes no less than 75 MB.
 _OBJECT_STORE = 100_000_000
 
@@ -84,7 +88,7 @@ def _connected(pool: Pool, job: Job) -> Iterator[None]:
         _refuse_silent(pool.address)
         ray.init(**where, log_to_driver=False, logging_level=logging.ERROR)
     except (OSError, ValueError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
         raise SettingError(f'Ray cannot be reached or started ({reason})') from error
     try:
         yield
@@ -163,8 +167,7 @@ class _Crew:
         for _ in range(min(self._pool.workers, len(self._left))):
             self._hire()
         while self._running:
-            (ref, *_), _ = ray.wait(list(self._running), num_returns=1)
-            actor, items = self._running.pop(ref)
+            actor, items, ref = self._next()
             try:
                 answer = ray.get(ref)
             except ray.exceptions.RayActorError:
@@ -177,6 +180,19 @@ class _Crew:
             if items:
                 self._deaths = 0
                 yield from answer
+
+    def _next(self) -> tuple[Any, list[Item], ray.ObjectRef]:
+        """Whoever is ready next, what they were to do, and the answer."""
+        running = list(self._running)
+        ready, _ = ray.wait(running, num_returns=1, timeout=None if self._started else _PATIENCE)
+        if not ready:
+            log.warning(
+                'no worker has begun after %g s: Ray is busy with something else, or loading the '
+                'model takes long; still waiting',
+                _PATIENCE,
+            )
+            ready, _ = ray.wait(running, num_returns=1)
+        return *self._running.pop(ready[0]), ready[0]
 
     def dismiss(self) -> None:
         """End all workers at once."""

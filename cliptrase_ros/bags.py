@@ -3,6 +3,7 @@ publish of it. No ROS needed."""
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
@@ -26,6 +27,8 @@ from .vocabulary import Vocabulary
 OVERLAYS = ('compressed', 'raw', 'none')
 # Messages that are read before they are asked for; the next image is mostly among them.
 AHEAD = 8
+# A file in the new recording: the sentences about what could not be used, if there are any.
+SKIPPED = 'skipped.json'
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
@@ -87,6 +90,7 @@ def label_bag(
     progress: Progress = lambda items, total: items,
 ) -> Report:
     """Copy a recording to a folder as ros2 bag has it, with MCAP inside, and label its images.
+    What could not be used is noted in the folder, too, in SKIPPED.
 
     Args:
         source: a .bag of ROS 1; a folder, an .mcap or a .db3 file of ROS 2.
@@ -116,7 +120,10 @@ def label_bag(
                 run.take(item)
                 if limit and run.images == limit:
                     break
-        return run.report()
+        report = run.report()
+        if report.skipped:
+            (writer.path / SKIPPED).write_text(json.dumps(report.skipped, indent=1) + '\n')
+        return report
 
 
 def check_paths(source: Path, target: Path, force: bool) -> None:
@@ -202,7 +209,8 @@ class _Run:
             )
         for camera in self._cameras.values():
             topic, kind = camera.info_topic, messages.CAMERA_INFO
-            if (message.channel.topic, message.channel.type) == (topic, kind):
+            # Without one at the start there is no topic for it.
+            if camera.info and (message.channel.topic, message.channel.type) == (topic, kind):
                 camera.take_info(message)
 
     def _label(self, item: Item) -> None:

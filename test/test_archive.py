@@ -14,6 +14,7 @@ from towers import picture
 from cliptrase_ros import archive, cli
 from cliptrase_ros.archive import Labeller
 from cliptrase_ros.errors import PictureError, SettingError
+from cliptrase_ros.recordings.channel import zstd
 from cliptrase_ros.visual import Tower
 
 ALL = [*FLAGS, '--words', *WORDS, '--background', 'sky']
@@ -72,6 +73,27 @@ def test_bags_by_name(tmp_path):
     assert bags and names(items) == ['monday', 'tuesday', file.stem]
     with pytest.raises(PictureError, match='both be written'):
         archive.listed([one, one], tmp_path / 'out')
+
+
+def test_new_folders_have_names_that_recordings_may_have(tmp_path):
+    """Not those of files, which are refused."""
+    file = next(bag(tmp_path / 'one').glob('*.db3'))
+    for name, expected in (
+        ('a.mcap.zstd', 'a'),
+        ('a.bag.active', 'a'),
+        ('a.b.mcap', 'a.b'),
+        ('a.db3.mcap', 'a'),
+        ('.mcap', '.mcap'),
+        ('drive.7', 'drive.7'),
+    ):
+        path = tmp_path / name
+        path.write_bytes(file.read_bytes())
+        assert names(archive.listed([path], tmp_path / 'out')[0]) == [expected]
+    (tmp_path / 'a.mcap.zstd').write_bytes(zstd.compress(file.read_bytes()))
+    other = bag(tmp_path / 'run.mcap')
+    out = tmp_path / 'out'
+    assert command(tmp_path / 'a.mcap.zstd', other, *ALL, '-o', out) == 0
+    assert sorted(path.name for path in out.iterdir()) == ['a', 'run', 'settings.json']
 
 
 def test_what_cannot_be_listed(photos, tmp_path):
@@ -280,6 +302,20 @@ def test_a_bag_of_which_a_part_is_missing(tmp_path, capsys):
     line, total = (json.loads(line) for line in done.out.splitlines())
     assert line['notes'] and 0 < line['images'] < 40 and 'torn' in done.err
     assert total['partly'] == 1 and total['skipped'] == 0
+    # It is so in the next run, too, which finds it there.
+    other = bag(tmp_path / 'whole')
+    assert command(other, path, *ALL, '-o', tmp_path / 'out', '--json') == 3
+    done = capsys.readouterr()
+    _, again = (json.loads(line) for line in done.out.splitlines())
+    assert (again['there'], again['labelled'], again['partly']) == (1, 1, 1)
+    assert all(f'{note}; skipped' in done.err for note in line['notes'])
+    assert command(path, *ALL, '-o', tmp_path / 'out') == 3
+    assert '1 were there already, of 1 parts are missing' in capsys.readouterr().out
+    assert command(other, *ALL, '-o', tmp_path / 'out') == 0
+    for content in ('[', '5'):
+        (tmp_path / 'out' / 'torn' / 'skipped.json').write_text(content)
+        assert command(path, *ALL, '-o', tmp_path / 'out') == 3
+        assert 'skipped.json, which says' in capsys.readouterr().err
 
 
 # Usage

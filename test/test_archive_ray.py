@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -88,7 +89,7 @@ def test_what_a_killed_worker_had_is_done_by_others(cluster, photos, expected, t
 
 
 KILLER = """
-import os, signal, sys
+import os, signal, sys, time
 from contextlib import suppress
 from pathlib import Path
 
@@ -106,7 +107,7 @@ for _ in range(times):
     # Waits until somebody opens it to read, who may have it a moment later.
     writer = os.open(pipe, os.O_WRONLY)
     while not (pid := reader()):
-        pass
+        time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     with suppress(BrokenPipeError):
         # Until that process is gone.
@@ -193,6 +194,60 @@ def test_more_than_there_is(cluster, photos):
         list(label([], job(), Pool(workers=1, gpus=99.5)))
 
 
+def test_a_cluster_that_is_busy_is_told_of(cluster, photos, tmp_path, monkeypatch):
+    """Somebody else has all of it, until we say so."""
+
+    class Holder:
+        def here(self):
+            return True
+
+    other = ray.remote(num_cpus=2)(Holder).remote()
+    ray.get(other.here.remote())
+    said = []
+
+    class Heard(logging.Handler):
+        def emit(self, record):
+            said.append(record.getMessage())
+            ray.kill(other)
+
+    handler = Heard()
+    archive_ray.log.addHandler(handler)
+    monkeypatch.setattr(archive_ray, '_PATIENCE', 0.1)
+    try:
+        outcomes = list(label(archive.listed([photos], tmp_path)[0][:2], job(), TWO))
+    finally:
+        archive_ray.log.removeHandler(handler)
+    assert len(outcomes) == 2 and not any(outcome.error for outcome in outcomes)
+    assert said and 'no worker has begun after 0.1 s: Ray is busy' in said[0]
+
+
+def test_an_error_of_ray_without_a_word():
+    """In a process of its own, where Ray is not there yet."""
+    program = """
+import ray
+from archives import job
+from cliptrase_ros.archive_ray import Pool, label
+from cliptrase_ros.errors import SettingError
+
+def init(**_):
+    raise RuntimeError()
+
+ray.init = init
+try:
+    list(label([], job(), Pool()))
+except SettingError as error:
+    assert str(error) == 'Ray cannot be reached or started (RuntimeError)', error
+else:
+    raise SystemExit('no error')
+"""
+    folders = [os.path.dirname(__file__), os.environ.get('PYTHONPATH', '')]
+    environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(folders)}
+    done = subprocess.run(
+        [sys.executable, '-c', program], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_pool_fits_what_is_there(cluster, monkeypatch):
     def sized(there, pool, **changes):
         monkeypatch.setattr(ray, 'cluster_resources', lambda: there)
@@ -243,14 +298,16 @@ def test_the_command_on_a_cluster_that_runs(cluster, photos, expected, tmp_path)
     assert contents(tmp_path) == expected
 
 
-def test_an_interrupted_run_on_workers_goes_on(photos, expected, tmp_path):
+def test_an_interrupted_run_on_workers_goes_on(photos, expected, tmp_path, monkeypatch):
     ray = ['--engine', 'ray', '--workers', '2', '--cpus-per-worker', '1']
     code, said, errors = archives.interrupted(photos, *ALL, '-o', tmp_path, *ray, after=2)
     assert code == 130 and errors.splitlines()[-1] == 'cliptrase: interrupted'
     workers = {int(line['worker'].rpartition(':')[2]) for line in said}
     assert workers and not any(archives.alive(pid) for pid in workers)
     assert all(os.path.exists(line['labels']) for line in said)
-    done = archives.run(photos, *ALL, '-o', tmp_path, *ray, '--json')
+    # By one process, as a cluster takes its time to start; another engine may go on, too.
+    monkeypatch.setenv('OMP_NUM_THREADS', '1')
+    done = archives.run(photos, *ALL, '-o', tmp_path, '--json')
     total = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0 and total['there'] >= 2
     assert total['there'] + total['labelled'] == 24

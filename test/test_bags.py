@@ -226,6 +226,21 @@ def test_no_calibration_without_one(label, tmp_path):
     assert 'camera_info' not in new_messages(tmp_path / 'out')
 
 
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_driver_whose_calibration_comes_late(kind, label, tmp_path):
+    """It sends empty ones until then; the first that is one is that of the images before, too."""
+    robot = Robot(kind)
+    drive = [
+        (topic, time, robot.camera_info(time, (0, 0)) if n in (1, 5) else message)
+        for n, (topic, time, message) in enumerate(robot.drive(4))
+    ]
+    assert [n for n, m in enumerate(drive) if m[0] == '/camera/camera_info'] == [1, 5, 9, 13]
+    assert label(record(tmp_path, kind, drive)).complete
+    infos = new_messages(tmp_path / 'out')['camera_info']
+    assert [time for time, _ in infos] == [START + n * STEP for n in range(4)]
+    assert all(message.k[0] == 50.0 for _, message in infos)
+
+
 def damaged(folder, which, size, count=3):
     """A recording in which the messages of a topic are cut, the first so many."""
     source = record(folder, 'mcap', name='whole')
@@ -380,6 +395,7 @@ def test_a_message_that_is_no_image(label, tmp_path):
     report = label(source, topics=['/camera/image_raw'])
     assert report.images == 2 and len(report.skipped) == 1
     assert '/camera/image_raw: the image of' in report.skipped[0]
+    assert json.loads((tmp_path / 'out' / 'skipped.json').read_text()) == list(report.skipped)
 
 
 def test_a_target_that_is_there_is_kept(label, tmp_path):

@@ -1,8 +1,10 @@
 """Recordings that are cut off, damaged or never closed, and what of ROS 1 becomes what of ROS 2."""
 
+import os
 import shutil
 import sqlite3
 import struct
+import subprocess
 import sys
 
 import lz4.frame
@@ -17,8 +19,9 @@ from rosbags.typesys import get_types_from_msg
 
 from cliptrase_ros import cli
 from cliptrase_ros.errors import PictureError
-from cliptrase_ros.recordings.channel import LATCHED, unpacked, zstd
+from cliptrase_ros.recordings.channel import LATCHED, profiles, unpacked, zstd
 from cliptrase_ros.recordings.reader import Recording, moment
+from cliptrase_ros.recordings.scan import taken
 
 COUNT = 40
 
@@ -437,6 +440,210 @@ def test_definitions_in_idl_are_kept(tmp_path):
     after = connections(out)
     assert after['/lamp'].msgdef.data == idl and after['/odd'].msgdef.data == odd
     assert after['/lamp'].digest.startswith('RIHS01_') and after['/odd'].digest == ''
+
+
+def changed(tmp_path, *statements):
+    """A .db3 file whose columns take anything, changed by SQL; and what was in it."""
+    source = record(tmp_path, 'db3')
+    whole, _ = read(source)
+    path = inside(source)
+    database = sqlite3.connect(path)
+    for table in ('messages', 'topics', 'message_definitions'):
+        database.execute(f'ALTER TABLE {table} RENAME TO old')
+        columns = [row[1] for row in database.execute('PRAGMA table_info(old)')]
+        database.execute(f'CREATE TABLE {table} ({", ".join(columns)})')
+        database.execute(f'INSERT INTO {table} SELECT * FROM old')
+        database.execute('DROP TABLE old')
+    for statement in statements:
+        database.execute(statement)
+    database.commit()
+    database.close()
+    return path, whole
+
+
+@pytest.mark.parametrize(
+    'change',
+    [
+        'timestamp = NULL',
+        "timestamp = 'abc'",
+        'timestamp = 1.5e18',
+        'data = NULL',
+        "data = 'abc'",
+        "topic_id = '1'",
+        'topic_id = 99',
+    ],
+)
+def test_rows_that_are_no_messages(change, tmp_path):
+    path, whole = changed(tmp_path, f'UPDATE messages SET {change} WHERE id = 3')
+    found, (problem,) = read(path)
+    assert found == whole[:2] + whole[3:]
+    assert '1 of its messages and 0 of its topics are none; 11 messages until' in problem
+
+
+@pytest.mark.parametrize(
+    'change', ['name = NULL', 'type = 5', "id = '1) OR (1=1'", 'serialization_format = NULL']
+)
+def test_rows_that_are_no_topics(change, tmp_path):
+    path, whole = changed(tmp_path, f"UPDATE topics SET {change} WHERE name = '/tf'")
+    found, (problem,) = read(path)
+    assert found == [message for message in whole if message[0] != '/tf']
+    assert '3 of its messages and 1 of its topics are none' in problem
+
+
+def test_what_of_a_topic_can_be_missing(tmp_path):
+    path, whole = changed(
+        tmp_path,
+        'UPDATE topics SET offered_qos_profiles = NULL, type_description_hash = NULL',
+        'UPDATE message_definitions SET encoded_message_definition = NULL',
+    )
+    assert read(path) == (whole, [])
+    with Recording(path) as recording:
+        assert {channel[2:5] for channel in recording.counts} == {('', (), '')}
+
+
+@pytest.mark.parametrize('qos', ['- 2024-13-45', '[' * 3000, '5', '- history: x'])
+def test_quality_of_service_that_cannot_be_read(qos):
+    assert profiles(qos) == ()
+
+
+@pytest.mark.parametrize(
+    'files', ['[]', '2024-13-45', '[' * 3000, 'drive.mcap', '[5]', '["\\x00"', 'null']
+)
+def test_metadata_that_name_no_files(files, tmp_path):
+    source = record(tmp_path, 'mcap')
+    whole, _ = read(source)
+    text = f'rosbag2_bagfile_information:\n  relative_file_paths: {files}\n'
+    (source / 'metadata.yaml').write_text(text)
+    assert read(source) == (whole, [])
+
+
+def test_files_that_are_folders(tmp_path):
+    source = record(tmp_path, 'mcap')
+    whole, _ = read(source)
+    (source / 'metadata.yaml').write_text(
+        'rosbag2_bagfile_information:\n  relative_file_paths: [".."]\n'
+    )
+    with pytest.raises(PictureError, match=r'\.\. is a folder; expected a file of messages'):
+        read(source)
+    (source / 'metadata.yaml').unlink()
+    (source / 'another.mcap').mkdir()
+    found, (problem,) = read(source)
+    assert found == whole and 'another.mcap is a folder' in problem
+
+
+def zipped(tmp_path, change):
+    """A file packed with zstd in two frames, its bytes changed; and what was in it."""
+    source = record(tmp_path, 'mcap', drive('mcap'))
+    whole, _ = read(source)
+    data = inside(source).read_bytes()
+    half = len(data) // 2
+    path = tmp_path / 'x.mcap.zstd'
+    path.write_bytes(change(zstd.compress(data[:half]) + zstd.compress(data[half:])))
+    return path, whole
+
+
+def test_a_compressed_file_of_several_frames(tmp_path):
+    path, whole = zipped(tmp_path, lambda data: data)
+    assert read(path) == (whole, [])
+    path.write_bytes(path.read_bytes() + b'anything')
+    found, (problem,) = read(path)
+    assert found == whole and 'it cannot be unpacked to its end (' in problem
+
+
+def test_a_compressed_file_that_is_damaged(tmp_path):
+    place, size = 600_000, 140_000  # more than a block
+    path, whole = zipped(
+        tmp_path, lambda data: data[:place] + bytes([255]) * size + data[place + size :]
+    )
+    found, (problem,) = read(path)
+    assert found == whole[: len(found)] and 0.2 * len(whole) < len(found) < len(whole)
+    assert 'x.mcap.zstd: it ' in problem
+    for content, reason in (
+        (b'', 'zstd is empty'),
+        (zstd.compress(b'x')[:8], r'zstd: nothing of it can be unpacked: it is cut off'),
+        (b'nothing of zstd', r'zstd: nothing of it can be unpacked: it cannot be unpacked to its'),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(PictureError, match=reason):
+            read(path)
+    # Others beside it are read.
+    path.rename(tmp_path / 'drive' / 'z.mcap.zstd')
+    (tmp_path / 'drive' / 'metadata.yaml').unlink()
+    found, (problem,) = read(tmp_path / 'drive')
+    assert found == whole and 'nothing of it can be unpacked' in problem
+
+
+def test_a_record_that_says_it_is_longer_than_any(tmp_path):
+    """In a file that is so long, but for holes; no memory is taken for it."""
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    path.write_bytes(path.read_bytes() + struct.pack('<BQ', 5, 1 << 60))
+    os.truncate(path, 400 * 10**9)
+    found, (problem,) = read(path)
+    assert len(found) == 80 and f'it is damaged (ValueError: a record of {1 << 60}' in problem
+    bag = record(tmp_path, 'ros1')
+    whole, _ = read(bag)
+    content = bag.read_bytes().replace(b'index_pos=', b'index_not=')
+    bag.write_bytes(content + struct.pack('<I', 0xFFFFFFF0))
+    os.truncate(bag, 400 * 10**9)
+    found, (problem,) = read(bag)
+    assert found == whole and 'it is damaged (ValueError: a record of 4294967280' in problem
+
+
+def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path):
+    file = (tmp_path / 'x').open('w+b')
+    with file:
+        file.write(bytes(10))
+        file.seek(4)
+        assert taken(file, 3, 8) == (bytes(3), True)
+        assert taken(file, 3, 8) == (bytes(1), False)
+        file.seek(9)
+        assert taken(file, 1, 8) == (b'', False)
+
+
+def test_memory_that_does_not_suffice_is_damage(tmp_path):
+    """In a process that may have little more than it has."""
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    path.write_bytes(path.read_bytes() + struct.pack('<BQ', 5, 2 * 10**9))
+    os.truncate(path, 4 * 10**9)
+    program = f"""
+import resource
+from pathlib import Path
+from cliptrase_ros.recordings.reader import Recording
+used = int(Path('/proc/self/statm').read_text().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (used + 10**9, used + 10**9))
+with Recording(Path({str(path)!r})) as recording:
+    print(len(list(recording.messages())), recording.problems)
+"""
+    done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
+    assert done.stdout.startswith('80 [') and 'MemoryError' in done.stdout, done.stderr
+
+
+def test_attachments_are_passed_over(tmp_path):
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    content = path.read_bytes()
+    attachment = struct.pack('<BQ', 9, 100) + bytes(100)
+    path.write_bytes(content[:8] + attachment + content[8:] + attachment)
+    found, (problem,) = read(path)
+    assert len(found) == 80 and 'it is cut off: it has no end; 80' in problem
+    cut(path, size_of(path) - 1)
+    found, (problem,) = read(path)
+    assert len(found) == 80 and 'it is cut off: it has no end; 80' in problem
+
+
+@pytest.mark.parametrize('compression', ['zstd', 'lz4'])
+def test_a_chunk_that_becomes_more_than_it_says(compression, tmp_path):
+    def pack(body):
+        nonlocal size
+        size = len(body)
+        return compressed(compression)(body + bytes(10**8))
+
+    size = 0
+    path = mcap(tmp_path / 'x.mcap', entries(), chunk=(compression, pack))
+    found, (problem,) = read(path)
+    assert not found and '1 of its chunks are damaged' in problem
+    packed = pack(bytes(1000))
+    with pytest.raises(ValueError, match='become more than the 1000 bytes'):
+        unpacked(packed, compression, size)
 
 
 def test_unpacking():

@@ -8,6 +8,8 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator
+from itertools import chain, compress
+from operator import not_
 from pathlib import Path
 
 from .. import archive
@@ -100,9 +102,11 @@ def run(options: argparse.Namespace) -> bool:
     job = _job(options, bags)
     for sentence in archive.begin(options.out, job):
         warn(sentence)
-    left = [item for item in items if not job.done(item)]
+    done = [job.done(item) for item in items]
+    left = list(compress(items, map(not_, done)))
     outcomes = engine(left, job) if left else iter(())
-    return _told(outcomes, job, len(items) - len(left), len(left), Console(options.json))
+    there = [job.notes(item) for item in compress(items, done)]
+    return _told(outcomes, job, there, len(left), Console(options.json))
 
 
 def _job(options: argparse.Namespace, bags: bool) -> Job:
@@ -146,10 +150,21 @@ def _local(items: list[Item], job: Job) -> Iterator[Outcome]:
     return archive.Labeller(job)(items)
 
 
-def _told(outcomes: Iterable[Outcome], job: Job, there: int, left: int, console: Console) -> bool:
-    """Say what became of each, and of all; whether every item could be used."""
+def _told(
+    outcomes: Iterable[Outcome], job: Job, notes_there: list[list[str]], left: int, console: Console
+) -> bool:
+    """Say what became of each, and of all; whether every item could be used.
+
+    Args:
+        notes_there: of each item that was there already, what of it could not be used.
+        left: how many were not.
+    """
+    there = len(notes_there)
     what = 'recordings' if job.bags else 'pictures'
-    labelled = images = failed = partly = 0
+    labelled = images = failed = 0
+    partly = sum(map(bool, notes_there))
+    for note in chain.from_iterable(notes_there):
+        warn(f'{note}; skipped')
     began = time.monotonic()
     for item, error, notes, count, worker in console.progress(outcomes, what, left):
         for note in [error] if error else notes:

@@ -56,7 +56,7 @@ def image_topics(recording: Recording) -> list[ImageTopic]:
     """The topics of images that have any."""
     found = []
     for channel, count in recording.counts.items():
-        first = recording.first(channel) if channel.type in DECODERS else None
+        first = next(recording.of(channel), None) if channel.type in DECODERS else None
         if first is not None:
             found.append(ImageTopic(channel, _encoding(first.data, channel.type), count))
     return found
@@ -142,17 +142,20 @@ class Camera:
         self._every = every
         self._seen = 0
         for other in recording.counts:
-            # One that comes after the first image is that of the first image, too.
+            # One that comes after the first image is that of the first image, too; drivers send
+            # empty ones until they have read theirs.
             if other.topic == self.info_topic and other.type == messages.CAMERA_INFO:
-                self.take_info(recording.first(other))
+                found = recording.of(other)
+                while self.info is None and (message := next(found, None)):
+                    self.take_info(message)
 
-    def take_info(self, message: Message | None) -> None:
+    def take_info(self, message: Message) -> None:
         """Keep a calibration, if that is what it is."""
         try:
-            info = message and messages.read(message.data, messages.CAMERA_INFO)
+            info = messages.read(message.data, messages.CAMERA_INFO)
         except SerdeError:
             return
-        if info and info.width and info.height:
+        if info.width and info.height:
             self.info = info
 
     def read(self, message: Message) -> Item:

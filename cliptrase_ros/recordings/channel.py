@@ -17,7 +17,6 @@ from rosbags.interfaces import (
     QosReliability,
     QosTime,
 )
-from rosbags.rosbag2 import ReaderError
 from rosbags.rosbag2.metadata import parse_qos
 
 if sys.version_info >= (3, 14):
@@ -28,6 +27,8 @@ else:
 # The forms of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
+# Bytes. What says that it is longer, packed or not, is damaged rather than to fill the memory.
+LONGEST = 1 << 31
 
 
 class Channel(NamedTuple):
@@ -100,14 +101,14 @@ def profiles(text: str) -> tuple[Qos, ...]:
     """Quality of service as recorders write it; none if it cannot be read."""
     try:
         return tuple(parse_qos(text))
-    except (KeyError, TypeError, AttributeError, ReaderError):
+    except Exception:  # whatever a parser does with text that it does not know
         return ()
 
 
 class _Plain:
     eof = True
 
-    def decompress(self, data: bytes) -> bytes:
+    def decompress(self, data: bytes, _: int) -> bytes:
         return data
 
 
@@ -120,16 +121,23 @@ _UNPACKERS: dict[str, Any] = {
 }
 
 
-def unpacked(data: bytes, compression: str) -> tuple[bytes, bool]:
+def unpacked(data: bytes, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
     """What can be unpacked of data that may be cut off, and whether that is all.
 
+    Args:
+        most: how many bytes it may become.
+
     Raises:
-        ValueError: another compression, or data that are none of it.
+        ValueError: another compression, data that are none of it, or more than `most` bytes.
     """
     if compression not in _UNPACKERS:
         raise ValueError(f'compression {compression!r} is not known')
     unpacker = _UNPACKERS[compression]()
     try:
-        return unpacker.decompress(data), unpacker.eof
+        # One byte more shows whether there are more.
+        content = unpacker.decompress(data, most + 1)
     except (OSError, RuntimeError, zstd.ZstdError) as error:
         raise ValueError(f'{compression} data cannot be unpacked ({error})') from error
+    if len(content) > most:
+        raise ValueError(f'{compression} data become more than the {most} bytes they should be')
+    return content, unpacker.eof

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from .channel import Channel, Message, profiles, unpacked
+from .channel import LONGEST, Channel, Message, profiles, unpacked
 from .ros1 import ros2_type
-from .scan import Scan
+from .scan import Scan, taken
 
 MAGIC = b'\x89MCAP0\r\n'
 FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 2, 3, 4, 5, 6
@@ -54,7 +54,7 @@ class McapScan(Scan):
         number, schema, topic, form, metadata = _fields('HH###', content)
         kind, definition = self._schemas.get(schema, ('', ''))
         pairs = _pairs(metadata)
-        qos = profiles(pairs.get(b'offered_qos_profiles', b'').decode())
+        qos = profiles(pairs.get(b'offered_qos_profiles', b'').decode(errors='replace'))
         self._channels[number] = Channel(
             topic.decode(), ros2_type(kind), definition, qos, form=form.decode()
         )
@@ -67,8 +67,14 @@ def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
             yield head[0], b'', False
             return
         kind, length = struct.unpack('<BQ', head)
-        content = file.read(min(length, size))
-        yield kind, content, len(content) == length
+        if kind in (FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK):
+            yield kind, *taken(file, length, size)
+        elif length <= size - file.tell():
+            # Attachments may be of any length.
+            file.seek(length, 1)
+        else:
+            yield kind, b'', False
+            return
 
 
 def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
@@ -79,7 +85,7 @@ def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
     """
     _, _, length, checksum, compression, _ = _fields('QQQI#Q', content)
     packed = content[40 + len(compression) :]
-    records, complete = unpacked(packed, compression.decode())
+    records, complete = unpacked(packed, compression.decode(), min(length, LONGEST))
     if not (whole and complete):
         return records, False
     if len(records) != length or (checksum and zlib.crc32(records) != checksum):

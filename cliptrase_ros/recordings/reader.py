@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
+from typing import BinaryIO
 
 import yaml
 from rosbags import rosbag1, rosbag2
@@ -20,6 +21,8 @@ from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, Source, unpacked,
 from .convert import ConversionError, Convert, to_ros2
 
 SUFFIXES = ('.mcap', '.db3')
+# Bytes that are unpacked at a time, a block of zstd at most: what comes before damage is kept.
+_PIECE = 1 << 17
 
 
 class Indexed:
@@ -104,9 +107,9 @@ class Recording:
     def __exit__(self, *_: object) -> None:
         self._stack.close()
 
-    def first(self, channel: Channel) -> Message | None:
-        """The first message of a channel, if it has one that can be read."""
-        return next(self._converted({channel}, lambda sentence: None), None)
+    def of(self, channel: Channel) -> Iterator[Message]:
+        """The messages of a channel that can be read."""
+        return self._converted({channel}, lambda sentence: None)
 
     def messages(self) -> Iterator[Message]:
         """All messages, by time as far as that is known."""
@@ -176,22 +179,25 @@ class Recording:
         for path in paths:
             try:
                 opened.append((path, self._open(path)))
-            except (PictureError, FileNotFoundError) as error:
+            except (PictureError, FileNotFoundError, PermissionError) as error:
                 self.problems.append(str(error))
         if not opened:
             raise PictureError('; '.join(self.problems))
         return opened
 
     def _open(self, path: Path) -> Source:
-        cut = False
+        if path.is_dir():
+            raise PictureError(f'{path} is a folder; expected a file of messages')
+        cut = ''
         original = path
         if path.suffix == '.zstd':
             folder = self._stack.enter_context(tempfile.TemporaryDirectory())
-            path, cut = _decompressed(path, Path(folder) / path.stem)
+            path = Path(folder) / path.stem
+            cut = _decompressed(original, path)
         source = _opened(path, original)
         self._stack.callback(source.close)
         if cut and not source.damage:
-            source.damage = 'it is cut off'
+            source.damage = cut
         return source
 
 
@@ -259,9 +265,10 @@ def _files(folder: Path) -> list[Path]:
     try:
         told = yaml.safe_load((folder / 'metadata.yaml').read_text())
         names = told['rosbag2_bagfile_information']['relative_file_paths']
-        return [folder / PurePath(name).name for name in names]
-    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
-        pass  # the recorder writes it at the end
+        if names and isinstance(names, list):
+            return [folder / PurePath(name).name for name in names]
+    except Exception:  # it is written at the end; or whatever a parser does with damaged text
+        pass
     found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
     return sorted(found, key=lambda path: _natural(path.name))
 
@@ -271,10 +278,36 @@ def _natural(name: str) -> list[str | int]:
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
 
 
-def _decompressed(path: Path, target: Path) -> tuple[Path, bool]:
-    """The file unpacked, and whether it is cut off."""
-    unpacker = zstd.ZstdDecompressor()
+def _decompressed(path: Path, target: Path) -> str:
+    """Unpack a file as far as that goes: '', or why there may be more.
+
+    Raises:
+        PictureError: nothing of it can be unpacked.
+    """
     with path.open('rb') as file, target.open('wb') as out:
-        while not unpacker.eof and (piece := file.read(1 << 20)):
-            out.write(unpacker.decompress(piece))
-    return target, not unpacker.eof
+        try:
+            cut = '' if _unpack(file, out) else 'it is cut off'
+        except zstd.ZstdError as error:
+            cut = f'it cannot be unpacked to its end ({error})'
+        if cut and file.tell() and not out.tell():
+            raise PictureError(f'{path}: nothing of it can be unpacked: {cut}')
+    return cut
+
+
+def _unpack(file: BinaryIO, out: BinaryIO) -> bool:
+    """Unpack zstd frames, a little at a time: whether the last one is all there.
+
+    Raises:
+        zstd.ZstdError: what comes is none.
+    """
+    unpacker = zstd.ZstdDecompressor()
+    packed = b''
+    while True:
+        if not packed and (unpacker.eof or unpacker.needs_input):
+            packed = file.read(_PIECE)
+            if not packed:
+                return unpacker.eof
+        if unpacker.eof:
+            unpacker = zstd.ZstdDecompressor()
+        out.write(unpacker.decompress(packed, _PIECE))
+        packed = unpacker.unused_data

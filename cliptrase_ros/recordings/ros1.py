@@ -8,8 +8,8 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import BinaryIO
 
-from .channel import LATCHED, ROS1, Channel, Message, unpacked
-from .scan import Scan
+from .channel import LATCHED, LONGEST, ROS1, Channel, Message, unpacked
+from .scan import Scan, taken
 
 MAGIC = b'#ROSBAG V2.0\n'
 MESSAGE, CHUNK, CONNECTION = b'\x02', b'\x05', b'\x07'
@@ -44,8 +44,7 @@ class Ros1Scan(Scan):
         for header, data, whole in _records(file, size):
             kind = header[b'op']
             if kind == CHUNK:
-                compression = header[b'compression'].decode()
-                yield from self._in_chunk(partial(unpacked, data, compression), whole)
+                yield from self._in_chunk(partial(_chunk, header, data), whole)
             if not whole:
                 return False
             if kind == CONNECTION:
@@ -77,9 +76,13 @@ def _records(file: BinaryIO, size: int) -> Iterator[tuple[dict[bytes, bytes], by
 def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
     if len(length) < 4:
         return b'', False
-    (count,) = struct.unpack('<I', length)
-    content = file.read(min(count, size))
-    return content, len(content) == count
+    return taken(file, *struct.unpack('<I', length), size)
+
+
+def _chunk(header: dict[bytes, bytes], data: bytes) -> tuple[bytes, bool]:
+    """The records of a chunk as far as they are there, and whether that is all."""
+    (size,) = struct.unpack('<I', header[b'size'])
+    return unpacked(data, header[b'compression'].decode(), min(size, LONGEST))
 
 
 def _header(content: bytes) -> dict[bytes, bytes]:

@@ -11,9 +11,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from .channel import Channel, Message
+from .channel import LONGEST, Channel, Message
 
-BROKEN = ValueError, KeyError, struct.error
+BROKEN = ValueError, KeyError, struct.error, MemoryError
 
 
 class Scan(ABC):
@@ -52,7 +52,7 @@ class Scan(ABC):
         whether the last one is all there.
 
         Raises:
-            ValueError, KeyError, struct.error: a record is none.
+            ValueError, KeyError, struct.error, MemoryError: a record is none.
         """
 
     def _messages(self) -> Iterator[Message]:
@@ -79,3 +79,16 @@ class Scan(ABC):
         except BROKEN:
             complete = False
         self._broken += whole and not complete
+
+
+def taken(file: BinaryIO, length: int, size: int) -> tuple[bytes, bool]:
+    """So many bytes of a file of `size` bytes, or what is there of them, and whether it is all.
+
+    Raises:
+        ValueError: no record is as long as that.
+    """
+    if length > LONGEST:
+        raise ValueError(f'a record of {length} bytes; none has more than {LONGEST}')
+    # Memory is taken for all that is asked for; and a file may have grown since.
+    content = file.read(min(length, max(0, size - file.tell())))
+    return content, len(content) == length

@@ -16,6 +16,8 @@ from .channel import Channel, Message, profiles
 
 MAGIC = b'SQLite format 3\0'
 BROKEN = sqlite3.DatabaseError, ValueError, KeyError
+# SQLite keeps any type of value in any column.
+_USABLE = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer' AND typeof(data) = 'blob'"
 
 
 class Sqlite:
@@ -32,24 +34,35 @@ class Sqlite:
         self._database = _connected(path, mode)
         self._folder: tempfile.TemporaryDirectory | None = None
         self.damage = ''
+        # Whether messages are read as far as that goes, and topics that are none.
+        self._torn, self._odd = False, 0
         try:
             try:
                 if path.stat().st_size % _page_size(path):
                     raise ValueError('its last page is not whole')
                 self._topics = self._read_topics()
-                found = dict(
-                    self._rows('SELECT topic_id, COUNT(*) FROM messages GROUP BY topic_id')
-                )
-                self.counts = Counter({c: found.get(n, 0) for n, c in self._topics.items()})
+                self._count()
             except BROKEN as error:
                 self._open_damaged(path, error)
         except BaseException:
             self.close()
             raise
 
+    def _count(self) -> None:
+        rows = self._rows(
+            f'SELECT topic_id, SUM({_USABLE}), COUNT(*) FROM messages GROUP BY topic_id'
+        )
+        found = {number: usable for number, usable, _ in rows}
+        self.counts = Counter({c: 0 for c in self._topics.values()})
+        for number, channel in self._topics.items():
+            self.counts[channel] += found.get(number, 0)
+        lost = sum(count for _, _, count in rows) - sum(self.counts.values())
+        if lost or self._odd:
+            self.damage = f'{lost} of its messages and {self._odd} of its topics are none'
+
     def _open_damaged(self, path: Path, error: Exception) -> None:
         """As far as it goes; how many messages there are is found by reading them."""
-        self.damage = f'it is cut off or damaged ({error})'
+        self.damage, self._torn = f'it is cut off or damaged ({error})', True
         size, page = path.stat().st_size, _page_size(path)
         if size % page:
             # SQLite would take what is missing of the page for zeros.
@@ -68,17 +81,19 @@ class Sqlite:
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
         """The messages of these channels, by time, or of a damaged file by number."""
-        numbers = [str(n) for n, channel in self._topics.items() if channel in channels]
+        numbers = [n for n, channel in self._topics.items() if channel in channels]
         # An index may be cut off, too; messages are numbered as they came.
-        order = 'id' if self.damage else 'timestamp, id'
+        order = 'id' if self._torn else 'timestamp, id'
         try:
             for number, time, data in self._database.execute(
                 'SELECT topic_id, timestamp, data FROM messages '
-                f'WHERE topic_id IN ({",".join(numbers)}) ORDER BY {order}'
+                f'WHERE topic_id IN ({",".join("?" * len(numbers))}) AND {_USABLE} '
+                f'ORDER BY {order}',
+                numbers,
             ):
                 yield Message(self._topics[number], time, data)
         except BROKEN as error:
-            self.damage = f'it is cut off or damaged ({error})'
+            self.damage, self._torn = f'it is cut off or damaged ({error})', True
 
     def close(self) -> None:
         """Let the file go."""
@@ -97,19 +112,23 @@ class Sqlite:
             'type_description_hash' if 'type_description_hash' in there else "''",
         )
         definitions = self._read_definitions()
-        return {
-            number: Channel(topic, kind, definitions.get(kind, ''), profiles(qos), digest, form)
-            for number, topic, kind, form, qos, digest in self._rows(
-                f'SELECT {", ".join(columns)} FROM topics ORDER BY id'
-            )
-        }
+        rows = self._rows(f'SELECT {", ".join(columns)} FROM topics ORDER BY id')
+        topics = {}
+        for number, topic, kind, form, qos, digest in rows:
+            if isinstance(number, int) and all(isinstance(x, str) for x in (topic, kind, form)):
+                definition = definitions.get(kind, '')
+                digest = digest if isinstance(digest, str) else ''
+                topics[number] = Channel(topic, kind, definition, profiles(qos), digest, form)
+        self._odd = len(rows) - len(topics)
+        return topics
 
     def _read_definitions(self) -> dict[str, str]:
         """Text by type; files before ROS 2 Iron have none."""
         if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'message_definitions'"):
             return {}
         columns = 'topic_type, encoded_message_definition'
-        return dict(self._rows(f'SELECT {columns} FROM message_definitions'))
+        rows = self._rows(f'SELECT {columns} FROM message_definitions')
+        return {kind: text for kind, text in rows if isinstance(text, str)}
 
     def _rows(self, query: str) -> list[tuple]:
         return self._database.execute(query).fetchall()
