@@ -63,7 +63,7 @@ class Labelled:
     def sha256(self) -> str:
         """Of the names of all examples, a line each."""
         names = ''.join(f'{example.name}\n' for example in self.examples)
-        return hashlib.sha256(names.encode()).hexdigest()
+        return hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()
 
     def values(self, example: Example) -> np.ndarray:
         """[H, W] uint8: what the label file holds.
@@ -161,6 +161,8 @@ def _pictures(root: Path, layout: Layout, split: str, expected: str) -> list[tup
             names = listing.read_text(encoding='utf-8').split()
         except OSError as error:
             raise PictureError(f'no list {listing}; {expected}') from error
+        except UnicodeDecodeError as error:
+            raise PictureError(f'{listing} is no text in UTF-8 ({error})') from error
     else:
         found = sorted(folder.rglob(f'*{layout.ending}'))
         names = [p.relative_to(folder).as_posix().removesuffix(layout.ending) for p in found]
@@ -235,7 +237,7 @@ def _indices(path: Path) -> np.ndarray:
             values = np.asarray(file)
     except UnidentifiedImageError as error:
         raise PictureError(f'{path} is no picture') from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # of a damaged file Pillow raises nearly anything
         reason = getattr(error, 'strerror', None) or error
         raise PictureError(f'{path} cannot be read ({reason})') from error
     if values.ndim != 2 or values.dtype.kind not in 'uib':

@@ -112,6 +112,26 @@ def test_exit_codes(mugs, tmp_path, capsys):
     assert stopped.value.code == 2
 
 
+def test_what_is_there_of_others_is_kept(mugs, tmp_path, capsys):
+    out = tmp_path / 'thesis'
+    (out / 'worst').mkdir(parents=True)
+    (out / 'worst' / 'draft.txt').write_text('years of work')
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out))) == 1
+    assert "holds 'worst', but no run.json of an evaluation" in capsys.readouterr().err
+    assert (out / 'worst' / 'draft.txt').read_text() == 'years of work'
+    assert [path.name for path in out.iterdir()] == ['worst']
+
+
+def test_names_that_are_no_utf_8(mugs, tmp_path, capsys):
+    for folder in ('images', 'labels'):
+        (mugs / folder / 'b.png').rename(mugs / folder / 'caf\udce9.png')
+    out = tmp_path / 'out'
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out), '--json')) == 0
+    assert json.loads(capsys.readouterr().out)['measured'] == 3
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out))) == 0
+    assert 'going on: 3 of 3 pictures were done before' in capsys.readouterr().err
+
+
 def test_an_interrupt_keeps_what_was_done(tmp_path):
     """A real process, and a real signal after its first picture."""
     root, out = tmp_path / 'set', tmp_path / 'out'
