@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import stat
@@ -59,6 +60,28 @@ def test_what_is_no_code_is_installed_too(tmp_path, folder):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (ROOT / 'cliptrase_ros' / folder).iterdir()}
     assert names == {path.name for path in (tmp_path / 'cliptrase_ros' / folder).iterdir()}
+
+
+def test_the_word_lists_are_installed_into_the_package(tmp_path):
+    """They are found wherever pip puts it, in the home folder of a user too."""
+    pytest.importorskip('setuptools')
+    site, info = tmp_path / 'site', tmp_path / 'info'
+    info.mkdir()
+    build = ('setup.py', '-q', 'egg_info', '--egg-base', str(info), 'build_py', '--build-lib')
+    done = run(sys.executable, *build, str(site), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.stem for path in (ROOT / 'config' / 'vocabularies').iterdir())
+    inside = (site / 'cliptrase_ros' / 'vocabularies').glob('*.yaml')
+    assert sorted(path.stem for path in inside) == names
+    ask = 'from cliptrase_ros import word_lists as w; print(*w.names(), len(w.read("indoor")[0]))'
+    env = {**os.environ, 'PYTHONPATH': str(site), 'AMENT_PREFIX_PATH': ''}
+    done = run(sys.executable, '-c', ask, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    *found, count = done.stdout.split()
+    assert found == names and int(count) > 40
+    # And in a source distribution, which wheels are made of.
+    sources = (info / 'cliptrase_ros.egg-info' / 'SOURCES.txt').read_text().split()
+    assert {f'config/vocabularies/{name}.yaml' for name in names} <= set(sources)
 
 
 def test_cmake_finds_only_declared_packages():
