@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 
@@ -104,8 +104,14 @@ class Evaluation:
 
 
 def _versions() -> dict[str, str]:
-    others = {name: metadata.version(name) for name in ('open_clip_torch', 'numpy', 'pillow')}
-    return {'cliptrase_ros': version(), 'torch': torch.__version__, **others}
+    """Those of the modules; how they were installed is not asked."""
+    return {
+        'cliptrase_ros': version(),
+        'torch': torch.__version__,
+        'open_clip_torch': weights.open_clip_version(),
+        'numpy': np.__version__,
+        'pillow': PIL.__version__,
+    }
 
 
 def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:

@@ -1,8 +1,10 @@
 """Evaluation: what is counted, that it goes on where it stopped, and what is kept."""
 
 import json
+from importlib import metadata
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from layouts import build, stripes
@@ -321,6 +323,17 @@ def test_the_description_says_what_the_labels_depend_on(tiny, tmp_path):
     assert described['weights_sha256'] is None and described['device'] == 'cpu'
     assert described['settings']['protocol'] == 'sliding' and described['split'] == 'val'
     assert described['pictures'] == {'count': 1, 'sha256': evaluated.labelled.sha256}
+
+
+def test_versions_of_modules_that_no_record_is_installed_of(tiny, tmp_path, monkeypatch):
+    def nothing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, 'version', nothing)
+    build(tmp_path, 'folder', [stripes([0, 1])])
+    versions = evaluate(tiny, tmp_path, 'folder').description()['versions']
+    assert (versions['numpy'], versions['pillow']) == (np.__version__, PIL.__version__)
+    assert versions['open_clip_torch'].count('.') == 2
 
 
 def test_weights_in_a_file_are_known_by_their_hash(tmp_path):

@@ -52,6 +52,25 @@ def test_setup_takes_version_and_dependencies_from_the_other_files():
     assert done.stdout.split()[-2:] == ['cliptrase_ros', MANIFEST.findtext('version')]
 
 
+@pytest.mark.parametrize('prefix, expected', [('/nowhere:{}', '7.8.9'), ('', 'unknown')])
+def test_the_version_where_colcon_has_installed_it(tmp_path, prefix, expected):
+    """Modules alone, and package.xml below the prefix; -I and -S: no package of pip is seen."""
+    modules = tmp_path / 'modules' / 'cliptrase_ros'
+    modules.mkdir(parents=True)
+    shutil.copy(ROOT / 'cliptrase_ros' / 'version.py', modules)
+    share = tmp_path / 'share' / 'cliptrase_ros'
+    share.mkdir(parents=True)
+    text = (ROOT / 'package.xml').read_text()
+    own = MANIFEST.findtext('version')
+    (share / 'package.xml').write_text(text.replace(f'<version>{own}<', '<version>7.8.9<'))
+    ask = (
+        f'import sys; sys.path.insert(0, {str(modules)!r}); import version as v; print(v.version())'
+    )
+    env = {**os.environ, 'AMENT_PREFIX_PATH': prefix.format(tmp_path)}
+    done = run(sys.executable, '-I', '-S', '-c', ask, str(modules), env=env)
+    assert (done.stdout, done.stderr) == (f'{expected}\n', '')
+
+
 @pytest.mark.parametrize('folder', ['models', 'class_lists'])
 def test_what_is_no_code_is_installed_too(tmp_path, folder):
     pytest.importorskip('setuptools')
