@@ -59,6 +59,16 @@ class Labelled:
         """Whether it is the part of the set that numbers are published of."""
         return self.name == FOLDER or self.split == LAYOUTS[self.name].split
 
+    def incomplete(self, measured: int) -> str:
+        """How so many pictures of it are not those that numbers are published of; empty if they
+        are. On disk may be a part of the official set."""
+        if not self.usual:
+            return f'the split is {self.split}'
+        official = len(self.examples) if self.name == FOLDER else LAYOUTS[self.name].count
+        if measured > official:
+            return f'{measured} pictures, the official set has {official}'
+        return f'{measured} of {official} pictures' if measured < official else ''
+
     @property
     def sha256(self) -> str:
         """Of the names of all examples, a line each."""

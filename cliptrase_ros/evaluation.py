@@ -65,6 +65,13 @@ class Evaluation:
         """Whether truth and numbers are those of CLIPtrase's protocol."""
         return self.settings.protocol == 'cliptrase'
 
+    @property
+    def arithmetic(self) -> str:
+        """Of the products in the image tower, such as 'bfloat16'; `precision: auto` may be any."""
+        settings = self.settings
+        tower = self.segmenter.backbone.tower(settings.precision, settings.position_offset)
+        return str(tower.dtype).removeprefix('torch.')
+
     def confusion(self) -> Confusion:
         """An empty one for this set."""
         count = len(self.labelled.entries)
@@ -84,9 +91,7 @@ class Evaluation:
         """All that decides the labels; JSON."""
         settings = dataclasses.asdict(self.settings)
         file = weights.file_of(self.settings.weights)
-        backbone = self.segmenter.backbone
-        device = backbone.device
-        tower = backbone.tower(self.settings.precision, self.settings.position_offset)
+        device = self.segmenter.backbone.device
         return {
             'dataset': self.labelled.name,
             'split': self.labelled.split,
@@ -98,7 +103,7 @@ class Evaluation:
             'background': list(self.words.background),
             'background_is_a_class': self.labelled.background is not None,
             'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type,
-            'arithmetic': str(tower.dtype).removeprefix('torch.'),
+            'arithmetic': self.arithmetic,
             'versions': _versions(),
         }
 

@@ -116,6 +116,30 @@ def test_another_split(tmp_path):
     assert found.split == 'val' and not found.usual and len(found.examples) == 1
 
 
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_the_official_number_of_pictures(tmp_path, name):
+    """What is on disk may be a part; the numbers are those of the table in the document."""
+    build(tmp_path, name, [stripes([1])] * 2)
+    found = open_set(name, tmp_path)
+    document = (Path(__file__).parents[1] / 'doc' / 'evaluation.md').read_text()
+    (line,) = re.findall(f'^\\|.*`{name}`.*', document, re.MULTILINE)
+    official = int(re.search(rf'\| `{found.split}`, (\d+) \|', line)[1])
+    assert found.incomplete(2) == f'2 of {official} pictures'
+    assert found.incomplete(official) == ''
+    more = f'{official + 1} pictures, the official set has {official}'
+    assert found.incomplete(official + 1) == more
+
+
+def test_another_split_or_a_folder_of_ones_own(tmp_path):
+    build(tmp_path / 'voc', 'voc20', [stripes([1])])
+    lists = tmp_path / 'voc' / 'ImageSets' / 'Segmentation'
+    (lists / 'val.txt').rename(lists / 'train.txt')
+    assert open_set('voc20', tmp_path / 'voc', 'train').incomplete(1) == 'the split is train'
+    build(tmp_path / 'own', 'folder', [stripes([1])] * 2)
+    own = open_set('folder', tmp_path / 'own')
+    assert (own.incomplete(2), own.incomplete(1)) == ('', '1 of 2 pictures')
+
+
 def test_the_hash_is_of_the_names_in_order(tmp_path):
     build(tmp_path, 'voc20', [stripes([1]), stripes([1])])
     one = open_set('voc20', tmp_path).sha256
