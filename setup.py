@@ -21,8 +21,6 @@ class WithWordLists(build_py):
 
     def run(self) -> None:
         super().run()
-        if getattr(self, 'editable_mode', False):
-            return
         folder = Path(self.build_lib, 'cliptrase_ros', 'vocabularies')
         folder.mkdir(parents=True, exist_ok=True)
         for path in ROOT.glob('config/vocabularies/*.yaml'):
