@@ -4,14 +4,28 @@ In a ROS workspace colcon goes by package.xml and CMakeLists.txt and never runs 
 """
 
 import re
+import shutil
 from pathlib import Path
 
 from setuptools import find_packages, setup
+from setuptools.command.build_py import build_py
 
 ROOT = Path(__file__).parent
 VERSION = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text())[1]
-WORD_LISTS = sorted(str(p.relative_to(ROOT)) for p in ROOT.glob('config/vocabularies/*.yaml'))
 RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
+
+
+class WithWordLists(build_py):
+    """The word lists are files of launch files, beside the package; what is installed has copies
+    inside it, where the library finds them in every kind of installation."""
+
+    def run(self) -> None:
+        super().run()
+        folder = Path(self.build_lib, 'cliptrase_ros', 'vocabularies')
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in ROOT.glob('config/vocabularies/*.yaml'):
+            shutil.copy(path, folder)
+
 
 setup(
     name='cliptrase_ros',
@@ -20,7 +34,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
-    data_files=[('share/cliptrase_ros/config/vocabularies', WORD_LISTS)],
+    cmdclass={'build_py': WithWordLists},
     package_data={'cliptrase_ros': ['py.typed', 'models/*', 'class_lists/*.txt']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={

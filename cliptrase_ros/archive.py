@@ -9,14 +9,14 @@ import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 
-from . import files, picture_files, pictures, segmenter
-from .errors import CliptraseError, PictureError, SettingError
+from . import files, picture_files, pictures, segmenter, weights
+from .errors import CliptraseError, PictureError, SettingError, WeightsError
 from .overlap import Behind, ahead
 from .segmenter import Segmentation
 from .settings import Settings
@@ -112,15 +112,20 @@ class Job:
 
         Raises:
             VocabularyError: the words cannot be used.
+            WeightsError: there is no file of the weights.
         """
         classes, background = parse(self.entries, self.background)
         settings = dataclasses.asdict(self.settings)
+        file = weights.file_of(self.settings.weights)
+        if file and not file.is_file():
+            raise WeightsError(f'weights: no file {file}')
         return {
             'of': 'bags' if self.bags else 'pictures',
             'words': [[c.id, c.name, *c.prompts] for c in classes],
             'background': list(background),
             **({'topics': list(self.topics), 'every': self.every} if self.bags else {}),
             'settings': {k: v for k, v in settings.items() if k not in NOT_OF_LABELS},
+            'sha256_of_weights': weights.sha256_of(file) if file else None,
         }
 
 
@@ -204,11 +209,14 @@ def begin(out: Path, job: Job) -> list[str]:
 
     Raises:
         SettingError: other words or settings made what is there.
-        VocabularyError: the words cannot be used.
+        VocabularyError, WeightsError: the words or the weights cannot be used.
     """
     now = json.loads(json.dumps(job.record()))
-    versions = {name: metadata.version(name) for name in ('torch', 'open_clip_torch')}
-    versions['cliptrase_ros'] = version()
+    versions = {
+        'torch': str(torch.__version__),
+        'open_clip_torch': weights.open_clip_version(),
+        'cliptrase_ros': version(),
+    }
     then = _read_record(out)
     if then is None:
         if (out / RECORD).exists():

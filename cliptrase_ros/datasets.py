@@ -59,11 +59,21 @@ class Labelled:
         """Whether it is the part of the set that numbers are published of."""
         return self.name == FOLDER or self.split == LAYOUTS[self.name].split
 
+    def incomplete(self, measured: int) -> str:
+        """How so many pictures of it are not those that numbers are published of; empty if they
+        are. On disk may be a part of the official set."""
+        if not self.usual:
+            return f'the split is {self.split}'
+        official = len(self.examples) if self.name == FOLDER else LAYOUTS[self.name].count
+        if measured > official:
+            return f'{measured} pictures, the official set has {official}'
+        return f'{measured} of {official} pictures' if measured < official else ''
+
     @property
     def sha256(self) -> str:
         """Of the names of all examples, a line each."""
         names = ''.join(f'{example.name}\n' for example in self.examples)
-        return hashlib.sha256(names.encode()).hexdigest()
+        return hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()
 
     def values(self, example: Example) -> np.ndarray:
         """[H, W] uint8: what the label file holds.
@@ -161,6 +171,8 @@ def _pictures(root: Path, layout: Layout, split: str, expected: str) -> list[tup
             names = listing.read_text(encoding='utf-8').split()
         except OSError as error:
             raise PictureError(f'no list {listing}; {expected}') from error
+        except UnicodeDecodeError as error:
+            raise PictureError(f'{listing} is no text in UTF-8 ({error})') from error
     else:
         found = sorted(folder.rglob(f'*{layout.ending}'))
         names = [p.relative_to(folder).as_posix().removesuffix(layout.ending) for p in found]
@@ -235,7 +247,7 @@ def _indices(path: Path) -> np.ndarray:
             values = np.asarray(file)
     except UnidentifiedImageError as error:
         raise PictureError(f'{path} is no picture') from error
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # of a damaged file Pillow raises nearly anything
         reason = getattr(error, 'strerror', None) or error
         raise PictureError(f'{path} cannot be read ({reason})') from error
     if values.ndim != 2 or values.dtype.kind not in 'uib':

@@ -6,11 +6,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import torch
 from PIL import Image
 
@@ -65,6 +65,13 @@ class Evaluation:
         """Whether truth and numbers are those of CLIPtrase's protocol."""
         return self.settings.protocol == 'cliptrase'
 
+    @property
+    def arithmetic(self) -> str:
+        """Of the products in the image tower, such as 'bfloat16'; `precision: auto` may be any."""
+        settings = self.settings
+        tower = self.segmenter.backbone.tower(settings.precision, settings.position_offset)
+        return str(tower.dtype).removeprefix('torch.')
+
     def confusion(self) -> Confusion:
         """An empty one for this set."""
         count = len(self.labelled.entries)
@@ -84,9 +91,7 @@ class Evaluation:
         """All that decides the labels; JSON."""
         settings = dataclasses.asdict(self.settings)
         file = weights.file_of(self.settings.weights)
-        backbone = self.segmenter.backbone
-        device = backbone.device
-        tower = backbone.tower(self.settings.precision, self.settings.position_offset)
+        device = self.segmenter.backbone.device
         return {
             'dataset': self.labelled.name,
             'split': self.labelled.split,
@@ -98,14 +103,20 @@ class Evaluation:
             'background': list(self.words.background),
             'background_is_a_class': self.labelled.background is not None,
             'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type,
-            'arithmetic': str(tower.dtype).removeprefix('torch.'),
+            'arithmetic': self.arithmetic,
             'versions': _versions(),
         }
 
 
 def _versions() -> dict[str, str]:
-    others = {name: metadata.version(name) for name in ('open_clip_torch', 'numpy', 'pillow')}
-    return {'cliptrase_ros': version(), 'torch': torch.__version__, **others}
+    """Those of the modules; how they were installed is not asked."""
+    return {
+        'cliptrase_ros': version(),
+        'torch': torch.__version__,
+        'open_clip_torch': weights.open_clip_version(),
+        'numpy': np.__version__,
+        'pillow': PIL.__version__,
+    }
 
 
 def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:

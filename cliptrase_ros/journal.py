@@ -24,19 +24,17 @@ class Journal:
         description: of the work; JSON. What is there must be of the same.
 
     Raises:
-        JournalError: the folder holds work of another description, and which part differs.
+        JournalError: the folder holds work of another description, and which part differs; or
+            files that are none of ours.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any]):
         self._path = folder / 'pictures.jsonl'
         about = folder / 'run.json'
         if about.is_file():
-            _refuse_other(folder, json.loads(about.read_text(encoding='utf-8')), description)
-        elif self._path.exists():
-            raise JournalError(
-                f'{self._path} is there, but not what it is of; choose another folder'
-            )
+            _refuse_other(folder, _described(about), description)
         else:
+            _refuse_foreign(folder)
             with files.whole(about) as part:
                 part.write_text(json.dumps(description, indent=1) + '\n', encoding='utf-8')
         self._drop_half_line()
@@ -51,19 +49,26 @@ class Journal:
             file.truncate(content.rfind(b'\n') + 1)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What is there, in order.
+        """What is there, in order: {'picture': name, 'miou': number or None, 'pairs': [[truth,
+        label, pixels], ...]}.
 
         Raises:
-            JournalError: a line cannot be read.
+            JournalError: a line cannot be read, or is none of ours.
         """
-        with self._path.open(encoding='utf-8') as file:
+        with self._path.open('rb') as file:
             for number, line in enumerate(file, 1):
                 try:
-                    yield json.loads(line)
-                except ValueError as error:
+                    value = json.loads(line.decode())
+                except (ValueError, RecursionError) as error:
                     raise JournalError(
                         f'{self._path}, line {number} is damaged ({error})'
                     ) from error
+                if not _of_a_picture(value):
+                    raise JournalError(
+                        f'{self._path}, line {number} is damaged (expected picture, miou and '
+                        f'pairs, got {_short(value)})'
+                    )
+                yield value
 
     def add(self, line: dict[str, Any]) -> None:
         """Write a line; it is on its way to the disk when this returns."""
@@ -75,6 +80,47 @@ class Journal:
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
+
+
+def _described(about: Path) -> dict[str, Any]:
+    """What run.json says."""
+    try:
+        value = json.loads(about.read_bytes().decode())
+    except (ValueError, RecursionError) as error:
+        raise JournalError(f'{about} is damaged ({error}); choose another folder') from error
+    if not isinstance(value, dict):
+        raise JournalError(f'{about} is none of ours, or damaged; choose another folder')
+    return value
+
+
+def _refuse_foreign(folder: Path) -> None:
+    """Results replace what is in the folder, so nothing of others may be there. Hidden files are
+    never replaced, and what a crash leaves of run.json is one."""
+    names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
+    names = [name for name in names if not name.startswith('.')]
+    if names:
+        raise JournalError(
+            f'{folder} holds {names[0]!r}, but no run.json of an evaluation; choose a new or an '
+            'empty folder'
+        )
+
+
+def _of_a_picture(value: Any) -> bool:
+    """Whether it is what is written of a picture."""
+    if not isinstance(value, dict) or not {'picture', 'miou', 'pairs'} <= value.keys():
+        return False
+    miou, pairs = value['miou'], value['pairs']
+    return (
+        isinstance(value['picture'], str)
+        and (miou is None or type(miou) in (int, float))
+        and isinstance(pairs, list)
+        and all(isinstance(pair, list) and _are_counts(pair) for pair in pairs)
+    )
+
+
+def _are_counts(pair: list[Any]) -> bool:
+    """[truth, label, pixels], each of at most 63 bits."""
+    return [*map(type, pair)] == [int] * 3 and 0 <= min(pair) <= max(pair) < 2**63
 
 
 def _refuse_other(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> None:

@@ -56,6 +56,7 @@ class Layout:
         pictures: folder of the pictures below the root, with {split}.
         ending: of the names of pictures.
         codings: how labels may be stored; the first that is there is taken.
+        count: how many pictures the usual split has; numbers are published of all of them.
         background: words for background; None where there is no such class.
         split: what to take unless another part is asked for.
         listing: file with a name a line, with {split}; empty: all pictures of the folder count.
@@ -68,6 +69,7 @@ class Layout:
     pictures: str
     ending: str
     codings: tuple[Coding, ...]
+    count: int
     background: tuple[str, ...] | None = None
     split: str = 'val'
     listing: str = ''
@@ -104,9 +106,19 @@ _VOC_PATHS = {
     'pictures': 'JPEGImages',
     'ending': '.jpg',
     'listing': 'ImageSets/Segmentation/{split}.txt',
+    'count': 1449,
 }
-_CONTEXT_PATHS = {**_VOC_PATHS, 'listing': 'ImageSets/SegmentationContext/{split}.txt'}
-_COCO_PATHS = {'pictures': 'images/{split}', 'ending': '.jpg', 'split': 'val2017'}
+_CONTEXT_PATHS = {
+    **_VOC_PATHS,
+    'listing': 'ImageSets/SegmentationContext/{split}.txt',
+    'count': 5105,
+}
+_COCO_PATHS = {
+    'pictures': 'images/{split}',
+    'ending': '.jpg',
+    'split': 'val2017',
+    'count': 5000,
+}
 _OBJECTS = 'annotations/{split}/{name}_instanceTrainIds.png'
 _STUFF = 'annotations/{split}/{name}_labelTrainIds.png'
 
@@ -160,6 +172,7 @@ LAYOUTS = {
         ending='.jpg',
         codings=(coding('annotations/{split}/{name}.png', 1, 150, {0: 0}),),
         split='validation',
+        count=2000,
     ),
     'cityscapes': Layout(
         'cityscapes',
@@ -169,6 +182,7 @@ LAYOUTS = {
             coding('gtFine/{split}/{name}_gtFine_labelTrainIds.png', 0, 19, {}),
             coding('gtFine/{split}/{name}_gtFine_labelIds.png', 0, 0, _cityscapes_ids()),
         ),
+        count=500,
     ),
     'nyuv2': Layout(
         'nyuv2',
@@ -176,6 +190,7 @@ LAYOUTS = {
         ending='.png',
         codings=(coding('{split}/labels_40/{name}.png', 1, 40, {0: 0}),),
         split='test',
+        count=654,
         ours=True,
     ),
     'camvid': Layout(
@@ -184,6 +199,7 @@ LAYOUTS = {
         ending='.png',
         codings=(coding('{split}annot/{name}.png', 0, 11, {11: IGNORED}),),
         split='test',
+        count=233,
         ours=True,
     ),
 }

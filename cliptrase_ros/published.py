@@ -36,6 +36,7 @@ class Row:
         source: where they stand.
         miou: by data set.
         conditions: settings that tell this row from others of the same method.
+        unknown: what nobody wrote of how it was made; empty: nothing that is known of.
     """
 
     method: str
@@ -44,6 +45,7 @@ class Row:
     source: str
     miou: Mapping[str, float]
     conditions: Mapping[str, Any] = field(default_factory=dict)
+    unknown: str = ''
 
 
 def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) -> Row:
@@ -51,19 +53,23 @@ def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) 
     values = zip(_SETS, miou.split(), strict=True)
     numbers = {name: float(value) for name, value in values if value != '-'}
     protocol = conditions.pop('protocol', 'sliding')
-    return Row(method, backbone, protocol, source, numbers, conditions)
+    unknown = conditions.pop('unknown', '')
+    return Row(method, backbone, protocol, source, numbers, conditions, unknown)
 
 
 _OWN = {'protocol': 'cliptrase'}
+# Of baselines that a paper made itself.
+_UNTOLD = {'unknown': 'its settings are not published'}
 _PAMR, _PLAIN = {'refine': 'pamr'}, {'refine': 'none'}
 
 ROWS = (
-    _row('clip', 'B/16', _OVS, '18.6 7.8 6.5 49.1 6.7 11.2 3.2 5.7'),
+    _row('clip', 'B/16', _OVS, '18.6 7.8 6.5 49.1 6.7 11.2 3.2 5.7', **_UNTOLD),
     _row(
         'maskclip',
         'B/16',
         f'{_OVS}: a re-implementation',
         '43.4 23.2 20.6 74.9 24.9 26.4 11.9 16.7',
+        **_UNTOLD,
     ),
     _row(
         'maskclip',
@@ -103,7 +109,13 @@ ROWS = (
     ),
     _row('cliptrase', 'B/16', f'{_OVS}; protocol not stated', '- - - - 21.3 - - -', protocol=''),
     _row('cliptrase', 'B/16', _TF_OVOS, '- - - 81.2 - 34.6 17.0 24.1', input_size=336, protocol=''),
-    _row('gclip', 'B/16', 'a leaderboard (wizwand), not the paper', '- - - - 33.7 - 18.5 24.8'),
+    _row(
+        'gclip',
+        'B/16',
+        'a leaderboard (wizwand), not the paper; protocol not stated',
+        '- - - - 33.7 - 18.5 24.8',
+        protocol='',
+    ),
     _row(
         'resclip',
         'B/16',
@@ -118,9 +130,13 @@ ROWS = (
         '64.6 36.8 37.7 84.3 41.0 40.1 20.1 26.6',
     ),
     _row('sc_clip', 'B/16', _TF_OVOS, '- - - 84.3 - 40.2 20.1 26.6'),
-    _row('clip', 'L/14', _OVS, '8.2 4.1 2.7 15.6 4.4 2.5 1.7 2.4'),
+    _row('clip', 'L/14', _OVS, '8.2 4.1 2.7 15.6 4.4 2.5 1.7 2.4', **_UNTOLD),
     _row(
-        'maskclip', 'L/14', f'{_OVS}: a re-implementation', '23.3 11.7 7.2 29.4 12.4 11.5 7.2 8.8'
+        'maskclip',
+        'L/14',
+        f'{_OVS}: a re-implementation',
+        '23.3 11.7 7.2 29.4 12.4 11.5 7.2 8.8',
+        **_UNTOLD,
     ),
     _row('sclip', 'L/14', _RESCLIP_TABLE, '44.4 22.3 24.9 60.3 17.0 20.5 7.1 13.1'),
     _row('clearclip', 'L/14', _RESCLIP_TABLE, '48.7 28.3 29.7 80.0 27.9 29.6 15.0 19.9'),
@@ -141,7 +157,11 @@ def rows_for(dataset: str, settings: Settings) -> list[Row]:
 
 
 def differences(
-    row: Row, settings: Settings, changed: Iterable[str], incomplete: str = ''
+    row: Row,
+    settings: Settings,
+    changed: Iterable[str],
+    incomplete: str = '',
+    bfloat16: bool = False,
 ) -> list[str]:
     """Why a number that was measured with these settings is no reproduction of a row; empty where
     nothing is known to differ.
@@ -149,6 +169,8 @@ def differences(
     Args:
         changed: names of settings that are not as the protocol prescribes.
         incomplete: how the pictures are not those of the row; empty if they are.
+        bfloat16: whether the image tower computed in it; it is three bits less exact than float16,
+            in which most numbers were made. float32, which is more exact, is no difference.
     """
     found = []
     if file_of(settings.weights):
@@ -164,7 +186,13 @@ def differences(
     for name, value in row.conditions.items():
         if getattr(settings, name) != value:
             found.append(f'{name} is {getattr(settings, name)}, not {value}')
-    others = [name for name in changed if name not in row.conditions]
+    if row.unknown:
+        found.append(row.unknown)
+    if bfloat16:
+        found.append('the arithmetic is bfloat16, theirs float16 or float32')
+    # `sliding` prescribes none of the precisions: `bfloat16` says which counts.
+    free = {'precision'} if row.protocol == 'sliding' else set()
+    others = [name for name in changed if name not in {*row.conditions, *free}]
     if others:
         found.append(f'changed: {", ".join(others)}')
     if incomplete:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import re
 from importlib import metadata
 from pathlib import Path
 
-_MANIFEST = Path(__file__).parents[1] / 'package.xml'
+_BESIDE = Path(__file__).parents[1] / 'package.xml'
 
 
 def version() -> str:
-    """Such as '0.1.0', as pip knows it, or as package.xml beside the sources says; 'unknown' where
-    colcon has installed the modules alone."""
+    """Such as '0.1.0', as pip knows it, or as package.xml says, beside the sources or where ROS
+    installs it; 'unknown' where there is none."""
     try:
         return metadata.version('cliptrase_ros')
     except metadata.PackageNotFoundError:
         pass
-    if not _MANIFEST.is_file():
-        return 'unknown'
-    return re.search('<version>(.+)</version>', _MANIFEST.read_text())[1]
+    prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
+    shared = (Path(p, 'share', 'cliptrase_ros', 'package.xml') for p in prefixes if p)
+    for manifest in (_BESIDE, *shared):
+        if manifest.is_file():
+            return re.search('<version>(.+)</version>', manifest.read_text(encoding='utf-8'))[1]
+    return 'unknown'

@@ -38,6 +38,11 @@ RANDOM_SEED = 7
 MODELS = Path(__file__).parent / 'models'
 
 
+def open_clip_version() -> str:
+    """Such as '3.3.0'."""
+    return open_clip.__version__
+
+
 def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Callable]:
     """(model, tokenizer) of open_clip.
 
@@ -69,10 +74,13 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
 
 
 def file_of(weights: str) -> Path | None:
-    """The file that Settings.weights names; None for a tag and for random weights."""
+    """The file that Settings.weights names; None for a tag and for random weights. ~ stays where
+    there is no such user."""
     if weights == DEMO:
         return MODELS / f'{DEMO_MODEL}.safetensors'
-    file = Path(weights).expanduser()
+    file = Path(weights)
+    with contextlib.suppress(RuntimeError):
+        file = file.expanduser()
     return file if '/' in weights or file.suffix else None
 
 

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from .distractors import DISTRACTORS
 from .errors import VocabularyError
 from .segmenter import Segmenter
 from .templates import TEMPLATES
 from .vocabulary import Vocabulary, WordClass, parse
+
+# Pairs of prompts that are compared at a time, of some 50 bytes each.
+BLOCK = 1 << 20
 
 
 class Pair(NamedTuple):
@@ -90,19 +95,52 @@ def alike(words: Vocabulary, count: int) -> list[Pair]:
     alike first. All background words are of one class."""
     prompts = [(p, c.name) for c in words.classes for p in c.prompts]
     prompts += [(word, '') for word in words.background]
-    rows, columns = torch.triu_indices(len(prompts), len(prompts), 1)
-    apart = words.owner[rows] != words.owner[columns]
-    rows, columns = rows[apart], columns[apart]
-    embeddings = words.embeddings.double().cpu()
-    cosines = (embeddings @ embeddings.T)[rows, columns].clamp(-1, 1)
-    if not len(cosines):
-        return []
-    spread = cosines.std(correction=0).clamp(min=1e-9)
-    deviations = (cosines - cosines.mean()) / spread
+    best = torch.empty(0, dtype=torch.double), torch.empty(2, 0, dtype=torch.long)
+    spread = _Spread()
+    for cosines, places in _pairs_in_blocks(words):
+        spread.add(cosines)
+        best = torch.cat([best[0], cosines]), torch.cat([best[1], places], 1)
+        if len(best[0]) > count:
+            # Of those that are equal the first are kept, and far fewer are to be sorted.
+            least = best[0].topk(count).values[-1] if count else torch.inf
+            best = best[0][best[0] >= least], best[1][:, best[0] >= least]
+        order = best[0].argsort(descending=True, stable=True)[:count]
+        best = best[0][order], best[1][:, order]
     pairs = []
-    for n in cosines.argsort(descending=True, stable=True)[:count].tolist():
-        one, other = prompts[rows[n]], prompts[columns[n]]
-        pairs.append(
-            Pair(float(cosines[n]), float(deviations[n]), (one[0], other[0]), (one[1], other[1]))
-        )
+    for cosine, row, column in zip(best[0].tolist(), *best[1].tolist(), strict=True):
+        one, other = prompts[row], prompts[column]
+        pairs.append(Pair(cosine, spread.of(cosine), (one[0], other[0]), (one[1], other[1])))
     return pairs
+
+
+def _pairs_in_blocks(words: Vocabulary) -> Iterator[tuple[Tensor, Tensor]]:
+    """Cosines [M] of pairs of prompts of different classes, and the two places of each [2, M], in
+    order of the places. All at once would be gigabytes of some ten thousand prompts."""
+    embeddings, owner = words.embeddings.double().cpu(), words.owner.cpu()
+    rows = max(1, BLOCK // len(embeddings))
+    for first in range(0, len(embeddings), rows):
+        apart = owner[first : first + rows, None] != owner[first:]
+        places = apart.triu(1).nonzero().T + first
+        cosines = embeddings[first : first + rows] @ embeddings[first:].T
+        if places.numel():
+            yield cosines[apart.triu(1)].clamp(-1, 1), places
+
+
+class _Spread:
+    """Mean and deviation of values that come in parts."""
+
+    def __init__(self) -> None:
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, values: Tensor) -> None:
+        """Values [M], M > 0; see Chan, Golub and LeVeque, 1979."""
+        count, mean = len(values), float(values.mean())
+        apart, total = mean - self._mean, self._count + count
+        self._squares += float((values - mean).square().sum())
+        self._squares += apart**2 * self._count * count / total
+        self._mean += apart * count / total
+        self._count = total
+
+    def of(self, value: float) -> float:
+        """How many standard deviations it is above the mean."""
+        return (value - self._mean) / max(math.sqrt(self._squares / self._count), 1e-9)

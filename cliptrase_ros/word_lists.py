@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 import yaml
 
 from .errors import VocabularyError, did_you_mean
-
-_BESIDE = Path('config', 'vocabularies')
 
 
 def names() -> list[str]:
@@ -27,19 +25,22 @@ def read(name: str) -> tuple[list[str], list[str]]:
             those that begin with # do not count.
 
     Raises:
-        VocabularyError: there is no such file, or it holds no words.
+        VocabularyError: there is no such file, it is damaged, or it holds no words.
     """
-    path = Path(name).expanduser()
+    path = _expanded(name)
     if not path.is_file():
         path = _installed(name)
     try:
-        text = path.read_text(encoding='utf-8')
+        # Editors of Windows put a mark in front.
+        text = path.read_text(encoding='utf-8-sig')
         if path.suffix in ('.yaml', '.yml'):
             entries, background = _of_parameters(yaml.safe_load(text))
         else:
             lines = [line.strip() for line in text.splitlines()]
             entries, background = [x for x in lines if x and not x.startswith('#')], []
-    except (yaml.YAMLError, UnicodeDecodeError, OSError) as error:
+    except VocabularyError as error:
+        raise VocabularyError(f'vocabulary: {path}: {error}') from error
+    except (yaml.YAMLError, ValueError, RecursionError, OSError) as error:
         raise VocabularyError(f'vocabulary: {path} cannot be read ({error})') from error
     if not entries:
         raise VocabularyError(
@@ -49,10 +50,18 @@ def read(name: str) -> tuple[list[str], list[str]]:
     return entries, background
 
 
+def _expanded(name: str) -> Path:
+    """The path with the home folder for ~; as it is where there is no such user."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:
+        return Path(name)
+
+
 def _of_parameters(content: object) -> tuple[list[str], list[str]]:
     """From what YAML holds: a list, or {node: {ros__parameters: {vocabulary, background}}}."""
     if isinstance(content, list):
-        return [str(entry) for entry in content], []
+        return _words(content), []
     if isinstance(content, dict):
         for value in content.values():
             if isinstance(value, dict) and isinstance(value.get('ros__parameters'), dict):
@@ -66,14 +75,32 @@ def _of_mapping(values: dict) -> tuple[list[str], list[str]]:
     if not isinstance(words, list) or not isinstance(background, list):
         return [], []
     # ROS has no typed empty list: [''] stands for one.
-    return [str(entry) for entry in words], [str(word) for word in background if word != '']
+    return _words(words), _words(word for word in background if word != '')
+
+
+def _words(values: Iterable[object]) -> list[str]:
+    """As text. YAML reads `no`, `on`, `null` and dates as other things than words."""
+    words = []
+    for value in values:
+        if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+            raise VocabularyError(
+                f'entry {value!r:.60} is no word to YAML but {type(value).__name__}; quote it, '
+                "such as 'no'"
+            )
+        words.append(str(value))
+    return words
 
 
 def _folders() -> list[Path]:
-    """Where the lists may be: beside the sources, where ROS installs, where pip does."""
+    """Where the lists may be: beside the sources, in the package where pip installs, and where ROS
+    does."""
+    package = Path(__file__).parent
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
-    shares = [Path(p, 'share', 'cliptrase_ros') for p in (*prefixes, sys.prefix) if p]
-    return [root / _BESIDE for root in (Path(__file__).parents[1], *shares)]
+    shares = [Path(p, 'share', 'cliptrase_ros') for p in prefixes if p]
+    beside, *installed = (
+        Path(root, 'config', 'vocabularies') for root in (package.parent, *shares)
+    )
+    return [beside, package / 'vocabularies', *installed]
 
 
 def _installed(name: str) -> Path:

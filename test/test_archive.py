@@ -2,6 +2,8 @@
 
 import json
 import os
+import shutil
+from importlib import metadata
 
 import archives
 import numpy as np
@@ -9,13 +11,15 @@ import pytest
 import torch
 from archives import FLAGS, WORDS, bag, contents, job, tree
 from PIL import Image
+from safetensors.torch import load_file, save_file
 from towers import picture
 
 from cliptrase_ros import archive, cli
 from cliptrase_ros.archive import Labeller
-from cliptrase_ros.errors import PictureError, SettingError
+from cliptrase_ros.errors import PictureError, SettingError, WeightsError
 from cliptrase_ros.recordings.channel import zstd
 from cliptrase_ros.visual import Tower
+from cliptrase_ros.weights import DEMO_SHA256, MODELS, open_clip_version
 
 ALL = [*FLAGS, '--words', *WORDS, '--background', 'sky']
 
@@ -142,6 +146,35 @@ def test_other_words_or_settings_are_refused_and_named(tmp_path):
     ):
         with pytest.raises(SettingError, match=said):
             archive.begin(out, job(**other))
+
+
+def test_other_weights_under_the_same_path_are_refused(photos, tmp_path, capsys):
+    file, out = tmp_path / 'w.safetensors', tmp_path / 'out'
+    shutil.copy(MODELS / 'cliptrase-demo.safetensors', file)
+    settings = job().settings.replace(model='cliptrase-demo', weights=str(file))
+    assert archive.begin(out, job(settings=settings)) == []
+    assert archive.begin(out, job(settings=settings)) == []
+    tensors = load_file(file)
+    save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
+    with pytest.raises(SettingError, match=f"sha256_of_weights '{DEMO_SHA256}' there, "):
+        archive.begin(out, job(settings=settings))
+    file.unlink()
+    with pytest.raises(WeightsError, match='no file'):
+        archive.begin(tmp_path / 'new', job(settings=settings))
+    assert not (tmp_path / 'new').exists()
+    assert command(photos, '-o', out, *ALL, '--weights', file) == 1
+    assert f'weights: no file {file}' in capsys.readouterr().err
+
+
+def test_modules_that_no_record_is_installed_of(tmp_path, monkeypatch):
+    def nothing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, 'version', nothing)
+    archive.begin(tmp_path, job())
+    versions = json.loads((tmp_path / 'settings.json').read_text())['versions']
+    assert versions['torch'] == torch.__version__
+    assert versions['open_clip_torch'] == open_clip_version()
 
 
 def test_the_order_of_background_words_counts(tmp_path):

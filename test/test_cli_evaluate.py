@@ -69,12 +69,17 @@ def test_published_numbers_stand_beside(tmp_path, capsys):
     arguments = ['evaluate', '--dataset', 'voc20', '--root', str(tmp_path), '--method', 'naclip']
     few = ['--weights', 'random', '--device', 'cpu', '--prompt-templates', 'none']
     small = ['--input-size', '64', '--refine', 'none']
-    assert cli.main([*arguments, *few, *small]) == 0
+    assert cli.main([*arguments, *few, *small, '--precision', 'fp32']) == 0
     out = capsys.readouterr().out
     assert "79.70 %  NACLIP's README, and OV-Stitcher" in out
     assert "83.00 %  NACLIP's README (refine pamr)" in out
     assert out.count('not to be compared: weights are random, not those of OpenAI') == 3
     assert 'refine is none, not pamr' in out and 'changed: input_size' in out
+    # All that is on disk, and not the official set.
+    assert 'voc20 val, 1 of 1 pictures' in out and out.count('; 1 of 1449 pictures') == 3
+    assert 'bfloat16' not in out.split('Published')[1]
+    assert cli.main([*arguments, *few, *small, '--precision', 'bf16']) == 0
+    assert capsys.readouterr().out.count('the arithmetic is bfloat16, theirs') == 3
 
 
 def test_it_goes_on_and_refuses_other_settings(mugs, tmp_path, capsys):
@@ -110,6 +115,26 @@ def test_exit_codes(mugs, tmp_path, capsys):
     with pytest.raises(SystemExit) as stopped:
         cli.main(command('voc', mugs))
     assert stopped.value.code == 2
+
+
+def test_what_is_there_of_others_is_kept(mugs, tmp_path, capsys):
+    out = tmp_path / 'thesis'
+    (out / 'worst').mkdir(parents=True)
+    (out / 'worst' / 'draft.txt').write_text('years of work')
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out))) == 1
+    assert "holds 'worst', but no run.json of an evaluation" in capsys.readouterr().err
+    assert (out / 'worst' / 'draft.txt').read_text() == 'years of work'
+    assert [path.name for path in out.iterdir()] == ['worst']
+
+
+def test_names_that_are_no_utf_8(mugs, tmp_path, capsys):
+    for folder in ('images', 'labels'):
+        (mugs / folder / 'b.png').rename(mugs / folder / 'caf\udce9.png')
+    out = tmp_path / 'out'
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out), '--json')) == 0
+    assert json.loads(capsys.readouterr().out)['measured'] == 3
+    assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out))) == 0
+    assert 'going on: 3 of 3 pictures were done before' in capsys.readouterr().err
 
 
 def test_an_interrupt_keeps_what_was_done(tmp_path):

@@ -1,6 +1,9 @@
 """Labelled sets in their official folders: what is found, and what is true of each pixel."""
 
+import hashlib
+import io
 import re
+import struct
 from pathlib import Path
 
 import numpy as np
@@ -113,6 +116,30 @@ def test_another_split(tmp_path):
     assert found.split == 'val' and not found.usual and len(found.examples) == 1
 
 
+@pytest.mark.parametrize('name', LAYOUTS)
+def test_the_official_number_of_pictures(tmp_path, name):
+    """What is on disk may be a part; the numbers are those of the table in the document."""
+    build(tmp_path, name, [stripes([1])] * 2)
+    found = open_set(name, tmp_path)
+    document = (Path(__file__).parents[1] / 'doc' / 'evaluation.md').read_text()
+    (line,) = re.findall(f'^\\|.*`{name}`.*', document, re.MULTILINE)
+    official = int(re.search(rf'\| `{found.split}`, (\d+) \|', line)[1])
+    assert found.incomplete(2) == f'2 of {official} pictures'
+    assert found.incomplete(official) == ''
+    more = f'{official + 1} pictures, the official set has {official}'
+    assert found.incomplete(official + 1) == more
+
+
+def test_another_split_or_a_folder_of_ones_own(tmp_path):
+    build(tmp_path / 'voc', 'voc20', [stripes([1])])
+    lists = tmp_path / 'voc' / 'ImageSets' / 'Segmentation'
+    (lists / 'val.txt').rename(lists / 'train.txt')
+    assert open_set('voc20', tmp_path / 'voc', 'train').incomplete(1) == 'the split is train'
+    build(tmp_path / 'own', 'folder', [stripes([1])] * 2)
+    own = open_set('folder', tmp_path / 'own')
+    assert (own.incomplete(2), own.incomplete(1)) == ('', '1 of 2 pictures')
+
+
 def test_the_hash_is_of_the_names_in_order(tmp_path):
     build(tmp_path, 'voc20', [stripes([1]), stripes([1])])
     one = open_set('voc20', tmp_path).sha256
@@ -183,6 +210,52 @@ def test_labels_of_other_kinds(tmp_path):
     path.write_bytes(path.read_bytes()[:9000])
     with pytest.raises(PictureError, match='cannot be read'):
         truths(found)
+
+
+@pytest.mark.parametrize(
+    'tag, kind, value, raised',
+    [
+        # A height of four thousand million pixels, and a place in the file that is text.
+        (257, 4, 2**32 - 1, Image.DecompressionBombError),
+        (273, 2, 8, TypeError),
+    ],
+)
+def test_a_damaged_label_of_any_kind_is_skipped(tmp_path, tag, kind, value, raised):
+    build(tmp_path, 'camvid', [stripes([0, 1])])
+    found = open_set('camvid', tmp_path)
+    stored = io.BytesIO()
+    Image.fromarray(stripes([0, 1]).astype(np.uint8)).save(stored, 'TIFF')
+    content = bytearray(stored.getvalue())
+    (entries,) = struct.unpack_from('<I', content, 4)
+    (count,) = struct.unpack_from('<H', content, entries)
+    places = [entries + 2 + 12 * n for n in range(count)]
+    (place,) = [x for x in places if struct.unpack_from('<H', content, x)[0] == tag]
+    struct.pack_into('<HII', content, place + 2, kind, 1, value)
+    with pytest.raises(raised), Image.open(io.BytesIO(content)) as file:
+        file.load()
+    found.examples[0].label.write_bytes(content)
+    with pytest.raises(PictureError, match='cannot be read') as caught:
+        truths(found)
+    assert not isinstance(caught.value, LabelError)
+
+
+def test_a_list_that_is_no_text(tmp_path):
+    build(tmp_path, 'voc20', [stripes([1])])
+    listing = tmp_path / PATHS['voc20'][2]
+    listing.write_bytes('caf\xe9\n'.encode('latin-1'))
+    with pytest.raises(PictureError, match=r'val.txt is no text in UTF-8'):
+        open_set('voc20', tmp_path)
+
+
+def test_a_file_name_that_is_no_utf_8(tmp_path):
+    build(tmp_path, 'camvid', [stripes([0, 1])])
+    name = 'caf\udce9'
+    for folder in ('test', 'testannot'):
+        (path,) = (tmp_path / folder).iterdir()
+        path.rename(path.with_name(f'{name}.png'))
+    found = open_set('camvid', tmp_path)
+    assert [example.name for example in found.examples] == [name]
+    assert found.sha256 == hashlib.sha256(b'caf\xe9\n').hexdigest()
 
 
 def test_a_folder_without_background(tmp_path):

@@ -1,8 +1,10 @@
 """Evaluation: what is counted, that it goes on where it stopped, and what is kept."""
 
 import json
+from importlib import metadata
 
 import numpy as np
+import PIL
 import pytest
 import torch
 from layouts import build, stripes
@@ -245,17 +247,70 @@ def test_other_work_is_refused(tiny, tmp_path):
     assert 'cache_dir' not in one.description()['settings']
 
 
-def test_a_journal_that_is_damaged(tmp_path):
-    (tmp_path / 'pictures.jsonl').write_text('{}\n')
-    with pytest.raises(JournalError, match='but not what it is of; choose another folder'):
+def test_a_folder_of_others_is_left_alone(tmp_path):
+    (tmp_path / 'worst').mkdir()
+    (tmp_path / 'worst' / 'thesis.txt').write_text('years of work')
+    with pytest.raises(JournalError, match=r"holds 'worst', but no run.json .* an empty folder"):
         Journal(tmp_path, {})
+    assert [path.name for path in tmp_path.iterdir()] == ['worst']
+    (tmp_path / 'pictures.jsonl').write_text('{}\n')
+    with pytest.raises(JournalError, match=r"holds 'pictures.jsonl', but no run.json"):
+        Journal(tmp_path, {})
+    # What a crash leaves of run.json, and what desktops hide in folders, is in nobody's way.
+    empty = tmp_path / 'empty'
+    empty.mkdir()
+    (empty / '.run.part.json').write_text('{"a"')
+    with Journal(empty, {}):
+        assert (empty / 'run.json').is_file()
+
+
+LINE = '{"picture":"a","miou":0.5,"pairs":[[0,1,2]]}'
+
+
+@pytest.mark.parametrize('content', [b'{"a": 1', b'', b'\xff{}', b'[1]', b'null', b'[' * 100_000])
+def test_a_description_that_is_damaged(tmp_path, content):
+    (tmp_path / 'run.json').write_bytes(content)
+    with pytest.raises(JournalError, match=r'run.json is .*damaged.*; choose another folder'):
+        Journal(tmp_path, {})
+
+
+@pytest.mark.parametrize(
+    'line',
+    [
+        b'{"a"',
+        b'null',
+        b'3',
+        b'\xff',
+        b'{"picture":"\xff","miou":1,"pairs":[]}',
+        b'{"picture":"a","miou":1}',
+        b'{"picture":1,"miou":1,"pairs":[]}',
+        b'{"picture":"a","miou":"1","pairs":[]}',
+        b'{"picture":"a","miou":true,"pairs":[]}',
+        b'{"picture":"a","miou":1,"pairs":{}}',
+        b'{"picture":"a","miou":1,"pairs":[3]}',
+        b'{"picture":"a","miou":1,"pairs":[[1,2]]}',
+        b'{"picture":"a","miou":1,"pairs":[[1,2,0.5]]}',
+        b'{"picture":"a","miou":1,"pairs":[[1,2,-1]]}',
+        b'{"picture":"a","miou":1,"pairs":[[1,2,9223372036854775808]]}',
+        b'[' * 100_000,
+    ],
+)
+def test_a_journal_that_is_damaged(tmp_path, line):
     (tmp_path / 'run.json').write_text('{}')
-    (tmp_path / 'pictures.jsonl').write_text('{"a":1}\n{"a"\n')
+    (tmp_path / 'pictures.jsonl').write_bytes(LINE.encode() + b'\n' + line + b'\n')
     with Journal(tmp_path, {}) as journal:
         with pytest.raises(JournalError, match=r'pictures.jsonl, line 2 is damaged'):
             list(journal.lines())
         journal.add({'b': [1, 2]})
-    assert (tmp_path / 'pictures.jsonl').read_text().endswith('{"a"\n{"b":[1,2]}\n')
+    assert (tmp_path / 'pictures.jsonl').read_bytes().endswith(line + b'\n{"b":[1,2]}\n')
+
+
+def test_what_a_journal_holds(tmp_path):
+    lines = [json.loads(LINE), {'picture': 'b', 'miou': None, 'pairs': []}]
+    with Journal(tmp_path, {}) as journal:
+        for line in lines:
+            journal.add(line)
+        assert list(journal.lines()) == lines
 
 
 def test_the_description_says_what_the_labels_depend_on(tiny, tmp_path):
@@ -268,6 +323,17 @@ def test_the_description_says_what_the_labels_depend_on(tiny, tmp_path):
     assert described['weights_sha256'] is None and described['device'] == 'cpu'
     assert described['settings']['protocol'] == 'sliding' and described['split'] == 'val'
     assert described['pictures'] == {'count': 1, 'sha256': evaluated.labelled.sha256}
+
+
+def test_versions_of_modules_that_no_record_is_installed_of(tiny, tmp_path, monkeypatch):
+    def nothing(name):
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, 'version', nothing)
+    build(tmp_path, 'folder', [stripes([0, 1])])
+    versions = evaluate(tiny, tmp_path, 'folder').description()['versions']
+    assert (versions['numpy'], versions['pillow']) == (np.__version__, PIL.__version__)
+    assert versions['open_clip_torch'].count('.') == 2
 
 
 def test_weights_in_a_file_are_known_by_their_hash(tmp_path):

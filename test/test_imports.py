@@ -110,6 +110,7 @@ ALLOWED = {
         'settings',
         'version',
         'vocabulary',
+        'weights',
     },
     'archive_ray': {'archive', 'errors'},
     'word_check': {'distractors', 'errors', 'segmenter', 'templates', 'vocabulary'},

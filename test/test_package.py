@@ -2,6 +2,7 @@
 
 import ast
 import json
+import os
 import re
 import shutil
 import stat
@@ -51,6 +52,25 @@ def test_setup_takes_version_and_dependencies_from_the_other_files():
     assert done.stdout.split()[-2:] == ['cliptrase_ros', MANIFEST.findtext('version')]
 
 
+@pytest.mark.parametrize('prefix, expected', [('/nowhere:{}', '7.8.9'), ('', 'unknown')])
+def test_the_version_where_colcon_has_installed_it(tmp_path, prefix, expected):
+    """Modules alone, and package.xml below the prefix; -I and -S: no package of pip is seen."""
+    modules = tmp_path / 'modules' / 'cliptrase_ros'
+    modules.mkdir(parents=True)
+    shutil.copy(ROOT / 'cliptrase_ros' / 'version.py', modules)
+    share = tmp_path / 'share' / 'cliptrase_ros'
+    share.mkdir(parents=True)
+    text = (ROOT / 'package.xml').read_text()
+    own = MANIFEST.findtext('version')
+    (share / 'package.xml').write_text(text.replace(f'<version>{own}<', '<version>7.8.9<'))
+    ask = (
+        f'import sys; sys.path.insert(0, {str(modules)!r}); import version as v; print(v.version())'
+    )
+    env = {**os.environ, 'AMENT_PREFIX_PATH': prefix.format(tmp_path)}
+    done = run(sys.executable, '-I', '-S', '-c', ask, str(modules), env=env)
+    assert (done.stdout, done.stderr) == (f'{expected}\n', '')
+
+
 @pytest.mark.parametrize('folder', ['models', 'class_lists'])
 def test_what_is_no_code_is_installed_too(tmp_path, folder):
     pytest.importorskip('setuptools')
@@ -59,6 +79,28 @@ def test_what_is_no_code_is_installed_too(tmp_path, folder):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (ROOT / 'cliptrase_ros' / folder).iterdir()}
     assert names == {path.name for path in (tmp_path / 'cliptrase_ros' / folder).iterdir()}
+
+
+def test_the_word_lists_are_installed_into_the_package(tmp_path):
+    """They are found wherever pip puts it, in the home folder of a user too."""
+    pytest.importorskip('setuptools')
+    site, info = tmp_path / 'site', tmp_path / 'info'
+    info.mkdir()
+    build = ('setup.py', '-q', 'egg_info', '--egg-base', str(info), 'build_py', '--build-lib')
+    done = run(sys.executable, *build, str(site), cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    names = sorted(path.stem for path in (ROOT / 'config' / 'vocabularies').iterdir())
+    inside = (site / 'cliptrase_ros' / 'vocabularies').glob('*.yaml')
+    assert sorted(path.stem for path in inside) == names
+    ask = 'from cliptrase_ros import word_lists as w; print(*w.names(), len(w.read("indoor")[0]))'
+    env = {**os.environ, 'PYTHONPATH': str(site), 'AMENT_PREFIX_PATH': ''}
+    done = run(sys.executable, '-c', ask, cwd=tmp_path, env=env)
+    assert done.returncode == 0, done.stderr
+    *found, count = done.stdout.split()
+    assert found == names and int(count) > 40
+    # And in a source distribution, which wheels are made of.
+    sources = (info / 'cliptrase_ros.egg-info' / 'SOURCES.txt').read_text().split()
+    assert {f'config/vocabularies/{name}.yaml' for name in names} <= set(sources)
 
 
 def test_cmake_finds_only_declared_packages():

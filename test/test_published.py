@@ -170,6 +170,35 @@ def test_another_protocol_than_one_that_nobody_stated():
     assert 'not stated' in differences(row, settings, changed)[0]
 
 
+@pytest.mark.parametrize(
+    'method, source, reason',
+    [
+        ('clip', 'OV-Stitcher', 'its settings are not published'),
+        ('maskclip', 'OV-Stitcher', 'its settings are not published'),
+        ('gclip', 'a leaderboard', 'another one, or not stated'),
+    ],
+)
+@pytest.mark.parametrize('model', ['ViT-B-16-quickgelu', 'ViT-L-14-quickgelu'])
+def test_what_nobody_published_the_settings_of_is_never_the_same(method, source, reason, model):
+    settings, changed = made(method, 'cityscapes', model=model)
+    rows = [row for row in rows_for('cityscapes', settings) if row.source.startswith(source)]
+    assert len(rows) == (0 if (method, model[:5]) == ('gclip', 'ViT-L') else 1)
+    for row in rows:
+        assert reason in '; '.join(differences(row, settings, changed))
+
+
+def test_the_arithmetic():
+    """fp32 and fp16 make no difference in `sliding`; the cliptrase protocol prescribes fp32."""
+    for precision in ('auto', 'fp32', 'fp16'):
+        settings, changed = made('sc_clip', precision=precision)
+        row, _ = rows_for('voc20', settings)
+        assert differences(row, settings, changed) == []
+        (said,) = differences(row, settings, changed, bfloat16=True)
+        assert said == 'the arithmetic is bfloat16, theirs float16 or float32'
+    settings, changed = made('cliptrase', protocol='cliptrase', precision='fp16')
+    assert 'changed: precision' in differences(rows_for('voc20', settings)[0], settings, changed)
+
+
 def test_no_rows_of_other_models_and_sets():
     assert rows_for('voc20', Settings(model='cliptrase-tiny', method='sclip')) == []
     assert rows_for('camvid', Settings(method='sclip')) == []

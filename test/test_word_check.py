@@ -1,6 +1,8 @@
 """Checking a vocabulary: faults, tokens, pairs that are alike; and `cliptrase words`."""
 
 import json
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -121,6 +123,54 @@ def test_pairs_by_cosine():
     expected = (0.8 - cosines.mean()) / cosines.std()
     assert pairs[0].deviation == pytest.approx(expected)
     assert len(word_check.alike(vocabulary(), 99)) == 6
+
+
+@pytest.mark.parametrize('block', [1, 40, 200, 1 << 20])
+@pytest.mark.parametrize('count', [0, 1, 20, 999])
+def test_pairs_in_blocks_are_those_of_all_at_once(monkeypatch, block, count):
+    monkeypatch.setattr(word_check, 'BLOCK', block)
+    # Few directions, so that many pairs are equal.
+    rows = np.random.default_rng(3).integers(-1, 2, (30, 3)) + np.array([0.5, 0, 0])
+    words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(26)], rows[:26], rows[26:])
+    made = words.embeddings.double()
+    names = [(f'w{n}', n) for n in range(26)] + [('', 26)] * 4
+    pairs = [
+        (float((made[i] @ made[j]).clamp(-1, 1)), names[i][0], names[j][0])
+        for i in range(30)
+        for j in range(i + 1, 30)
+        if names[i][1] != names[j][1]
+    ]
+    cosines = np.array([pair[0] for pair in pairs])
+    found = word_check.alike(words, count)
+    assert len(found) == min(count, len(pairs))
+    best = np.sort(cosines)[::-1][:count]
+    np.testing.assert_allclose([pair.cosine for pair in found], best, atol=1e-12)
+    expected = (best - cosines.mean()) / cosines.std()
+    np.testing.assert_allclose([pair.deviation for pair in found], expected, atol=1e-9)
+    for pair in found:
+        same = [entry for entry in pairs if entry[1:] == pair.names]
+        entry = min(same, key=lambda entry: abs(entry[0] - pair.cosine))
+        assert entry[0] == pytest.approx(pair.cosine, abs=1e-12)
+        pairs.remove(entry)
+
+
+MANY = """
+import resource
+import numpy as np
+import cliptrase_ros as ct
+from cliptrase_ros import word_check
+rows = np.random.default_rng(0).normal(size=(6000, 8))
+words = ct.Vocabulary.from_embeddings([f'w{n}' for n in range(6000)], rows)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+assert len(word_check.alike(words, 10)) == 10
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
+"""
+
+
+def test_many_words_do_not_fill_the_memory():
+    done = subprocess.run([sys.executable, '-c', MANY], capture_output=True, text=True, check=True)
+    # In MB; all 18 million pairs at once take over 900.
+    assert float(done.stdout) < 300
 
 
 def test_prompts_of_one_class_are_no_pair(segmenter):

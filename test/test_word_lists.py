@@ -3,7 +3,8 @@
 import pytest
 
 from cliptrase_ros import word_lists
-from cliptrase_ros.errors import VocabularyError
+from cliptrase_ros.errors import VocabularyError, WeightsError
+from cliptrase_ros.weights import file_of, load_model
 
 LISTS = ['ade150', 'indoor', 'kitchen', 'outdoor', 'warehouse']
 
@@ -60,10 +61,35 @@ def test_a_file_without_words(file, name, content):
         word_lists.read(file(name, content))
 
 
-@pytest.mark.parametrize('name, content', [('w.yaml', 'a: [b'), ('w.txt', b'\xff\xfe\x00')])
+@pytest.mark.parametrize(
+    'name, content',
+    [
+        ('w.yaml', 'a: [b'),
+        ('w.txt', b'\xff\xfe\x00'),
+        ('w.yaml', '[floor, 2024-13-45]'),
+        ('w.yaml', '[' * 20_000),
+    ],
+)
 def test_a_file_that_cannot_be_read(file, name, content):
     with pytest.raises(VocabularyError, match=rf'{name} cannot be read'):
         word_lists.read(file(name, content))
+
+
+@pytest.mark.parametrize('word', ['no', 'on', 'null', '2024-01-05', '{7: mug}', '[a]', '~'])
+@pytest.mark.parametrize('form', ['[floor, {}]', 'vocabulary: [a]\nbackground: [{}]'])
+def test_what_is_no_word_to_yaml_is_named(file, word, form):
+    said = r'w.yaml: entry .* is no word to YAML but \w+; quote it'
+    with pytest.raises(VocabularyError, match=said):
+        word_lists.read(file('w.yaml', form.format(word)))
+    if word.isalpha():
+        entries, background = word_lists.read(file('w.yaml', form.format(f"'{word}'")))
+        assert [*entries, *background][-1] == word
+
+
+@pytest.mark.parametrize('name, content', [('w.txt', 'floor\nmug'), ('w.yaml', '[floor, mug]')])
+def test_a_byte_order_mark_is_no_part_of_a_word(file, name, content):
+    path = file(name, b'\xef\xbb\xbf' + content.encode())
+    assert word_lists.read(path) == (['floor', 'mug'], [])
 
 
 def test_lists_of_the_package():
@@ -83,6 +109,15 @@ def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'mine.txt').write_text('floor')
     assert word_lists.read('~/mine.txt') == (['floor'], [])
+
+
+def test_the_home_folder_of_nobody():
+    with pytest.raises(VocabularyError, match=r"no file '~nobody-of-that-name/mine\.txt'"):
+        word_lists.read('~nobody-of-that-name/mine.txt')
+    weights = '~nobody-of-that-name/x.safetensors'
+    assert str(file_of(weights)) == weights
+    with pytest.raises(WeightsError, match='no file ~nobody-of-that-name'):
+        load_model('cliptrase-tiny', weights)
 
 
 def test_lists_are_found_where_ros_installs_them(tmp_path, monkeypatch):

@@ -120,18 +120,15 @@ def _published(
 ) -> list[dict[str, Any]]:
     """The numbers of others, and why each is no comparison, if so."""
     labelled, settings = evaluated.labelled, evaluated.settings
-    incomplete = ''
-    if len(outcome.miou) < len(labelled.examples):
-        incomplete = f'{len(outcome.miou)} of {len(labelled.examples)} pictures'
-    elif not labelled.usual:
-        incomplete = f'the split is {labelled.split}'
+    incomplete = labelled.incomplete(len(outcome.miou))
     changed = protocols.overridden(prescribed, settings)
+    bfloat16 = evaluated.arithmetic == 'bfloat16'
     return [
         {
             'source': row.source,
             'miou': row.miou[labelled.name] / 100,
             'conditions': dict(row.conditions),
-            'differs': published.differences(row, settings, changed, incomplete),
+            'differs': published.differences(row, settings, changed, incomplete, bfloat16),
         }
         for row in published.rows_for(labelled.name, settings)
     ]
