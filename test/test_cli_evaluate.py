@@ -160,3 +160,13 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     assert f'going on: {done} of {count} pictures' in finished.stderr
     assert f'{count} of {count} pictures' in finished.stdout
     assert json.loads((out / 'result.json').read_text())['measured'] == count
+
+
+def test_what_a_protocol_prescribes_is_named_where_a_flag_does_not_fit_it(mugs, tmp_path, capsys):
+    assert cli.main(command('folder', mugs, '--input-size', '64')) == 1
+    error = capsys.readouterr().err
+    assert 'window_px: 224 is larger than input_size 64' in error
+    assert "Protocol 'sliding' prescribes" in error and '--protocol native' in error
+    # The folder comes first.
+    assert cli.main(command('folder', tmp_path / 'none', '--input-size', '64')) == 1
+    assert 'window_px' not in capsys.readouterr().err

@@ -54,8 +54,8 @@ def run(options: argparse.Namespace) -> bool:
     method = given.get('method', Settings().method)
     protocol = given.get('protocol', protocols.PROTOCOLS[0])
     prescribed = protocols.settings_of(protocol, method, options.dataset) | {'method': method}
-    settings = Settings(**{**prescribed, **given})
     labelled = datasets.open_set(options.dataset, options.root, options.split, protocol)
+    settings = _settings(prescribed, given, protocol)
     evaluated = evaluation.Evaluation.of(labelled, ct.load(settings))
     description, console = evaluated.description(), Console(options.json)
     outcome = _measure(options, evaluated, description, console)
@@ -79,6 +79,16 @@ def run(options: argparse.Namespace) -> bool:
         evaluation.write_worst(evaluated, outcome, count, options.out / 'worst')
     console.result(summary.text(result), **result)
     return not outcome.unreadable
+
+
+def _settings(prescribed: dict[str, Any], given: dict[str, Any], protocol: str) -> Settings:
+    try:
+        return Settings(**{**prescribed, **given})
+    except SettingError as error:
+        raise SettingError(
+            f'{error}. Protocol {protocol!r} prescribes what flags do not say; --protocol native '
+            'prescribes nothing'
+        ) from error
 
 
 def _measure(
