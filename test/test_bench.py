@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import cliptrase_ros as ct
-from cliptrase_ros import bench, cli, recipes
+from cliptrase_ros import bench, cli, recipes, videos
 
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / 'bench'))
@@ -111,6 +111,20 @@ def test_the_bare_model_is_the_unchanged_tower_at_any_size(backbone, precision, 
     expected = tower.pool(recipes.run(tower, images, recipes.unchanged(tower))).float()
     assert (got - expected).norm() <= tolerance * expected.norm()
     assert len(backbone._visual.positional_embedding) == 1 + 4 * 4
+
+
+def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path):
+    writer = videos.Writer(tmp_path / 'a.avi', 20.0)
+    for _ in range(4):
+        writer(bench.scene(48, 64))
+    writer.close()
+    options = ['--frames', '3', '--repeats', '2', '--words', '2']
+    _, _, *table = script('video', str(tmp_path / 'a.avi'), *TINY, *options)
+    heads, _, *rows = cells(table)
+    assert heads[0] == '64 x 48'
+    names = ['labelling', 'reading', 'cliptrase video', 'labelling + reading']
+    assert [row[1] for row in rows] == names and rows[-1][-1] == '1.00'
+    assert all(0 <= float(row[2]) <= float(row[3]) for row in rows)
 
 
 def test_what_is_measured_takes_turns_after_the_warm_up():
