@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from interrupts import heard
 from PIL import Image
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
@@ -79,6 +80,7 @@ def interrupted(*arguments, after=1):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, 'PYTHONUNBUFFERED': '1'},
+        preexec_fn=heard,
     )
     with process:
         said = [json.loads(process.stdout.readline()) for _ in range(after)]

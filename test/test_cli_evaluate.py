@@ -1,12 +1,13 @@
 """`cliptrase evaluate` as a command."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from interrupts import heard
 from layouts import build, stripes
 
 from cliptrase_ros import cli
@@ -144,12 +145,13 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     build(root, 'camvid', [stripes([0, 1, 2])] * count)
     run = [sys.executable, '-m', 'cliptrase_ros.cli']
     run += command('camvid', root, '-o', str(out), *NATIVE, '--method', 'clip', '--regions', 'none')
-    process = subprocess.Popen(run, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
+    process = subprocess.Popen(run, **pipes, preexec_fn=heard)
     while process.poll() is None:
         if (out / 'pictures.jsonl').exists() and (out / 'pictures.jsonl').read_text():
             process.send_signal(signal.SIGINT)
             break
-        os.sched_yield()
+        time.sleep(0.01)
     _, error = process.communicate(timeout=100)
     assert process.returncode == 130, error
     assert 'the same command goes on with it' in error and 'Traceback' not in error

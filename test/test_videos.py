@@ -8,6 +8,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from interrupts import heard
 from towers import picture
 
 import cliptrase_ros as ct
@@ -198,7 +199,7 @@ def test_a_full_disk_leaves_a_sentence_and_no_half_video(tmp_path):
 def test_ctrl_c_keeps_what_is_labelled(tmp_path):
     source = film(tmp_path / 'a.mp4', frames=3000)
     out = tmp_path / 'out'
-    running = process(source, '-o', out / 'b.mp4', start_new_session=True)
+    running = process(source, '-o', out / 'b.mp4', preexec_fn=heard)
     while running.poll() is None and not (
         out.is_dir() and any(path.stat().st_size > 1000 for path in out.iterdir())
     ):

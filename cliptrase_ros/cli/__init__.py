@@ -7,6 +7,7 @@ only when it is asked for.
 from __future__ import annotations
 
 import argparse
+import io
 import logging
 import os
 import shlex
@@ -47,8 +48,9 @@ def main(args: Sequence[str] | None = None) -> int:
     """Run the command: the exit code, see EXAMPLES."""
     args = sys.argv[1:] if args is None else list(args)
     for stream in (sys.stdout, sys.stderr):
-        # Names of files may hold anything.
-        stream.reconfigure(errors='backslashreplace')
+        if isinstance(stream, io.TextIOWrapper):
+            # Names of files may hold anything.
+            stream.reconfigure(errors='backslashreplace')
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
     try:
         options = _parser(args[0] if args else '').parse_args(args)
