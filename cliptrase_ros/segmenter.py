@@ -352,10 +352,10 @@ class Segmenter:
         if settings.area_threshold:
             large = voting.covering(labels, queries.classes, settings.area_threshold)
             ids = torch.where(F.pad(large, (0, 1), value=True), ids, UNLABELED)
-            labels, _ = self._ruled(
-                dense, presence.only(large, logits, queries.owner), queries, enlarge
-            )
+            rest = presence.only(large, logits, queries.owner)
+            labels, _ = self._ruled(dense, rest, queries, enlarge)
             confidence = voting.confidence(enlarge(logits, dense.size), queries.owner, labels)
+            logits = rest
         found = ids.index_select(0, labels.flatten()).view(dense.size)
         if settings.confidence_threshold:
             found = found.masked_fill(confidence < settings.confidence_threshold, UNLABELED)

@@ -229,6 +229,14 @@ def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regio
     kept = torch.tensor([c.id in large for c in words.classes])
     expected = run.label(dense, words, present=kept)
     assert (result.labels == expected.labels).all()
+    # What is gone is no rival that a label has to lead.
+    options['margin_threshold'] = 0.01
+    strict, alike = (
+        segmenter(backbone, area_threshold=share, **options),
+        segmenter(backbone, **options),
+    )
+    margins = strict.label(dense, words).labels
+    assert (margins == alike.label(dense, words, present=kept).labels).all()
     # The words that are gone still count in the probabilities.
     logits = run.scores(dense, words)
     whole = F.interpolate(logits[None], size=before.shape, mode='bilinear', align_corners=False)
