@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -40,16 +40,19 @@ class Report:
     Attributes:
         images: how many were labelled.
         skipped: sentences about what could not be used.
-        complete: whether all could be used.
         messages: how many were copied.
         topics: the new ones, and how many messages each has.
     """
 
     images: int
     skipped: tuple[str, ...]
-    complete: bool
-    messages: int = 0
-    topics: dict[str, int] = field(default_factory=dict)
+    messages: int
+    topics: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all could be used."""
+        return not self.skipped
 
 
 @dataclass(frozen=True)
@@ -251,4 +254,4 @@ class _Run:
             topics = ', '.join(camera.channel.topic for camera in self._cameras.values())
             reasons = ''.join(f'; {sentence}' for sentence in skipped[:3])
             raise PictureError(f'no image of {topics} could be labelled{reasons}')
-        return Report(self.images, skipped, not skipped, self._copied, dict(self._out.counts))
+        return Report(self.images, skipped, self._copied, dict(self._out.counts))

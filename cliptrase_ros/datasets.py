@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
 
 from . import pictures, word_lists
 from .errors import PictureError, SettingError, did_you_mean
@@ -242,14 +241,8 @@ def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
 
 def _indices(path: Path) -> np.ndarray:
     """[H, W] values of a file as they are, those of a palette picture included."""
-    try:
-        with Image.open(path) as file:
-            values = np.asarray(file)
-    except UnidentifiedImageError as error:
-        raise PictureError(f'{path} is no picture') from error
-    except Exception as error:  # of a damaged file Pillow raises nearly anything
-        reason = getattr(error, 'strerror', None) or error
-        raise PictureError(f'{path} cannot be read ({reason})') from error
+    with pictures.opened(path) as file:
+        values = np.asarray(file)
     if values.ndim != 2 or values.dtype.kind not in 'uib':
         raise LabelError(
             f'{path} holds colours, mode {file.mode}; expected one index of a class a pixel'

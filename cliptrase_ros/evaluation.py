@@ -253,13 +253,16 @@ def write_worst(evaluation: Evaluation, outcome: Outcome, count: int, folder: Pa
     return [folder / name for name in names]
 
 
-def differs(evaluation: Evaluation, prescribed: dict[str, Any]) -> list[str]:
-    """What is not as in the published protocol, or not known of it, in sentences."""
+def differs(evaluation: Evaluation, changed: dict[str, list[Any]]) -> list[str]:
+    """What is not as in the published protocol, or not known of it, in sentences.
+
+    Args:
+        changed: see `protocols.overridden`.
+    """
     settings = evaluation.settings
     said = protocols.remarks(
         settings.protocol, settings.method, evaluation.labelled.name, settings.refine == 'pamr'
     )
     if evaluation.labelled.coding.remark:
         said.append(evaluation.labelled.coding.remark)
-    changed = protocols.overridden(prescribed, settings)
     return [*said, *(f'{name} is {used}, not {was}' for name, (was, used) in changed.items())]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -46,19 +48,30 @@ def read(path: Path | str, upright: bool = True) -> np.ndarray:
         PictureError: there is no such file, or it is damaged, cut off or no picture that can be
             segmented.
     """
-    try:
-        with Image.open(path) as file:
-            image = _rgb(ImageOps.exif_transpose(file) if upright else file)
-    except UnidentifiedImageError as error:
-        raise PictureError(f'{path} is no picture') from error
-    except Exception as error:  # damage takes Pillow's decoders to errors of any kind
-        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
-        raise PictureError(f'{path} cannot be read ({reason})') from error
+    with opened(path) as file:
+        image = _rgb(ImageOps.exif_transpose(file) if upright else file)
     try:
         check_image(image)
     except ShapeError as error:
         raise PictureError(f'{path}: {error}') from error
     return image
+
+
+@contextlib.contextmanager
+def opened(path: Path | str) -> Iterator[Image.Image]:
+    """The picture in a file, to be decoded before it closes.
+
+    Raises:
+        PictureError: there is no such file, or it is damaged or no picture.
+    """
+    try:
+        with Image.open(path) as file:
+            yield file
+    except UnidentifiedImageError as error:
+        raise PictureError(f'{path} is no picture') from error
+    except Exception as error:  # damage takes Pillow's decoders to errors of any kind
+        reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
+        raise PictureError(f'{path} cannot be read ({reason})') from error
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

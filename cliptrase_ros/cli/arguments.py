@@ -92,6 +92,21 @@ def share(text: str) -> float:
     return number
 
 
+def add_every(parser: argparse.ArgumentParser, text: str) -> None:
+    """--every."""
+    parser.add_argument('--every', type=positive, default=1, metavar='N', help=text)
+
+
+def add_smoothing(parser: argparse.ArgumentParser) -> None:
+    """--smoothing, as the node's parameter."""
+    parser.add_argument(
+        '--smoothing',
+        type=share,
+        default=0.0,
+        help='how much the scores of the images before count, 0 to 0.99',
+    )
+
+
 def add_out(parser: argparse.ArgumentParser, default: Path | None, text: str) -> None:
     """-o, --out; required if there is no default."""
     parser.add_argument(

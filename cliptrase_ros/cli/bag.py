@@ -33,13 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TOPIC',
         help='of images; may be given several times (default: the only one in colour)',
     )
-    parser.add_argument(
-        '--every',
-        type=arguments.positive,
-        default=1,
-        metavar='N',
-        help='label each Nth image of a topic',
-    )
+    arguments.add_every(parser, 'label each Nth image of a topic')
     parser.add_argument(
         '--limit',
         type=arguments.positive,
@@ -53,12 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--prefix', default='/segmentation', metavar='/NAME', help='what the new topics begin with'
     )
-    parser.add_argument(
-        '--smoothing',
-        type=arguments.share,
-        default=0.0,
-        help='how much the scores of the images before count, 0 to 0.99',
-    )
+    arguments.add_smoothing(parser)
     arguments.add_json(parser)
     arguments.add_settings(parser)
 

@@ -59,6 +59,7 @@ def run(options: argparse.Namespace) -> bool:
     evaluated = evaluation.Evaluation.of(labelled, ct.load(settings))
     description, console = evaluated.description(), Console(options.json)
     outcome = _measure(options, evaluated, description, console)
+    changed = protocols.overridden(prescribed, settings)
     result = {
         'command': options.command_line,
         'date': datetime.datetime.now(datetime.timezone.utc).isoformat(timespec='seconds'),
@@ -68,9 +69,9 @@ def run(options: argparse.Namespace) -> bool:
         'unreadable': outcome.unreadable,
         **description,
         **evaluation.numbers(evaluated, outcome.confusion),
-        'overridden': protocols.overridden(prescribed, settings),
-        'differs': evaluation.differs(evaluated, prescribed),
-        'published': _published(evaluated, prescribed, outcome),
+        'overridden': changed,
+        'differs': evaluation.differs(evaluated, changed),
+        'published': _published(evaluated, changed, outcome),
     }
     if options.out:
         with files.whole(options.out / 'result.json') as part:
@@ -125,13 +126,12 @@ def _check(options: argparse.Namespace) -> None:
 
 def _published(
     evaluated: evaluation.Evaluation,
-    prescribed: dict[str, Any],
+    changed: dict[str, list[Any]],
     outcome: evaluation.Outcome,
 ) -> list[dict[str, Any]]:
     """The numbers of others, and why each is no comparison, if so."""
     labelled, settings = evaluated.labelled, evaluated.settings
     incomplete = labelled.incomplete(len(outcome.miou))
-    changed = protocols.overridden(prescribed, settings)
     bfloat16 = evaluated.arithmetic == 'bfloat16'
     return [
         {

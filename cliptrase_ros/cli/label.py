@@ -47,9 +47,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar='TOPIC',
         help='of bags (default: the only one in colour)',
     )
-    parser.add_argument(
-        '--every', type=arguments.positive, default=1, metavar='N', help='of bags, every Nth image'
-    )
+    arguments.add_every(parser, 'of bags, every Nth image')
     _add_engine(parser)
     arguments.add_json(parser)
     arguments.add_settings(parser)

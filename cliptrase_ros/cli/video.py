@@ -42,16 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         '--legend', action=argparse.BooleanOptionalAction, default=True, help='below the picture'
     )
-    parser.add_argument(
-        '--every', type=arguments.positive, default=1, metavar='N', help='only each Nth frame'
-    )
+    arguments.add_every(parser, 'only each Nth frame')
     parser.add_argument('--limit', type=arguments.positive, metavar='N', help='only N frames')
-    parser.add_argument(
-        '--smoothing',
-        type=arguments.share,
-        default=0.0,
-        help='how much the scores of the frames before count, 0 to 0.99',
-    )
+    arguments.add_smoothing(parser)
     arguments.add_json(parser)
     arguments.add_settings(parser)
 
