@@ -155,6 +155,12 @@ class SegmentationNode(LifecycleNode):
         jobs, self._jobs = self._jobs, None
         return jobs.stop(PATIENCE_S) if jobs else True
 
+    def destroy_node(self) -> None:
+        """Free it all; also the services of its lifecycle, which rclpy leaves to the garbage
+        collector: until then others find a service that nobody answers."""
+        super().destroy_node()
+        self._state_machine.destroy_when_not_in_use()
+
     def _answer_transitions_that_do_not_exist(self) -> None:
         """rclpy raises for a transition that the state does not have, which would end the node."""
         name = self.resolve_service_name('~/change_state')

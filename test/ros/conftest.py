@@ -30,7 +30,7 @@ def tester(_own_domain):
     node = rclpy.create_node('tester', context=context)
     with spun(node):
         yield node
-    rclpy.shutdown(context=context)
+    rclpy.try_shutdown(context=context)
 
 
 @pytest.fixture
@@ -63,15 +63,17 @@ def running(robot, start):
 
 
 @pytest.fixture
-def inside():
-    """A node in this process, so that its engine can be made to fail."""
-    context = rclpy.Context()
+def inside(tester):
+    """A node in this process, so that its engine can be made to fail.
+
+    It shares the context, thus the DDS participant, of the tester: each knows the other's topics
+    and services as soon as they are made.
+    """
     arguments = [x for p in (*TINY, 'diagnostics_period_s:=0.2') for x in ('-p', p)]
-    rclpy.init(context=context, args=['--ros-args', *arguments, '-r', f'image:={CAMERA}'])
-    made = SegmentationNode(context=context)
+    arguments = ['--ros-args', *arguments, '-r', f'image:={CAMERA}']
+    made = SegmentationNode(context=tester.context, cli_args=arguments)
     made.trigger_configure()
     made.trigger_activate()
     with spun(made):
         yield made
         made.stop()
-    rclpy.try_shutdown(context=context)

@@ -29,6 +29,7 @@ import cliptrase_ros as ct
 from cliptrase_ros import draw
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.ros import words as words_module
+from cliptrase_ros.ros.node import SegmentationNode
 
 
 def test_lifecycle_transitions(robot, start):
@@ -447,16 +448,30 @@ def test_masks_of_new_classes_come_with_the_words(robot, inside):
     assert not lamp and words.live.version == 1
 
 
+def test_a_node_that_is_destroyed_offers_no_services(tester):
+    """While somebody still holds it: half of them would stop others from finding new ones."""
+    node = SegmentationNode(context=tester.context)
+    names = [name for name, _ in node.get_service_names_and_types_by_node('segmentation', '/')]
+    assert '/segmentation/change_state' in names and '/segmentation/reload' in names
+    node.destroy_node()
+    left = {name for name in names if tester.count_services(name)}
+    assert left <= {'/segmentation/get_type_description'}  # rclpy's own, which it keeps
+
+
 def test_a_model_that_is_loaded_during_a_cleanup_is_let_go(robot, inside, monkeypatch):
     wait_for(lambda: robot.vocabularies, what='words')
-    begun, go = threading.Event(), threading.Event()
-    load = words_module.load
-    monkeypatch.setattr(words_module, 'load', lambda s: (begun.set(), go.wait(20), load(s))[2])
+    begun, load = threading.Event(), words_module.load
+
+    def load_during_the_cleanup(settings):
+        begun.set()
+        wait_for(lambda: inside._jobs is None, what='the cleanup')
+        return load(settings)
+
+    monkeypatch.setattr(words_module, 'load', load_during_the_cleanup)
     answers = []
     thread = threading.Thread(target=lambda: answers.append(robot.call(Trigger, 'reload')))
     thread.start()
     assert begun.wait(20)
-    threading.Timer(0.5, go.set).start()
     for transition in (Transition.TRANSITION_DEACTIVATE, Transition.TRANSITION_CLEANUP):
         transition = Transition(id=transition)
         assert robot.call(ChangeState, 'change_state', transition=transition).success
