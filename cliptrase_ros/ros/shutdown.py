@@ -11,6 +11,7 @@ import rclpy
 from rclpy.exceptions import ParameterException
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
+from rclpy.task import Future
 
 from ..errors import CliptraseError
 
@@ -35,18 +36,20 @@ def spun(node: Node) -> Iterator[Node]:
     """The node spins on a thread of its own within the block, and is destroyed at its end."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
+    ending = Future()
 
     def spin() -> None:
         with contextlib.suppress(ExternalShutdownException):
-            executor.spin()
+            executor.spin_until_future_complete(ending)
 
     thread = threading.Thread(target=spin, daemon=True)
     thread.start()
     try:
         yield node
     finally:
-        executor.shutdown()
+        ending.set_result(None)
         thread.join(10)
+        executor.shutdown()
         node.destroy_node()
 
 
