@@ -28,6 +28,7 @@ from plain import CAMERA, plain_of
 
 import cliptrase_ros as ct
 from cliptrase_ros import bench
+from cliptrase_ros.cli import arguments
 
 SIZES = (480, 640), (360, 640), (240, 320)
 FRAMES_A_VOCABULARY = 100
@@ -45,12 +46,12 @@ class Held(NamedTuple):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    bench.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument('--precision', default='fp32')
-    parser.add_argument('--sizes', type=bench.positive, nargs='+', default=[480, 336])
-    parser.add_argument('--words', type=bench.positive, default=150)
-    parser.add_argument('--frames', type=bench.positive, default=2000)
-    parser.add_argument('--warm-up', type=bench.positive, default=200)
+    parser.add_argument('--sizes', type=arguments.positive, nargs='+', default=[480, 336])
+    parser.add_argument('--words', type=arguments.positive, default=150)
+    parser.add_argument('--frames', type=arguments.positive, default=2000)
+    parser.add_argument('--warm-up', type=arguments.positive, default=200)
     options = parser.parse_args()
     cuda = options.device.startswith('cuda') or (
         options.device == 'auto' and torch.cuda.is_available()

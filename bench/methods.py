@@ -17,17 +17,18 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
 from cliptrase_ros import bench
+from cliptrase_ros.cli import arguments
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    bench.add_model(parser)
+    arguments.add_model(parser)
     parser.add_argument('--precision', default='fp32')
     parser.add_argument(
-        '--sizes', type=bench.size, nargs='+', default=[(224, 224), (336, 448)], metavar='HxW'
+        '--sizes', type=arguments.size, nargs='+', default=[(224, 224), (336, 448)], metavar='HxW'
     )
-    parser.add_argument('--words', type=bench.positive, default=20)
-    parser.add_argument('--repeats', type=bench.positive, default=12)
+    parser.add_argument('--words', type=arguments.positive, default=20)
+    parser.add_argument('--repeats', type=arguments.positive, default=12)
     options = parser.parse_args()
     segmenter = bench.load_printed(options, precision=options.precision, regions='none')
     bench.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')

@@ -21,6 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros import bench, objects
+from cliptrase_ros.cli import arguments
 from cliptrase_ros.geometry import Pinhole
 
 CLASSES = 10
@@ -31,10 +32,10 @@ WALL_M, HEIGHT_M = 4.0, 1.2
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--image', type=bench.size, default='640x480', metavar='WIDTHxHEIGHT')
-    parser.add_argument('--min-pixels', type=bench.positive, default=100)
-    parser.add_argument('--repeats', type=bench.positive, default=50)
-    parser.add_argument('--threads', type=bench.positive, default=1)
+    parser.add_argument('--image', type=arguments.size, default='640x480', metavar='WIDTHxHEIGHT')
+    parser.add_argument('--min-pixels', type=arguments.positive, default=100)
+    parser.add_argument('--repeats', type=arguments.positive, default=50)
+    parser.add_argument('--threads', type=arguments.positive, default=1)
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
     # As in a process that has held larger arrays, the allocator keeps what is free.
@@ -46,10 +47,10 @@ def main():
     for name, (labels, depth) in scenes(camera, (height, width)).items():
         confidence = np.random.default_rng(0).random(labels.shape, np.float32)
         ids = range(1, CLASSES + 1)
-        arguments = labels, confidence, depth, camera, ids, JUMP, options.min_pixels
-        counts[name] = len(objects.find(*arguments)), objects.components(labels, depth, JUMP).max()
+        scene = labels, confidence, depth, camera, ids, JUMP, options.min_pixels
+        counts[name] = len(objects.find(*scene)), objects.components(labels, depth, JUMP).max()
         work[name, 'components'] = partial(objects.components, labels, depth, JUMP)
-        work[name, 'find'] = partial(objects.find, *arguments)
+        work[name, 'find'] = partial(objects.find, *scene)
     times = bench.measure(work, options.repeats, cpu)
     print(f'{bench.hardware(cpu)}; OpenCV {cv2.__version__}, threads: {options.threads}')
     bench.print_header('scene', 'components', 'things', 'what', 'p50 ms', 'p95 ms', 'of the room')

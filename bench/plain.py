@@ -25,6 +25,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros import bench
+from cliptrase_ros.cli import arguments
 
 CAMERA = (480, 640)
 
@@ -156,12 +157,12 @@ def plain_of(segmenter):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    bench.add_model(parser)
-    parser.add_argument('--words', type=bench.positive, nargs='+', default=[20, 150])
+    arguments.add_model(parser)
+    parser.add_argument('--words', type=arguments.positive, nargs='+', default=[20, 150])
     parser.add_argument('--precision', nargs='+', default=['fp32', 'auto'])
-    parser.add_argument('--crops', type=bench.positive, nargs='+', default=[224, 336])
-    parser.add_argument('--whole', type=bench.positive, nargs='+', default=[336])
-    parser.add_argument('--repeats', type=bench.positive, default=10)
+    parser.add_argument('--crops', type=arguments.positive, nargs='+', default=[224, 336])
+    parser.add_argument('--whole', type=arguments.positive, nargs='+', default=[336])
+    parser.add_argument('--repeats', type=arguments.positive, default=10)
     options = parser.parse_args()
     segmenter = bench.load_printed(options)
     columns = 'input', 'clusters', 'words', 'precision', 'part'

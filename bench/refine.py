@@ -19,6 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
 from cliptrase_ros import bench, refine, voting
+from cliptrase_ros.cli import arguments
 
 WORKING = (336, 448)
 PATCH = 16
@@ -28,7 +29,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--device', default='cuda' if torch.cuda.is_available() else 'cpu')
     parser.add_argument('--words', type=int, nargs='+', default=[5, 50, 150])
-    parser.add_argument('--labels', type=bench.size, nargs='+', default=[(240, 320), (480, 640)])
+    parser.add_argument(
+        '--labels', type=arguments.size, nargs='+', default=[(240, 320), (480, 640)]
+    )
     parser.add_argument('--repeats', type=int, default=10)
     options = parser.parse_args()
     device = torch.device(options.device)

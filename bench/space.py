@@ -31,6 +31,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cliptrase_ros.msg import ObjectArray
 
 from cliptrase_ros import bench, images, load, memory
+from cliptrase_ros.cli import arguments
 from cliptrase_ros.groups import Group
 from cliptrase_ros.ros import domain, messages
 from cliptrase_ros.ros.camera import pinhole
@@ -64,9 +65,9 @@ PUBLISHED = {
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--sizes', nargs='+', default=[(480, 640)], type=bench.size)
-    parser.add_argument('--words', type=bench.positive, default=8)
-    parser.add_argument('--repeats', type=bench.positive, default=50)
+    parser.add_argument('--sizes', nargs='+', default=[(480, 640)], type=arguments.size)
+    parser.add_argument('--words', type=arguments.positive, default=8)
+    parser.add_argument('--repeats', type=arguments.positive, default=50)
     parser.add_argument('--no-profile', action='store_true', help="Fast DDS's default transport")
     parser.add_argument('--consume', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()

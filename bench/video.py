@@ -14,16 +14,16 @@ from pathlib import Path
 import torch
 
 from cliptrase_ros import bench, videos
-from cliptrase_ros.cli import video
+from cliptrase_ros.cli import arguments, video
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument('video', type=Path)
-    bench.add_model(parser)
-    parser.add_argument('--frames', type=bench.positive, default=10)
-    parser.add_argument('--words', type=bench.positive, default=20)
-    parser.add_argument('--repeats', type=bench.positive, default=5)
+    arguments.add_model(parser)
+    parser.add_argument('--frames', type=arguments.positive, default=10)
+    parser.add_argument('--words', type=arguments.positive, default=20)
+    parser.add_argument('--repeats', type=arguments.positive, default=5)
     options = parser.parse_args()
     segmenter = bench.load_printed(options)
     frames = list(islice(videos.Video(options.video), options.frames))

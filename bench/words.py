@@ -18,15 +18,16 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros import bench
+from cliptrase_ros.cli import arguments
 from cliptrase_ros.templates import TEMPLATES
 from cliptrase_ros.text import TextEncoder
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    bench.add_model(parser)
-    parser.add_argument('--words', type=bench.positive, default=20)
-    parser.add_argument('--repeats', type=bench.positive, default=10)
+    arguments.add_model(parser)
+    parser.add_argument('--words', type=arguments.positive, default=20)
+    parser.add_argument('--repeats', type=arguments.positive, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         segmenter = bench.load_printed(options, cache_dir=folder)

@@ -16,7 +16,7 @@ from rosbags.rosbag2 import Writer
 from . import draw
 from .errors import PictureError, SettingError
 from .overlap import ahead
-from .recordings import messages
+from .recordings import OVERLAYS, messages
 from .recordings.cameras import Camera, Item, chosen, names
 from .recordings.channel import LATCHED, OUTPUT
 from .recordings.reader import Recording, moment
@@ -24,7 +24,6 @@ from .recordings.writer import Output, written
 from .segmenter import Segmentation, Segmenter
 from .vocabulary import Vocabulary
 
-OVERLAYS = ('compressed', 'raw', 'none')
 # Messages that are read before they are asked for; the next image is mostly among them.
 AHEAD = 8
 # A file in the new recording: the sentences about what could not be used, if there are any.

@@ -38,29 +38,6 @@ Work = dict[str, Callable[[], Any]]
 Key = TypeVar('Key', bound=Hashable)
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """The flags of `cliptrase bench`."""
-    add_model(parser)
-    numbers = {'nargs': '+', 'metavar': 'N', 'type': positive}
-    for flag, setting in (('--precision', 'precision'), ('--methods', 'method')):
-        default, names = getattr(Settings, setting), _choices(setting)
-        parser.add_argument(
-            flag, nargs='+', default=[default], choices=names, help='one or several in turn'
-        )
-    parser.add_argument(
-        '--regions', default=Settings.regions, choices=_choices('regions'), help='see the settings'
-    )
-    parser.add_argument(
-        '--sizes', default=[224, 336], help='short sides as the tower sees the image', **numbers
-    )
-    parser.add_argument(
-        '--image', type=size, default='640x480', metavar='WIDTHxHEIGHT', help='of the camera'
-    )
-    parser.add_argument('--words', default=[1, 20, 100], help='how many', **numbers)
-    parser.add_argument('--repeats', type=positive, default=12, help='turns that count')
-    parser.add_argument('--json', action='store_true', help='a line of JSON for each row instead')
-
-
 def run(options: argparse.Namespace) -> None:
     """`cliptrase bench`: print the machine and one table."""
     segmenter, machine = _load(options, regions=options.regions)
@@ -214,13 +191,6 @@ def precision_of(segmenter: Segmenter) -> str:
 # What the scripts of bench/ share.
 
 
-def add_model(parser: argparse.ArgumentParser) -> None:
-    """The flags that name a model and where it runs."""
-    parser.add_argument('--model', default=Settings.model, help='open_clip name')
-    parser.add_argument('--weights', default='random', help='tag, file or random (no download)')
-    parser.add_argument('--device', default=Settings.device, help='auto, cpu, cuda ...')
-
-
 def load_printed(options: argparse.Namespace, **changes: Any) -> Segmenter:
     """The segmenter of the options; prints the machine and the model."""
     segmenter, machine = _load(options, **changes)
@@ -233,20 +203,6 @@ def _load(options: argparse.Namespace, **changes: Any) -> tuple[Segmenter, str]:
     segmenter = load(Settings(**given, **changes))
     device = hardware(segmenter.backbone.device)
     return segmenter, f'{device}; {options.model} ({options.weights}); {date.today()}'
-
-
-def positive(text: str) -> int:
-    """'20' -> 20."""
-    number = int(text)
-    if number < 1:
-        raise ValueError(text)
-    return number
-
-
-def size(text: str) -> tuple[int, int]:
-    """'224x304' -> (224, 304)."""
-    first, second = text.split('x')
-    return positive(first), positive(second)
 
 
 def scene(height: int, width: int) -> np.ndarray:
@@ -352,10 +308,6 @@ def hardware(device: torch.device) -> str:
         name = f'{next(names, platform.machine())}, {torch.get_num_threads()} threads'
     load = f'load {os.getloadavg()[0]:.1f} before'
     return f'{name}, {load}; torch {torch.__version__}; Python {platform.python_version()}'
-
-
-def _choices(setting: str) -> tuple[str, ...]:
-    return Settings.__dataclass_fields__[setting].metadata['choices']
 
 
 def _rounded(megabytes: float) -> str:

@@ -13,12 +13,10 @@ import numpy as np
 
 from . import pictures, word_lists
 from .errors import PictureError, SettingError, did_you_mean
-from .layouts import LAYOUTS, NONE, Coding, Layout, classes, coding
+from .layouts import FOLDER, LAYOUTS, NAMES, NONE, Coding, Layout, classes, coding
 from .metrics import IGNORED
 from .vocabulary import parse_entry
 
-FOLDER = 'folder'
-NAMES = (*LAYOUTS, FOLDER)
 # Ids of classes are 1 .. 254, and 255 is IGNORED.
 MOST = 254
 

@@ -203,3 +203,6 @@ LAYOUTS = {
         ours=True,
     ),
 }
+# A set of one's own; and all names that a set can have.
+FOLDER = 'folder'
+NAMES = (*LAYOUTS, FOLDER)

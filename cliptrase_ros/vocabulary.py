@@ -2,6 +2,8 @@
 
 An entry of a vocabulary reads ``[id:]name[=prompt;prompt...]``, such as ``floor`` or
 ``7:mug=mug;coffee cup``; ``mug|cup`` is short for ``mug=mug;cup``.
+
+torch is imported where embeddings are made: who only reads words does not wait for it.
 """
 
 from __future__ import annotations
@@ -12,12 +14,14 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from .errors import SettingError, ShapeError, VocabularyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 UNLABELED = 0
 MAX_ID = 65534
@@ -217,6 +221,8 @@ class Vocabulary:
         embed: Callable[[Sequence[str]], Tensor],
     ) -> Vocabulary:
         """A vocabulary of parsed words; `embed` maps words to unit embeddings [n, E]."""
+        import torch
+
         prompts = [p for c in classes for p in c.prompts]
         owner = [k for k, c in enumerate(classes) for _ in c.prompts]
         owner += [len(classes)] * len(background)
@@ -240,6 +246,8 @@ class Vocabulary:
             ShapeError: the arrays do not fit the names or each other, or a row is 0 or not finite.
             VocabularyError: no name, an empty one, or one twice.
         """
+        import torch
+
         if (
             isinstance(names, str)
             or not names
@@ -295,6 +303,8 @@ class Vocabulary:
     @cached_property
     def label_ids(self) -> Tensor:
         """[K + 1] int64: the id of class k; 0 for background."""
+        import torch
+
         return torch.tensor([*(c.id for c in self.classes), UNLABELED])
 
     @cached_property
@@ -312,7 +322,9 @@ class Vocabulary:
 
 
 def _matrix(name: str, values: Tensor | np.ndarray) -> Tensor:
-    if isinstance(values, Tensor):
+    import torch
+
+    if isinstance(values, torch.Tensor):
         return values.float()
     try:
         return torch.from_numpy(np.array(values, np.float32, order='C'))

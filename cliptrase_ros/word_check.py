@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, NamedTuple
 
 from .distractors import DISTRACTORS
 from .errors import VocabularyError
-from .segmenter import Segmenter
 from .templates import TEMPLATES
 from .vocabulary import Vocabulary, WordClass, parse
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .segmenter import Segmenter
 
 # Pairs of prompts that are compared at a time, of some 50 bytes each.
 BLOCK = 1 << 20
@@ -93,6 +94,8 @@ def left_out(
 def alike(words: Vocabulary, count: int) -> list[Pair]:
     """The `count` pairs of prompts of different classes whose embeddings are most alike, most
     alike first. All background words are of one class."""
+    import torch
+
     prompts = [(p, c.name) for c in words.classes for p in c.prompts]
     prompts += [(word, '') for word in words.background]
     best = torch.empty(0, dtype=torch.double), torch.empty(2, 0, dtype=torch.long)

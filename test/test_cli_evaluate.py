@@ -102,8 +102,6 @@ def test_exit_codes(mugs, tmp_path, capsys):
     assert 'b.png is no picture; skipped' in text.err
     assert '1 pictures could not be read' in text.out
     for bad, reason in (
-        (['--limit', '0'], 'limit: expected 1 or more, got 0'),
-        (['--worst', '-1', '-o', str(tmp_path)], 'worst: expected 0 or more'),
         (['--worst', '3'], 'worst: needs a folder'),
         (['--split', 'val'], 'has none'),
         (['--output-size', '32x32', '--protocol', 'native'], 'output_size'),
@@ -113,9 +111,11 @@ def test_exit_codes(mugs, tmp_path, capsys):
         assert reason in error and 'Traceback' not in error
     assert cli.main(command('voc21', mugs)) == 1
     assert 'voc21 expects JPEGImages/*.jpg' in capsys.readouterr().err
-    with pytest.raises(SystemExit) as stopped:
-        cli.main(command('voc', mugs))
-    assert stopped.value.code == 2
+    for dataset, *bad in (('voc',), ('folder', '--limit', '0'), ('folder', '--worst', '-1')):
+        with pytest.raises(SystemExit) as stopped:
+            cli.main(command(dataset, mugs, *bad))
+        assert stopped.value.code == 2
+    assert 'argument --worst: expected 0 or more, got -1' in capsys.readouterr().err
 
 
 def test_what_is_there_of_others_is_kept(mugs, tmp_path, capsys):

@@ -140,7 +140,7 @@ ALLOWED = {
     },
     'cli/label': {'archive', 'archive_ray', 'arguments', 'console', 'errors', 'settings'},
     'cli/words': {'arguments', 'console', 'errors', 'settings', 'vocabulary', 'word_check'},
-    'cli/bag': {'arguments', 'bags', 'console'},
+    'cli/bag': {'arguments', 'bags', 'console', 'recordings'},
     'cli/evaluate': {
         'arguments',
         'console',
@@ -149,12 +149,13 @@ ALLOWED = {
         'evaluation',
         'files',
         'journal',
+        'layouts',
         'protocols',
         'published',
         'settings',
         'summary',
     },
-    'cli/bench': {'bench'},
+    'cli/bench': {'arguments', 'bench', 'settings'},
     'cli/download': {'arguments', 'console', 'settings', 'weights'},
     'metrics': {'errors'},
     'layouts': {'distractors', 'metrics', 'vocabulary', 'word_lists'},
@@ -313,6 +314,21 @@ sys.meta_path.insert(0, Refuse())
         cwd=PACKAGE.parent,
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_help_and_the_check_of_words_do_not_wait_for_torch():
+    run_without(
+        ['torch', 'open_clip'],
+        """
+from cliptrase_ros import cli
+for name in cli.COMMANDS:
+    try:
+        cli.main([name, '--help'])
+    except SystemExit as ended:
+        assert not ended.code
+assert cli.main(['words', '--words', 'floor', '--check-only']) == 0
+""",
+    )
 
 
 def test_the_library_needs_no_ros_and_touches_no_logging():

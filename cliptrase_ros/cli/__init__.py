@@ -1,7 +1,7 @@
 """The `cliptrase` command. No ROS needed.
 
-Each command is a module of this folder with `add_arguments(parser)` and `run(options)`, imported
-only when it is asked for.
+Each command is a module of this folder with `add_arguments(parser)` and `run(options)`. It imports
+what needs torch within functions: --help and a wrong flag do not wait for it.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ examples:
   cliptrase evaluate --dataset voc20 --root VOCdevkit/VOC2012 --limit 100
   cliptrase download --model ViT-B-16-quickgelu --weights openai --out weights/
 
-exit codes: 0 all done; 1 nothing done, for the reason printed; 2 flags that there are not, or none
-that there must be; 3 part of the input could not be used and is named; 130 interrupted
+exit codes: 0 all done; 1 nothing done, for the reason printed; 2 a flag is unknown,
+missing, or has no such value; 3 part of the input could not be used and is named; 130 interrupted
 """
 FAILED, INCOMPLETE, INTERRUPTED = 1, 3, 130
 

@@ -70,6 +70,13 @@ def add_settings(parser: argparse.ArgumentParser) -> None:
             )
 
 
+def add_model(parser: argparse.ArgumentParser) -> None:
+    """The flags that name a model to be measured, and where it runs."""
+    parser.add_argument('--model', default=Settings.model, help='open_clip name')
+    parser.add_argument('--weights', default='random', help='tag, file or random (no download)')
+    parser.add_argument('--device', default=Settings.device, help='auto, cpu, cuda ...')
+
+
 def settings_given(options: argparse.Namespace) -> dict[str, object]:
     """The settings that the command line names."""
     named = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
@@ -82,6 +89,20 @@ def positive(text: str) -> int:
     if number < 1:
         raise argparse.ArgumentTypeError(f'expected 1 or more, got {text}')
     return number
+
+
+def count(text: str) -> int:
+    """'0' -> 0."""
+    number = int(text)
+    if number < 0:
+        raise argparse.ArgumentTypeError(f'expected 0 or more, got {text}')
+    return number
+
+
+def size(text: str) -> tuple[int, int]:
+    """'224x304' -> (224, 304)."""
+    first, second = text.split('x')
+    return positive(first), positive(second)
 
 
 def share(text: str) -> float:

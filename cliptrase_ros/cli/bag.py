@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from .. import bags
+from ..recordings import OVERLAYS
 from . import arguments
 from .console import Console, warn
 
@@ -42,7 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help='end the new recording with the Nth labelled image, to try things out',
     )
     parser.add_argument(
-        '--overlay', choices=bags.OVERLAYS, default='compressed', help='default: compressed (JPEG)'
+        '--overlay', choices=OVERLAYS, default='compressed', help='default: compressed (JPEG)'
     )
     parser.add_argument(
         '--prefix', default='/segmentation', metavar='/NAME', help='what the new topics begin with'
@@ -53,6 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
+    from .. import bags
+
     # Before the model is loaded, which takes its time.
     bags.check_paths(options.recording, options.out, options.force)
     segmenter, words = arguments.load_with_words(options)

@@ -3,8 +3,10 @@ measured in turn; ratios are to the first, turn by turn. Takes minutes on a CPU.
 
 from __future__ import annotations
 
-from ..bench import add_arguments as add_arguments
-from ..bench import run as run
+import argparse
+
+from ..settings import Settings
+from . import arguments
 
 USAGE = '[options]'
 EXAMPLES = """\
@@ -12,3 +14,39 @@ examples:
   cliptrase bench
   cliptrase bench --precision fp32 bf16 --sizes 224 336 --words 20
 """
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    arguments.add_model(parser)
+    numbers = {'nargs': '+', 'metavar': 'N', 'type': arguments.positive}
+    for flag, setting in (('--precision', 'precision'), ('--methods', 'method')):
+        default, names = getattr(Settings, setting), _choices(setting)
+        parser.add_argument(
+            flag, nargs='+', default=[default], choices=names, help='one or several in turn'
+        )
+    parser.add_argument(
+        '--regions', default=Settings.regions, choices=_choices('regions'), help='see the settings'
+    )
+    parser.add_argument(
+        '--sizes', default=[224, 336], help='short sides as the tower sees the image', **numbers
+    )
+    parser.add_argument(
+        '--image',
+        type=arguments.size,
+        default='640x480',
+        metavar='WIDTHxHEIGHT',
+        help='of the camera',
+    )
+    parser.add_argument('--words', default=[1, 20, 100], help='how many', **numbers)
+    parser.add_argument('--repeats', type=arguments.positive, default=12, help='turns that count')
+    parser.add_argument('--json', action='store_true', help='a line of JSON for each row instead')
+
+
+def _choices(setting: str) -> tuple[str, ...]:
+    return Settings.__dataclass_fields__[setting].metadata['choices']
+
+
+def run(options: argparse.Namespace) -> None:
+    from .. import bench
+
+    bench.run(options)

@@ -11,16 +11,19 @@ import argparse
 import datetime
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import cliptrase_ros as ct
 
-from .. import datasets, evaluation, files, protocols, published, summary
+from .. import files, layouts, protocols, summary
 from ..errors import SettingError
 from ..journal import Journal
 from ..settings import Settings
 from . import arguments
 from .console import Console, warn
+
+if TYPE_CHECKING:
+    from .. import evaluation
 
 USAGE = '--dataset NAME --root DIR [-o OUT] [options]'
 EXAMPLES = """\
@@ -33,14 +36,16 @@ WORST = 12
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--dataset', required=True, choices=datasets.NAMES)
+    parser.add_argument('--dataset', required=True, choices=layouts.NAMES)
     parser.add_argument('--root', required=True, type=Path, help='its folder')
     parser.add_argument('--split', default='', help='which part (default: the usual one)')
-    parser.add_argument('--limit', type=int, metavar='N', help='the first N pictures only')
+    parser.add_argument(
+        '--limit', type=arguments.positive, metavar='N', help='the first N pictures only'
+    )
     parser.add_argument('-o', '--out', type=Path, help='folder for the results')
     parser.add_argument(
         '--worst',
-        type=int,
+        type=arguments.count,
         metavar='N',
         help=f'so many pictures of least mIoU in OUT/worst (default: {WORST})',
     )
@@ -49,7 +54,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    _check(options)
+    from .. import datasets, evaluation
+
+    if options.worst is not None and not options.out:
+        raise SettingError('worst: needs a folder to write to; give -o')
     given = arguments.settings_given(options)
     method = given.get('method', Settings().method)
     protocol = given.get('protocol', protocols.PROTOCOLS[0])
@@ -99,6 +107,7 @@ def _measure(
     console: Console,
 ) -> evaluation.Outcome:
     """With a bar for people, and a journal where there is a folder for one."""
+    from .. import evaluation
 
     def progress(items: Any, count: int, done: int) -> Any:
         if done:
@@ -115,21 +124,14 @@ def _measure(
             raise
 
 
-def _check(options: argparse.Namespace) -> None:
-    for name, least in (('limit', 1), ('worst', 0)):
-        value = getattr(options, name)
-        if value is not None and value < least:
-            raise SettingError(f'{name}: expected {least} or more, got {value}')
-    if options.worst is not None and not options.out:
-        raise SettingError('worst: needs a folder to write to; give -o')
-
-
 def _published(
     evaluated: evaluation.Evaluation,
     changed: dict[str, list[Any]],
     outcome: evaluation.Outcome,
 ) -> list[dict[str, Any]]:
     """The numbers of others, and why each is no comparison, if so."""
+    from .. import published
+
     labelled, settings = evaluated.labelled, evaluated.settings
     incomplete = labelled.incomplete(len(outcome.miou))
     bfloat16 = evaluated.arithmetic == 'bfloat16'

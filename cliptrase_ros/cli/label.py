@@ -11,13 +11,15 @@ from collections.abc import Iterable, Iterator
 from itertools import chain, compress
 from operator import not_
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from .. import archive
-from ..archive import Item, Job, Outcome
 from ..errors import PictureError, SettingError
 from ..settings import Settings
 from . import arguments
 from .console import Console, warn
+
+if TYPE_CHECKING:
+    from ..archive import Item, Job, Outcome
 
 USAGE = 'DIR|BAG... (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
@@ -95,6 +97,8 @@ def _share(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> bool:
+    from .. import archive
+
     engine = _engine(options)
     items, bags = archive.listed(options.sources, options.out)
     job = _job(options, bags)
@@ -108,6 +112,8 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _job(options: argparse.Namespace, bags: bool) -> Job:
+    from ..archive import Job
+
     if bags and options.overlay:
         raise SettingError('--overlay is of pictures; the overlays of bags are topics in them')
     if not bags and (options.topics or options.every > 1):
@@ -145,7 +151,9 @@ def _engine(options: argparse.Namespace):
 
 
 def _local(items: list[Item], job: Job) -> Iterator[Outcome]:
-    return archive.Labeller(job)(items)
+    from ..archive import Labeller
+
+    return Labeller(job)(items)
 
 
 def _told(

@@ -5,16 +5,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import picture_files
 from ..errors import PictureError
 from ..overlap import ahead
-from ..segmenter import Segmentation
 from ..vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
+
+if TYPE_CHECKING:
+    from ..segmenter import Segmentation
 
 USAGE = 'PICTURE... (--words WORD... | --vocabulary FILE) [-o OUT] [options]'
 EXAMPLES = """\
@@ -36,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
+    from .. import picture_files
+
     given = dict.fromkeys(options.pictures)
     paths = [path for each in given for path in picture_files.listed(each)]
     _refuse_one_name_for_two(paths)

@@ -7,18 +7,20 @@ import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from .. import draw, files, videos
 from ..errors import PictureError
 from ..overlap import Behind, ahead
-from ..segmenter import Segmentation, Segmenter
-from ..temporal import Smoother
 from ..videos import Video
 from ..vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
+
+if TYPE_CHECKING:
+    from ..segmenter import Segmentation, Segmenter
 
 USAGE = 'IN (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
@@ -88,6 +90,8 @@ def label(
     frames: Iterable[np.ndarray], segmenter: Segmenter, words: Vocabulary, smoothing: float = 0.0
 ) -> Iterator[tuple[np.ndarray, Segmentation]]:
     """(what the labels are for, labels) of each frame; frames are read on a thread."""
+    from ..temporal import Smoother
+
     smooth = Smoother()
     for frame in ahead(frames):
         dense = segmenter.encode(frame)

@@ -38,7 +38,11 @@ LARGEST_8_BIT = 254
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_words(parser)
     parser.add_argument(
-        '--pairs', type=_count, default=10, metavar='N', help='similar prompts listed (default: 10)'
+        '--pairs',
+        type=arguments.count,
+        default=10,
+        metavar='N',
+        help='similar prompts listed (default: 10)',
     )
     parser.add_argument(
         '--alike',
@@ -52,13 +56,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     arguments.add_json(parser)
     arguments.add_settings(parser)
-
-
-def _count(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise argparse.ArgumentTypeError('expected 0 or more')
-    return value
 
 
 def run(options: argparse.Namespace) -> None:
