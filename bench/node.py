@@ -38,6 +38,7 @@ from cliptrase_ros.srv import SetVocabulary
 
 from cliptrase_ros import images
 from cliptrase_ros.bench import hardware
+from cliptrase_ros.cli import arguments
 from cliptrase_ros.ros import diagnostics, domain, messages
 from cliptrase_ros.ros.camera import pinhole
 from cliptrase_ros.ros.demo import PROFILE
@@ -72,14 +73,15 @@ def main():
     parser.add_argument('--input-size', type=int, default=96)
     parser.add_argument('--prompt-templates', default='imagenet80')
     parser.add_argument('--tables', nargs='+', default=list(tables), choices=tables)
-    parser.add_argument('--sizes', nargs='+', default=['640x480', '1920x1080'])
+    parser.add_argument(
+        '--sizes', type=arguments.size, nargs='+', default=[(640, 480), (1920, 1080)]
+    )
     parser.add_argument('--frames', type=int, default=100, help='of each line of latency')
     parser.add_argument('--seconds', type=float, default=4.0, help='of each turn at a fixed rate')
     parser.add_argument('--turns', type=int, default=5)
     parser.add_argument('--names', type=int, default=150, help='in the vocabulary of topics')
     parser.add_argument('--no-profile', action='store_true', help="Fast DDS's default transport")
     options = parser.parse_args()
-    options.sizes = [tuple(map(int, size.split('x'))) for size in options.sizes]
     options.parameters = [
         f'{name}:={getattr(options, name)}'
         for name in ('model', 'weights', 'device', 'input_size', 'prompt_templates')

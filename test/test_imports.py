@@ -326,6 +326,8 @@ for name in cli.COMMANDS:
         cli.main([name, '--help'])
     except SystemExit as ended:
         assert not ended.code
+    else:
+        raise AssertionError(name)
 assert cli.main(['words', '--words', 'floor', '--check-only']) == 0
 """,
     )

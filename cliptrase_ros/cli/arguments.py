@@ -85,17 +85,18 @@ def settings_given(options: argparse.Namespace) -> dict[str, object]:
 
 def positive(text: str) -> int:
     """'20' -> 20."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'expected 1 or more, got {text}')
-    return number
+    return _at_least(1, text)
 
 
 def count(text: str) -> int:
     """'0' -> 0."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
     number = int(text)
-    if number < 0:
-        raise argparse.ArgumentTypeError(f'expected 0 or more, got {text}')
+    if number < least:
+        raise argparse.ArgumentTypeError(f'expected {least} or more, got {text}')
     return number
 
 

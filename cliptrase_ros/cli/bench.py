@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument('--words', default=[1, 20, 100], help='how many', **numbers)
     parser.add_argument('--repeats', type=arguments.positive, default=12, help='turns that count')
-    parser.add_argument('--json', action='store_true', help='a line of JSON for each row instead')
+    arguments.add_json(parser)
 
 
 def _choices(setting: str) -> tuple[str, ...]:

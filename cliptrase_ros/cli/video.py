@@ -14,6 +14,7 @@ import numpy as np
 from .. import draw, files, videos
 from ..errors import PictureError
 from ..overlap import Behind, ahead
+from ..temporal import Smoother
 from ..videos import Video
 from ..vocabulary import Vocabulary
 from . import arguments
@@ -90,8 +91,6 @@ def label(
     frames: Iterable[np.ndarray], segmenter: Segmenter, words: Vocabulary, smoothing: float = 0.0
 ) -> Iterator[tuple[np.ndarray, Segmentation]]:
     """(what the labels are for, labels) of each frame; frames are read on a thread."""
-    from ..temporal import Smoother
-
     smooth = Smoother()
     for frame in ahead(frames):
         dense = segmenter.encode(frame)
