@@ -40,7 +40,7 @@ setup(
     extras_require={
         'demo': ['pybullet>=3.2.5'],
         'ray': ['ray>=2.9'],
-        'test': ['pytest', 'ray', 'scikit-learn', 'scipy'],
+        'test': ['pytest', 'pytest-cov', 'pytest-xdist', 'ray', 'scikit-learn', 'scipy'],
         # Exact: a newer ruff has new rules.
         'lint': ['ruff==0.17.5'],
     },

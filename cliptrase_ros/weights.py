@@ -16,14 +16,18 @@ from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import open_clip
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from . import files
+from . import deferred, files
 from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
+
+# open_clip imports torchvision and timm, which import torch's compiler, for what no native tower
+# uses: half of the time until the first mask.
+with deferred.imports_of('timm', 'torch._dynamo'):
+    import open_clip
 
 log = logging.getLogger(__name__)
 

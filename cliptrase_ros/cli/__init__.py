@@ -7,6 +7,8 @@ what needs torch within functions: --help and a wrong flag do not wait for it.
 from __future__ import annotations
 
 import argparse
+import atexit
+import gc
 import io
 import logging
 import os
@@ -52,6 +54,7 @@ def main(args: Sequence[str] | None = None) -> int:
             # Names of files may hold anything.
             stream.reconfigure(errors='backslashreplace')
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
+    atexit.register(gc.freeze)  # else Python takes two seconds to sort what torch leaves behind
     try:
         options = _parser(args[0] if args else '').parse_args(args)
         options.command_line = shlex.join(['cliptrase', *args])

@@ -22,7 +22,6 @@ import rclpy
 from ..demo import SETTINGS
 from ..demo.world import CLASSES, THINGS, MissingExtra, require_pybullet
 from ..settings import Settings
-from ..weights import hub_reachable
 from . import domain
 from .collector import CAMERA, DEPTH, Collector, Failure, Snapshot
 from .parameters import NodeOptions
@@ -143,7 +142,7 @@ def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
     real = {'model': Settings.model, 'weights': Settings.weights}
     if given:
         return {**real, **given}
-    if options.source and hub_reachable():
+    if options.source and _hub_reachable():
         print(f'using {Settings.model} ({Settings.weights}); the first run downloads its weights')
         return real
     if options.source:
@@ -152,6 +151,12 @@ def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
             'demo world only'
         )
     return dict(SETTINGS)
+
+
+def _hub_reachable() -> bool:
+    from ..weights import hub_reachable  # with torch, which nothing else here needs
+
+    return hub_reachable()
 
 
 def _choose_words(options: argparse.Namespace) -> tuple[list[str], list[str]]:

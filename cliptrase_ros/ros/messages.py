@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -14,8 +15,10 @@ from .. import images
 from ..geometry import Pinhole, moved_calibration, to_image
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
-from ..segmenter import Segmentation
 from ..vocabulary import UNLABELED, WordClass
+
+if TYPE_CHECKING:
+    from ..segmenter import Segmentation
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass

@@ -1,37 +1,72 @@
-"""Nodes in processes of their own, as launch starts them, and waiting for what they do."""
+"""Nodes in processes of their own, as launch starts them, and waiting for what they do.
 
+They are forks of a server that has imported the nodes once: all else of a process of its own is
+real, its signals and its DDS participant too. test_node.py has true starts.
+"""
+
+import multiprocessing
+import os
 import signal
-import subprocess
 import sys
 import threading
 import time
+from importlib import import_module
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=96')
 
+_forks = multiprocessing.get_context('forkserver')
+_forks.set_forkserver_preload([f'cliptrase_ros.ros.{name}' for name in ('node', 'camera', 'world')])
+
+
+def _main(module, arguments, environment, output, constants):
+    """What `python -m` does, in the fork."""
+    for descriptor in (1, 2):
+        os.dup2(output.fileno(), descriptor)
+    output.close()
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(ROOT)
+    for name, value in constants.items():
+        home, _, constant = name.partition('.')
+        setattr(import_module(f'cliptrase_ros.ros.{home}'), constant, value)
+    sys.argv = [module, *arguments]
+    sys.exit(import_module(f'cliptrase_ros.ros.{module}').main())
+
 
 class Process:
-    """A node's process and what it prints."""
+    """A node's process and what it prints.
 
-    def __init__(self, module, parameters=(), remaps=(), files=()):
-        command = [sys.executable, '-m', f'cliptrase_ros.ros.{module}', '--ros-args']
+    Args:
+        module: of cliptrase_ros.ros; its `main` runs.
+        parameters, remaps, files: as `-p`, `-r` and `--params-file` have them.
+        constants: {'module.NAME': value} that differ from those of cliptrase_ros.ros.
+    """
+
+    def __init__(self, module, parameters=(), remaps=(), files=(), constants=()):
+        arguments = ['--ros-args']
         for file in files:
-            command += ['--params-file', str(file)]
+            arguments += ['--params-file', str(file)]
         for parameter in parameters:
-            command += ['-p', parameter]
+            arguments += ['-p', parameter]
         for remap in remaps:
-            command += ['-r', remap]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT
+            arguments += ['-r', remap]
+        reader, writer = _forks.Pipe(duplex=False)
+        self._process = _forks.Process(
+            target=_main, args=(module, arguments, dict(os.environ), writer, dict(constants))
         )
+        self._process.start()
+        writer.close()
         self._lines = []
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(reader,), daemon=True)
         self._reader.start()
 
-    def _read(self):
-        for line in self._process.stdout:
-            self._lines.append(line)
+    def _read(self, reader):
+        with os.fdopen(os.dup(reader.fileno())) as lines:
+            reader.close()
+            for line in lines:
+                self._lines.append(line)
 
     @property
     def output(self):
@@ -39,10 +74,10 @@ class Process:
 
     @property
     def running(self):
-        return self._process.poll() is None
+        return self._process.is_alive()
 
     def send(self, how):
-        self._process.send_signal(how)
+        os.kill(self._process.pid, how)
 
     def end(self, how=signal.SIGINT, timeout=30):
         """End it as a person or launch does; its exit code."""
@@ -52,14 +87,13 @@ class Process:
 
     def wait(self, timeout=60):
         """Wait for its own end; its exit code."""
-        try:
-            code = self._process.wait(timeout)
-        except subprocess.TimeoutExpired:
+        self._process.join(timeout)
+        if self.running:
             self._process.kill()
-            self._process.wait()
-            raise AssertionError(f'it had to be killed\n{self.output}') from None
+            self._process.join()
+            raise AssertionError(f'it had to be killed\n{self.output}')
         self._reader.join(5)
-        return code
+        return self._process.exitcode
 
 
 def wait_for(condition, timeout=60.0, what='', process=None):

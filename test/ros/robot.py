@@ -19,6 +19,8 @@ CAMERA = '/camera/image_raw'
 WORDS = 'vocabulary:=["floor", "9:mug=mug;cup", "door"]'
 # One fragment of 64 kB a message: nothing is lost on default transport.
 PIXELS = picture(120, 160)
+# Silence is told after a second, and again after another.
+IMPATIENT = {'diagnostics.SILENCE_S': 1.0, 'stream.LOG_PERIOD_S': 1.0}
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 

@@ -13,7 +13,7 @@ from processes import ROOT
 from sensor_msgs.msg import Image
 from towers import picture
 
-from cliptrase_ros import clouds, images
+from cliptrase_ros import clouds, images, weights
 from cliptrase_ros.demo import SETTINGS
 from cliptrase_ros.demo.world import CLASSES
 from cliptrase_ros.ros import cloud_messages, demo, report
@@ -197,7 +197,7 @@ REAL = {'model': 'ViT-B-16-quickgelu', 'weights': 'openai'}
     ],
 )
 def test_which_model_runs(arguments, reachable, expected, monkeypatch, capsys):
-    monkeypatch.setattr(demo, 'hub_reachable', lambda: reachable)
+    monkeypatch.setattr(weights, 'hub_reachable', lambda: reachable)
     assert demo._choose_model(demo._parse(arguments)) == expected
     alone = 'knows the demo world only' in capsys.readouterr().out.replace('\n', ' ')
     assert alone == (arguments == ['--source', 'a.png'] and not reachable)

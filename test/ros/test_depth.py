@@ -18,7 +18,7 @@ from rgbd import (
     ramp,
     start_node,
 )
-from robot import PIXELS, WORDS, Robot, array, image, node
+from robot import IMPATIENT, PIXELS, WORDS, Robot, array, image, node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
@@ -278,13 +278,13 @@ def test_depth_in_another_frame_is_told_once_and_used(robot, start):
 
 
 def test_depth_that_ends_is_told(robot, start):
-    process = start_node(start, WORDS)
+    process = start_node(start, WORDS, constants=IMPATIENT)
     depth = Depth(robot)
     depth.stream()
     hear(robot, 'points')
     wait_for(lambda: robot.heard['points'], what='clouds', process=process)
     depth.pixels = None
-    sentence = f'no depth image on {DEPTH} for 5 s'
+    sentence = f'no depth image on {DEPTH} for 1 s'
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )
@@ -325,12 +325,12 @@ def test_depth_without_anything_valid(robot, start, value):
 
 
 def test_silent_depth_is_told_after_a_while(robot, start):
-    process = start_node(start, WORDS)
+    process = start_node(start, WORDS, constants=IMPATIENT)
     depth = Depth(robot)
     depth.pixels = None
     depth.stream()
     hear(robot, 'points')
-    sentence = f'no depth image on {DEPTH} for 5 s'
+    sentence = f'no depth image on {DEPTH} for 1 s'
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.WARN, sentence), what=sentence, process=process
     )

@@ -4,7 +4,7 @@ import pytest
 import rclpy
 from diagnostic_msgs.msg import DiagnosticStatus
 from processes import wait_for
-from robot import CAMERA, Robot, node
+from robot import CAMERA, IMPATIENT, Robot, node
 from sensor_msgs.msg import CompressedImage
 
 from cliptrase_ros.ros import diagnostics
@@ -21,11 +21,11 @@ def silent(robot, process, sentence):
 
 
 def test_silence_names_where_images_are(robot, start):
-    process = node(start, remaps=['image:=/nowhere'])
+    process = node(start, remaps=['image:=/nowhere'], constants=IMPATIENT)
     silent(
         robot,
         process,
-        f'no image on /nowhere for 5 s: nobody publishes it; sensor_msgs/msg/Image is on {CAMERA}.',
+        f'no image on /nowhere for 1 s: nobody publishes it; sensor_msgs/msg/Image is on {CAMERA}.',
     )
     robot.node.destroy_publisher(robot.camera)
     silent(robot, process, 'sensor_msgs/msg/Image is on no topic')
@@ -45,7 +45,7 @@ def test_silence_names_the_publisher_whose_qos_does_not_fit(robot, start):
 
 def test_silence_names_publishers_that_fit_and_those_of_another_type(tester, start):
     robot = Robot(tester, 'reliable')
-    process = node(start)
+    process = node(start, constants=IMPATIENT)
     silent(robot, process, '/tester is reliable, which fits; does it publish?')
     robot.node.destroy_publisher(robot.camera)
     # DDS lets a topic have two types, but not in one participant.
@@ -63,7 +63,7 @@ def test_silence_names_publishers_that_fit_and_those_of_another_type(tester, sta
 
 
 def test_a_silence_that_ends(robot, start):
-    process = node(start)
+    process = node(start, constants=IMPATIENT)
     silent(robot, process, 'does it publish?')
     robot.stream()
     wait_for(lambda: robot.value('published Hz') not in (None, '0.0'), what='a rate')

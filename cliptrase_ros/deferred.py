@@ -1,0 +1,85 @@
+"""Packages that another package imports, and that a process may never use: imported on first use."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.util import find_spec
+from types import ModuleType
+from typing import Any
+
+
+@contextmanager
+def imports_of(*packages: str) -> Iterator[None]:
+    """Within the block, `import` of these packages, or of modules below them, gives stand-ins.
+
+    A stand-in outlives the block in the modules that imported it. Its names can be called,
+    subclassed, asked for attributes and given to isinstance: then the real package is imported.
+    Whoever imports the package after the block gets the real one. A package that is imported
+    already, or that is not installed, is left alone.
+    """
+    sys.meta_path.insert(0, _Finder([p for p in packages if p not in sys.modules and find_spec(p)]))
+    try:
+        yield
+    finally:
+        _end()
+
+
+class _Finder(MetaPathFinder, Loader):
+    def __init__(self, packages: Sequence[str]):
+        self._packages = packages
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if any(f'{name}.'.startswith(f'{package}.') for package in self._packages):
+            return ModuleSpec(name, self, is_package=True)
+        return None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Module(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to execute."""
+
+
+class _Module(ModuleType):
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):
+            raise AttributeError(name)
+        return _Name(self.__name__, name)
+
+
+class _Name:
+    """A name of a module that is not imported yet."""
+
+    def __init__(self, module: str, name: str):
+        self._module, self._name = module, name
+
+    def _real(self) -> Any:
+        _end()  # within the block a stand-in would be found in place of the real one
+        return getattr(import_module(self._module), self._name)
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self._real()(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._real(), name)
+
+    def __mro_entries__(self, bases: tuple) -> tuple:
+        return (self._real(),)
+
+    def __instancecheck__(self, thing: Any) -> bool:
+        return isinstance(thing, self._real())
+
+
+def _end() -> None:
+    """Whatever is imported from now on is real."""
+    sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
+    for name in [n for n, module in sys.modules.items() if isinstance(module, _Module)]:
+        module = sys.modules.pop(name)
+        parent, _, child = name.rpartition('.')
+        if vars(sys.modules.get(parent, module)).get(child) is module:
+            delattr(sys.modules[parent], child)
