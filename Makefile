@@ -1,11 +1,14 @@
 # Everything is made in .venv, from Python 3.10 to 3.13, a C++ compiler and cmake: see `make help`.
 PYTHON ?= python3
 ARGS ?=
+# Tests that run at a time; 0: all in one process, as a debugger wants it.
+JOBS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 
 VENV := .venv
 RUN := $(VENV)/bin/python
 BUILD := $(VENV)/build
 OLDEST := $(VENV)/oldest
+PYTEST := $(RUN) -m pytest -n $(JOBS) --dist loadgroup
 OLDEST_OPEN_CLIP := $(shell sed -n 's/^open_clip_torch>=//p' requirements/runtime.txt)
 PYBULLET := $(shell sed -n "s/.*'\(pybullet[^']*\)'.*/\1/p" setup.py)
 INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts srv -type f ! -name '*.pyc')
@@ -16,7 +19,7 @@ INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts srv -typ
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CMAKE_PREFIX_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: help setup demo test test-oldest lint clean
+.PHONY: help setup demo test test-quick test-oldest lint clean
 
 help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,10 +30,13 @@ demo: $(VENV)/installed $(VENV)/pybullet ## run the demo world, the node and the
 test: $(VENV)/installed ## run the tests
 	@test -f $(VENV)/pybullet || $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
 	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
-	$(RUN) -m pytest $(ARGS)
+	$(PYTEST) $(ARGS)
+
+test-quick: $(VENV)/installed ## run the tests that need no process of a node, no Ray and no benchmark
+	$(PYTEST) -m 'not slow' $(ARGS)
 
 test-oldest: $(VENV)/installed $(OLDEST)/installed ## run the engine's tests on the oldest open_clip
-	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(RUN) -m pytest \
+	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(PYTEST) \
 	  test/test_visual.py test/test_backbone.py test/test_golden.py test/test_methods.py test/test_text.py $(ARGS)
 
 lint: $(VENV)/dependencies ## check the style
@@ -50,7 +56,7 @@ $(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.t
   requirements/ros-jazzy.txt
 	@tools/check_machine.sh '$(PYTHON)'
 	test -f $@ || $(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,lint]'
+	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,make]'
 	rm -rf build/lib build/bdist.* *.egg-info
 	@$(RUN) -c 'import cv2' || { echo "error: OpenCV's wheel lacks system libraries:" \
 	  "sudo apt install libgl1 libglib2.0-0" >&2; exit 1; }

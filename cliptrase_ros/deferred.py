@@ -1,4 +1,4 @@
-"""Packages that another package imports, and that a process may never use: imported on first use."""
+"""Packages that other packages import and a process may never use: imported on first use."""
 
 from __future__ import annotations
 

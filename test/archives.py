@@ -1,14 +1,12 @@
 """Archives to label, and runs that a signal ends."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
-from interrupts import heard
+from forks import Fork, unbuffered
 from PIL import Image
 from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
@@ -63,29 +61,19 @@ def contents(out):
     }
 
 
-def label(*arguments):
-    """The command in a process of its own."""
-    return [sys.executable, '-m', 'cliptrase_ros.cli', 'label', *map(str, arguments)]
-
-
 def run(*arguments):
-    return subprocess.run(label(*arguments), capture_output=True, text=True, check=False)
+    """The command `cliptrase label` in a process of its own: (exit code, what it said)."""
+    process = Fork('cli', 'label', *arguments)
+    out, err = process.communicate()
+    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
 
 
 def interrupted(*arguments, after=1):
     """Ctrl-C after so many items: (exit code, what they were, the last thing it said)."""
-    process = subprocess.Popen(
-        label(*arguments, '--json'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, 'PYTHONUNBUFFERED': '1'},
-        preexec_fn=heard,
-    )
-    with process:
-        said = [json.loads(process.stdout.readline()) for _ in range(after)]
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
+    process = Fork('cli', 'label', *arguments, '--json', first=unbuffered)
+    said = [json.loads(process.stdout.readline()) for _ in range(after)]
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate()
     return process.returncode, said, errors
 
 

@@ -1,5 +1,11 @@
 """Fixtures of all tests."""
 
+import os
+
+if 'PYTEST_XDIST_WORKER' in os.environ:
+    # Threads of tests that run side by side would wait for each other. torch reads this once.
+    os.environ.setdefault('OMP_NUM_THREADS', '1')
+
 import numpy as np
 import pytest
 import torch

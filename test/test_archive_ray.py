@@ -24,6 +24,8 @@ from cliptrase_ros.embeddings import EmbeddingCache  # noqa: E402
 from cliptrase_ros.errors import SettingError, WorkerError  # noqa: E402
 from cliptrase_ros.templates import TEMPLATES  # noqa: E402
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('ray')]
+
 ALL = [*FLAGS, '--words', *WORDS, '--background', 'sky']
 TWO = Pool(workers=2, gpus=0, cpus=1)
 

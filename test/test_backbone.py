@@ -1,6 +1,9 @@
 import hashlib
 import logging
+import subprocess
+import sys
 from fractions import Fraction
+from pathlib import Path
 
 import open_clip
 import pytest
@@ -12,6 +15,7 @@ import cliptrase_ros as ct
 from cliptrase_ros import backbone, weights
 from cliptrase_ros.backbone import Backbone
 
+ROOT = Path(__file__).parents[1]
 TINY = {'model': 'cliptrase-tiny', 'device': 'cpu', 'precision': 'fp32'}
 
 
@@ -279,3 +283,26 @@ def test_the_fingerprint_names_the_text_weights(tiny_file):
 def test_load_wants_settings():
     with pytest.raises(ct.SettingError, match="got 'ViT-B-16'"):
         ct.load('ViT-B-16')
+
+
+LOADED = """
+import sys
+import numpy as np
+import cliptrase_ros as ct
+settings = ct.Settings(model='cliptrase-tiny', weights='random', device='cpu', input_size=32)
+segmenter = ct.load(settings)
+segmenter(np.zeros((32, 48, 3), np.uint8), segmenter.vocabulary(['floor', 'mug']))
+assert not {'timm', 'torch._dynamo'} & set(sys.modules), 'imported for nothing'
+import torch
+from open_clip.timm_model import TimmModel
+tower = TimmModel('vit_tiny_patch16_224', embed_dim=8, proj='mlp', pretrained=False)
+assert type(tower.trunk).__module__.startswith('timm.')
+assert tower(torch.zeros(1, 3, 224, 224)).shape == (1, 8)
+assert torch.compile(lambda x: x + 1, backend='eager')(torch.zeros(1)) == 1
+"""
+
+
+def test_a_start_waits_for_nothing_that_it_does_not_use():
+    """And open_clip is whole for others: its timm models, and torch's compiler."""
+    done = subprocess.run([sys.executable, '-c', LOADED], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -3,14 +3,14 @@
 import json
 import shutil
 import sqlite3
-import subprocess
-import sys
+from functools import partial
 from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 import pytest
 from bag_files import START, STEP, Robot, connections, inside, mcap, messages, record, seen
+from forks import Fork, little_disk
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 
@@ -543,18 +543,11 @@ def test_what_is_left_out_makes_code_3(tmp_path, capsys):
 
 def test_a_full_disk_leaves_nothing(tmp_path):
     source = record(tmp_path, 'mcap', Robot('mcap').drive(30, size=(96, 128)))
-    program = f"""
-import resource, signal, sys
-from cliptrase_ros import cli
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))
-sys.exit(cli.main(['bag', {str(source)!r}, '--words', 'a', *{[*TINY, *SMALL]!r}, '-o',
-                   {str(tmp_path / 'out')!r}]))
-"""
-    command = [sys.executable, '-c', program]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 1 and 'File too large' in done.stderr
-    assert 'Traceback' not in done.stderr
+    arguments = ['bag', source, '--words', 'a', *TINY, *SMALL, '-o', tmp_path / 'out']
+    done = Fork('cli', *arguments, first=partial(little_disk, 1 << 20))
+    _, error = done.communicate()
+    assert done.returncode == 1 and 'File too large' in error
+    assert 'Traceback' not in error
     assert [p.name for p in tmp_path.iterdir()] == ['drive']
 
 

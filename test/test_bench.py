@@ -11,6 +11,8 @@ import torch
 import cliptrase_ros as ct
 from cliptrase_ros import bench, cli, recipes, videos
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('bench')]
+
 ROOT = Path(__file__).parents[1]
 sys.path.append(str(ROOT / 'bench'))
 

@@ -1,15 +1,15 @@
 import contextlib
 import json
 import os
-import resource
-import signal
 import struct
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from forks import Fork, little_disk
 from PIL import Image
 from towers import picture
 
@@ -241,17 +241,12 @@ def test_a_folder_without_pictures(tmp_path, capsys):
 
 
 def test_a_full_disk_leaves_a_sentence_and_no_half_picture(photo, tmp_path):
-    def little_space():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-
     out = tmp_path / 'out'
-    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', str(photo), '--words', 'a']
-    done = subprocess.run(
-        [*command, *TINY, '-o', str(out)], capture_output=True, text=True, preexec_fn=little_space
-    )
-    assert done.returncode == 1 and 'File too large' in done.stderr
-    assert 'Traceback' not in done.stderr
+    arguments = ['segment', photo, '--words', 'a', *TINY, '-o', out]
+    done = Fork('cli', *arguments, first=partial(little_disk, 2000))
+    _, error = done.communicate()
+    assert done.returncode == 1 and 'File too large' in error
+    assert 'Traceback' not in error
     # What is small enough is there, whole.
     names = {path.name for path in out.iterdir()}
     assert names <= {'kitchen_labels.png', 'kitchen_confidence.png'}

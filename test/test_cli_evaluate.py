@@ -2,12 +2,10 @@
 
 import json
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-from interrupts import heard
+from forks import Fork
 from layouts import build, stripes
 
 from cliptrase_ros import cli
@@ -143,10 +141,8 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     root, out = tmp_path / 'set', tmp_path / 'out'
     count = 60
     build(root, 'camvid', [stripes([0, 1, 2])] * count)
-    run = [sys.executable, '-m', 'cliptrase_ros.cli']
-    run += command('camvid', root, '-o', str(out), *NATIVE, '--method', 'clip', '--regions', 'none')
-    pipes = {'stdout': subprocess.PIPE, 'stderr': subprocess.PIPE, 'text': True}
-    process = subprocess.Popen(run, **pipes, preexec_fn=heard)
+    run = command('camvid', root, '-o', out, *NATIVE, '--method', 'clip', '--regions', 'none')
+    process = Fork('cli', *run)
     while process.poll() is None:
         if (out / 'pictures.jsonl').exists() and (out / 'pictures.jsonl').read_text():
             process.send_signal(signal.SIGINT)
@@ -157,10 +153,11 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     assert 'the same command goes on with it' in error and 'Traceback' not in error
     done = len((out / 'pictures.jsonl').read_text().splitlines())
     assert 1 <= done < count and not (out / 'result.json').exists()
-    finished = subprocess.run(run, capture_output=True, text=True, timeout=300)
-    assert finished.returncode == 0, finished.stderr
-    assert f'going on: {done} of {count} pictures' in finished.stderr
-    assert f'{count} of {count} pictures' in finished.stdout
+    finished = Fork('cli', *run)
+    said, error = finished.communicate()
+    assert finished.returncode == 0, error
+    assert f'going on: {done} of {count} pictures' in error
+    assert f'{count} of {count} pictures' in said
     assert json.loads((out / 'result.json').read_text())['measured'] == count
 
 

@@ -151,7 +151,21 @@ def test_official_crops_affinity_and_clusters(official, official_backbone, photo
     if size == 224:
         expected = official[f'affinity/224/{photo}']
         assert np.abs(dense.affinity.cpu().numpy() - expected).max() < 1e-5
-    assert (dense.clusters.flatten().cpu().numpy() == official[f'cluster/{size}/{photo}']).all()
+    # Where two patches are as far apart as eps but for float32's rounding, processors decide.
+    rows = dense.affinity.cpu().double()
+    at_eps = (torch.cdist(rows, rows) - clusters.PUBLISHED[len(rows)][0]).abs() < 1e-6
+    decided = ~at_eps.any(1).numpy()
+    assert (~decided).sum() <= 2
+    found = dense.clusters.flatten().cpu().numpy()
+    assert (found == official[f'cluster/{size}/{photo}'])[decided].all()
+
+
+@needs_golden
+@pytest.mark.parametrize('photo', ['astronaut', 'chelsea', 'coffee'])
+def test_official_affinity_has_the_official_clusters(official, device, photo):
+    rows = torch.from_numpy(official[f'affinity/224/{photo}']).to(device)
+    found = clusters.dbscan(rows, *clusters.PUBLISHED[len(rows)]).cpu().numpy()
+    assert (found == official[f'cluster/224/{photo}']).all()
 
 
 @needs_golden

@@ -54,7 +54,8 @@ ALLOWED = {
         'settings',
         'visual',
     },
-    'weights': {'errors', 'files'},
+    'deferred': set(),
+    'weights': {'deferred', 'errors', 'files'},
     'text': {'memory'},
     'backbone': {'errors', 'linear', 'recipes', 'settings', 'text', 'visual', 'weights'},
     'draw': {'errors', 'vocabulary'},
@@ -329,6 +330,17 @@ for name in cli.COMMANDS:
     else:
         raise AssertionError(name)
 assert cli.main(['words', '--words', 'floor', '--check-only']) == 0
+""",
+    )
+
+
+def test_cameras_and_the_demo_around_the_node_need_no_torch():
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    run_without(
+        ['torch', 'open_clip'],
+        """
+from cliptrase_ros.ros import camera, demo, world
+assert camera.main and world.main and demo.main
 """,
     )
 

@@ -1,14 +1,12 @@
 import json
-import resource
 import signal
-import subprocess
-import sys
 import time
+from functools import partial
 
 import cv2
 import numpy as np
 import pytest
-from interrupts import heard
+from forks import Fork, little_disk
 from towers import picture
 
 import cliptrase_ros as ct
@@ -172,25 +170,11 @@ def test_wrong_numbers(tmp_path, option):
         run(tmp_path / 'a.mp4', '-o', tmp_path / 'b.mp4', *option)
 
 
-def process(*arguments, **options):
-    command = [sys.executable, '-m', 'cliptrase_ros.cli', 'video', *map(str, arguments)]
-    return subprocess.Popen(
-        [*command, *WORDS, *TINY],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        **options,
-    )
-
-
 def test_a_full_disk_leaves_a_sentence_and_no_half_video(tmp_path):
-    def little_space():
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-
     source = film(tmp_path / 'a.mp4', frames=60, size=(96, 128))
     out = tmp_path / 'out'
-    done = process(source, '-o', out / 'b.mp4', preexec_fn=little_space)
+    arguments = ['video', source, *WORDS, *TINY, '-o', out / 'b.mp4']
+    done = Fork('cli', *arguments, first=partial(little_disk, 20_000))
     _, error = done.communicate()
     assert done.returncode == 1 and 'frames could be written to' in error
     assert 'Traceback' not in error and not list(out.iterdir())
@@ -199,7 +183,7 @@ def test_a_full_disk_leaves_a_sentence_and_no_half_video(tmp_path):
 def test_ctrl_c_keeps_what_is_labelled(tmp_path):
     source = film(tmp_path / 'a.mp4', frames=3000)
     out = tmp_path / 'out'
-    running = process(source, '-o', out / 'b.mp4', preexec_fn=heard)
+    running = Fork('cli', 'video', source, *WORDS, *TINY, '-o', out / 'b.mp4')
     while running.poll() is None and not (
         out.is_dir() and any(path.stat().st_size > 1000 for path in out.iterdir())
     ):

@@ -14,6 +14,12 @@ from cliptrase_ros.ros.node import SegmentationNode  # noqa: E402
 from cliptrase_ros.ros.shutdown import spun  # noqa: E402
 
 
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if {'start', 'tester'} & set(getattr(item, 'fixturenames', ())):
+            item.add_marker('slow')
+
+
 @pytest.fixture(scope='session', autouse=True)
 def _own_domain(tmp_path_factory):
     lock = domain.claim()

@@ -1,38 +1,22 @@
-"""Nodes in processes of their own, as launch starts them, and waiting for what they do.
+"""Nodes in processes of their own, as launch starts them, and waiting for what they do."""
 
-They are forks of a server that has imported the nodes once: all else of a process of its own is
-real, its signals and its DDS participant too. test_node.py has true starts.
-"""
-
-import multiprocessing
-import os
 import signal
-import sys
 import threading
 import time
+from functools import partial
 from importlib import import_module
 from pathlib import Path
+
+from forks import Fork
 
 ROOT = Path(__file__).parents[2]
 TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=96')
 
-_forks = multiprocessing.get_context('forkserver')
-_forks.set_forkserver_preload([f'cliptrase_ros.ros.{name}' for name in ('node', 'camera', 'world')])
 
-
-def _main(module, arguments, environment, output, constants):
-    """What `python -m` does, in the fork."""
-    for descriptor in (1, 2):
-        os.dup2(output.fileno(), descriptor)
-    output.close()
-    os.environ.clear()
-    os.environ.update(environment)
-    os.chdir(ROOT)
+def _change(constants):
     for name, value in constants.items():
         home, _, constant = name.partition('.')
         setattr(import_module(f'cliptrase_ros.ros.{home}'), constant, value)
-    sys.argv = [module, *arguments]
-    sys.exit(import_module(f'cliptrase_ros.ros.{module}').main())
 
 
 class Process:
@@ -52,21 +36,15 @@ class Process:
             arguments += ['-p', parameter]
         for remap in remaps:
             arguments += ['-r', remap]
-        reader, writer = _forks.Pipe(duplex=False)
-        self._process = _forks.Process(
-            target=_main, args=(module, arguments, dict(os.environ), writer, dict(constants))
-        )
-        self._process.start()
-        writer.close()
+        first = partial(_change, dict(constants))
+        self._process = Fork(f'ros.{module}', *arguments, merged=True, first=first)
         self._lines = []
-        self._reader = threading.Thread(target=self._read, args=(reader,), daemon=True)
+        self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
 
-    def _read(self, reader):
-        with os.fdopen(os.dup(reader.fileno())) as lines:
-            reader.close()
-            for line in lines:
-                self._lines.append(line)
+    def _read(self):
+        for line in self._process.stdout:
+            self._lines.append(line)
 
     @property
     def output(self):
@@ -74,26 +52,24 @@ class Process:
 
     @property
     def running(self):
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def send(self, how):
-        os.kill(self._process.pid, how)
+        self._process.send_signal(how)
 
     def end(self, how=signal.SIGINT, timeout=30):
         """End it as a person or launch does; its exit code."""
-        if self.running:
-            self.send(how)
+        self.send(how)
         return self.wait(timeout)
 
     def wait(self, timeout=60):
         """Wait for its own end; its exit code."""
-        self._process.join(timeout)
-        if self.running:
+        if self._process.wait(timeout) is None:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
             raise AssertionError(f'it had to be killed\n{self.output}')
         self._reader.join(5)
-        return self._process.exitcode
+        return self._process.returncode
 
 
 def wait_for(condition, timeout=60.0, what='', process=None):

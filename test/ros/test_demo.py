@@ -26,6 +26,8 @@ from cliptrase_ros.ros.collector import (
     points_of,
 )
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('demo')]
+
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random']
 
 
