@@ -21,34 +21,52 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
 .PHONY: help setup demo test test-quick test-oldest lint clean
 
+# Two runs in one checkout: the second waits until the first has installed.
+define made
+	@flock -n .make.lock true || echo 'another make installs here: waiting for it' >&2
+	@flock -o .make.lock $(MAKE) --no-print-directory $(1)
+endef
+
 help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
-demo: $(VENV)/installed $(VENV)/pybullet ## run the demo world, the node and the scores
+demo: ## run the demo world, the node and the scores
+	$(call made,installed with-pybullet)
 	$(RUN) -m cliptrase_ros.ros.demo $(ARGS)
 
-test: $(VENV)/installed ## run the tests
+test: ## run the tests
+	$(call made,installed)
 	@test -f $(VENV)/pybullet || $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
 	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
 	$(PYTEST) $(ARGS)
 
-test-quick: $(VENV)/installed ## run the tests that need no process of a node, no Ray and no benchmark
+test-quick: ## run those that start no node, no Ray and no benchmark
+	$(call made,installed)
 	$(PYTEST) -m 'not slow' $(ARGS)
 
-test-oldest: $(VENV)/installed $(OLDEST)/installed ## run the engine's tests on the oldest open_clip
+test-oldest: ## run the engine's tests on the oldest open_clip
+	$(call made,installed with-oldest)
 	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(PYTEST) \
 	  test/test_visual.py test/test_backbone.py test/test_golden.py test/test_methods.py test/test_text.py $(ARGS)
 
-lint: $(VENV)/dependencies ## check the style
+lint: ## check the style
+	$(call made,dependencies)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 
-setup: $(VENV)/installed ## install only; then: . .venv/bin/activate
+setup: ## install only; then: . .venv/bin/activate
+	$(call made,installed)
 
 clean: ## remove what make made
 	rm -rf $(VENV)
 
-# The three stamps below are touched last, so that a run that was interrupted is made good by the
+.PHONY: dependencies installed with-pybullet with-oldest
+dependencies: $(VENV)/dependencies; @:
+installed: $(VENV)/installed; @:
+with-pybullet: $(VENV)/pybullet; @:
+with-oldest: $(OLDEST)/installed; @:
+
+# The four stamps below are touched last, so that a run that was interrupted is made good by the
 # next one.
 
 # Without a stamp the environment is new or half installed: start from an empty one.

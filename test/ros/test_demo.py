@@ -1,15 +1,14 @@
 """make demo: the whole of it in short, its parts, and how it fails."""
 
 import json
-import subprocess
-import sys
+import signal
 from types import SimpleNamespace
 
 import cv2
 import numpy as np
 import pytest
 from cliptrase_ros.msg import Vocabulary, VocabularyClass
-from processes import ROOT
+from forks import Fork
 from sensor_msgs.msg import Image
 from towers import picture
 
@@ -45,14 +44,11 @@ def depth_photo(tmp_path):
     return path
 
 
-def run(*arguments, timeout=180):
-    return subprocess.run(
-        [sys.executable, '-m', 'cliptrase_ros.ros.demo', *map(str, arguments)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
+def run(*arguments):
+    """The demo, whose own processes are true starts: (exit code, what it said)."""
+    process = Fork('ros.demo', *arguments)
+    out, err = process.communicate()
+    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
 
 
 def test_the_demo_world_is_scored(tmp_path):
@@ -159,15 +155,12 @@ def test_a_demo_that_cannot_work_fails_and_says_why(options, reason, photo, tmp_
 
 
 def test_ending_the_demo_ends_its_processes(photo, tmp_path):
-    options = [*TINY, '--frames', '100000', '--source', str(photo), '--out', str(tmp_path)]
-    command = [sys.executable, '-m', 'cliptrase_ros.ros.demo', *options]
-    process = subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    )
+    options = [*TINY, '--frames', '100000', '--source', photo, '--out', tmp_path]
+    process = Fork('ros.demo', *options, merged=True)
     for line in process.stdout:
         if 'listening' in line:
             break
-    process.terminate()
+    process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and 'ended from outside' in output
 

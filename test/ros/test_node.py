@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -98,19 +99,28 @@ def test_an_impatient_user_gets_no_traceback(robot, start):
     assert 'Traceback' not in process.output
 
 
-@pytest.mark.parametrize('after_s', [0.5, 2.0, 2.5, 3.0, 3.5, 4.0])
-@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
-def test_a_script_ends_well_whenever_it_is_asked_to(how, after_s):
-    """While it imports, loads, configures, runs."""
-    arguments = [x for p in TINY for x in ('-p', p)]
-    process = subprocess.Popen(
-        [sys.executable, 'scripts/segmentation_node', '--ros-args', *arguments],
+# Whatever ends the tests ends what they have started.
+TIED = ['setpriv', '--pdeathsig', 'TERM'] if shutil.which('setpriv') else []
+
+
+def script(*python):
+    """A true start of the installed script, by an interpreter of its own."""
+    command = [sys.executable, *python, 'scripts/segmentation_node', '--ros-args']
+    return subprocess.Popen(
+        [*TIED, *command, *(x for p in TINY for x in ('-p', p))],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         cwd=ROOT,
         env={**os.environ, 'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}'},
     )
+
+
+@pytest.mark.parametrize('after_s', [0.5, 2.0, 2.5, 3.0, 3.5, 4.0])
+@pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
+def test_a_script_ends_well_whenever_it_is_asked_to(how, after_s):
+    """While it imports, loads, configures, runs."""
+    process = script()
     time.sleep(after_s)
     process.send_signal(how)
     output, _ = process.communicate(timeout=30)
@@ -128,15 +138,7 @@ runpy.run_path(sys.argv[0], run_name='__main__')
 
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_a_script_ends_in_good_order_once_it_runs(robot, how):
-    arguments = [x for p in TINY for x in ('-p', p)]
-    process = subprocess.Popen(
-        [sys.executable, '-c', SCRIPT, 'scripts/segmentation_node', '--ros-args', *arguments],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        cwd=ROOT,
-        env={**os.environ, 'PYTHONPATH': f'{ROOT}:{os.environ.get("PYTHONPATH", "")}'},
-    )
+    process = script('-c', SCRIPT)
     wait_for(lambda: robot.vocabularies, what='words')
     process.send_signal(how)
     output, _ = process.communicate(timeout=30)

@@ -1,0 +1,144 @@
+#!/usr/bin/env python3
+"""How long a person waits for the nodes, and what they hold: starts, ends, memory.
+
+bench/start.py [--turns 5] [--other CHECKOUT] [--model NAME] [--weights TAG|FILE|random]
+
+Each turn starts `camera_publisher` and then the node as processes of their own, and ends the node
+by Ctrl-C. With --other the same is done in turn with the modules of another checkout (after
+`make setup`, say of the commit before a change), and the last column is the ratio of the medians.
+The default is the tiny model with random weights, so what is measured is what every model waits
+for.
+"""
+
+import argparse
+import contextlib
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+
+import cv2
+import numpy as np
+import rclpy
+import torch
+from sensor_msgs.msg import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from cliptrase_ros.bench import hardware
+from cliptrase_ros.ros import domain
+from cliptrase_ros.ros.qos import newest
+from cliptrase_ros.ros.shutdown import spun
+
+ROOT = Path(__file__).parents[1]
+PATIENCE_S = 120
+FIRST_IMAGE = 'camera_publisher: start to first image, s'
+MEMORY = 'camera_publisher: memory, MB'
+FIRST_MASK = 'node: start to first mask, s'
+END = 'node: Ctrl-C to end, s'
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--turns', type=int, default=5)
+    parser.add_argument('--other', type=Path, help='another checkout, to compare with')
+    parser.add_argument('--model', default='cliptrase-tiny')
+    parser.add_argument('--weights', default='random')
+    options = parser.parse_args()
+    checkouts = [ROOT, *([options.other.resolve()] if options.other else [])]
+    found = {checkout: defaultdict(list) for checkout in checkouts}
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ |= {'ROS_LOG_DIR': folder, 'XDG_CACHE_HOME': folder}
+        picture = f'{folder}/picture.png'
+        cv2.imwrite(picture, np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
+        lock = domain.claim()
+        rclpy.init()
+        # Its own first turn fills caches of files and of words.
+        for turn in range(-1, options.turns):
+            for checkout in checkouts:
+                for name, value in measured(checkout, picture, options):
+                    if turn >= 0:
+                        found[checkout][name].append(value)
+        rclpy.try_shutdown()
+        lock.close()
+    machine = hardware(torch.device('cpu'))
+    print(f'{machine}; {options.model} ({options.weights}); {options.turns} turns\n')
+    print_table([found[checkout] for checkout in checkouts])
+
+
+def measured(checkout, picture, options):
+    """(name, value) of each line, once."""
+    with spun(rclpy.create_node('bench')) as robot:
+        images, masks = [], []
+        robot.create_subscription(Image, '/image', images.append, newest())
+        robot.create_subscription(Image, '/segmentation/label_mask', masks.append, newest())
+        begin = time.monotonic()
+        with running(checkout, 'camera', f'source:={picture}', 'rate_hz:=20.0') as camera:
+            yield FIRST_IMAGE, until(images, camera) - begin
+            yield MEMORY, memory_mb(camera)
+            begin = time.monotonic()
+            node = running(
+                checkout,
+                'node',
+                *(f'model:={options.model}', f'weights:={options.weights}', 'device:=cpu'),
+                'input_size:=96',
+            )
+            with node as process:
+                yield FIRST_MASK, until(masks, process) - begin
+                process.send_signal(signal.SIGINT)
+                begin = time.monotonic()
+                process.wait(PATIENCE_S)
+                yield END, time.monotonic() - begin
+
+
+@contextlib.contextmanager
+def running(checkout, module, *parameters):
+    """A process of a checkout's module."""
+    command = [sys.executable, '-m', f'cliptrase_ros.ros.{module}', '--ros-args']
+    command += ['--log-level', 'error', *(x for p in parameters for x in ('-p', p))]
+    process = subprocess.Popen(command, cwd=checkout)
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.wait(PATIENCE_S)
+
+
+def until(heard, process):
+    """When the first message came."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not heard:
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise SystemExit(f'{process.args[2]} sent nothing')
+        time.sleep(0.002)
+    return time.monotonic()
+
+
+def memory_mb(process):
+    """What it holds of the machine's memory, in MB."""
+    pages = int(Path(f'/proc/{process.pid}/statm').read_text().split()[1])
+    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
+
+
+def print_table(found):
+    """Medians, and of two checkouts their ratio."""
+    heads = ['', 'median', 'smallest', 'largest', *(['other', 'this / other'] * (len(found) - 1))]
+    print('| ' + ' | '.join(heads) + ' |')
+    print('|---' * len(heads) + '|')
+    for name, values in found[0].items():
+        median = statistics.median(values)
+        cells = [f'{value:.2f}' for value in (median, min(values), max(values))]
+        for other in found[1:]:
+            theirs = statistics.median(other[name])
+            cells += [f'{theirs:.2f}', f'{median / theirs:.2f}']
+        print(f'| {name} | ' + ' | '.join(cells) + ' |')
+
+
+if __name__ == '__main__':
+    main()
