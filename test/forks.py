@@ -9,6 +9,7 @@ start interpreters for that.
 import multiprocessing
 import os
 import resource
+import runpy
 import signal
 import sys
 import threading
@@ -31,7 +32,8 @@ class Fork:
     """`python -m MODULE ARGUMENTS` with text pipes, in the manner of subprocess.Popen.
 
     Args:
-        module: of cliptrase_ros, with a function `main`.
+        module: of cliptrase_ros, with a function `main`; or the path of a script, for
+            `python SCRIPT ARGUMENTS`.
         arguments: of the command line.
         merged: whether standard error goes into `stdout`, too.
         first: a function of a module, called in the process before all else.
@@ -97,6 +99,9 @@ def _run(module, arguments, environment, out, err, first):
     if first:
         first()
     sys.argv = [module, *arguments]
+    if module.endswith('.py'):
+        runpy.run_path(module, run_name='__main__')
+        return
     sys.exit(import_module(f'cliptrase_ros.{module}').main())
 
 

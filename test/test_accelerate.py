@@ -221,6 +221,7 @@ def test_results_stay_what_they_are(device):
     assert len(run._graphs) == (device.type == 'cuda')  # elsewhere nothing is captured
 
 
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_real_compilation(told):
     run, x = Compiled(lambda x: torch.sin(x) * 2 + x.exp(), 'a sum'), torch.randn(50, 60)

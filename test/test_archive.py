@@ -287,6 +287,7 @@ def test_words_and_models_that_cannot_be_used(photos, tmp_path, capsys):
     assert 'too long' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on(tmp_path):
     photos, out = tree(tmp_path / 'in', 40), tmp_path / 'out'
     code, said, errors = archives.interrupted(photos, *ALL, '-o', out, after=3)

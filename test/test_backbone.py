@@ -302,6 +302,7 @@ assert torch.compile(lambda x: x + 1, backend='eager')(torch.zeros(1)) == 1
 """
 
 
+@pytest.mark.slow
 def test_a_start_waits_for_nothing_that_it_does_not_use():
     """And open_clip is whole for others: its timm models, and torch's compiler."""
     done = subprocess.run([sys.executable, '-c', LOADED], cwd=ROOT, capture_output=True, text=True)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from forks import Fork
 
 import cliptrase_ros as ct
 from cliptrase_ros import bench, cli, recipes, videos
@@ -21,17 +22,12 @@ from memory import growth  # noqa: E402
 TINY = ['--model', 'cliptrase-tiny', '--device', 'cpu']
 
 
-def script(name, *options, timeout=None):
+def script(name, *options):
     """The lines that a benchmark prints."""
-    done = subprocess.run(
-        [sys.executable, f'bench/{name}.py', *options],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=timeout,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()
+    done = Fork(str(ROOT / 'bench' / f'{name}.py'), *options)
+    said, errors = done.communicate()
+    assert done.returncode == 0, errors
+    return said.splitlines()
 
 
 def cells(lines):
@@ -206,13 +202,35 @@ def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
 
 def test_the_benchmark_of_memory_prints_peaks_and_growth():
     options = [*TINY, '--words', '2', '--sizes', '48', '--frames', '3', '--warm-up', '5']
-    _, model, *lines = script('memory', *options)
+    # It starts processes of its own, which is not for a fork.
+    command = [sys.executable, 'bench/memory.py', *options]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    _, model, *lines = done.stdout.splitlines()
     assert model == 'cliptrase-tiny (random), fp32, 2 words'
     peaks, held = cells(lines[3:5]), cells(lines[8:])
     assert [row[:2] for row in peaks] == [['48', 'segmenter'], ['48', 'plain']]
     assert all(float(row[2]) >= 0 for row in peaks)
     assert [row[0] for row in held] == ['5', '8']
     assert all(float(row[1]) > 50 and int(row[3]) > 1000 for row in held)
+
+
+def test_the_benchmark_of_starts_measures_true_processes():
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    machine, _, _, _, *rows = cells(script('start', '--turns', '1'))
+    assert 'threads, load ' in machine[0]
+    assert [row[0].split(': ')[0] for row in rows] == ['camera_publisher'] * 2 + ['node'] * 2
+    assert all(0 < float(low) == float(median) == float(high) for _, median, low, high in rows)
+
+
+def test_the_benchmark_of_starts_compares_two_checkouts(capsys):
+    pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    from start import print_table
+
+    print_table([{'node': [1.0, 2.0, 4.0]}, {'node': [4.0, 9.0, 4.0]}])
+    heads, _, row = cells(capsys.readouterr().out.splitlines())
+    assert heads == ['', 'median', 'smallest', 'largest', 'other', 'this / other']
+    assert row == ['node', '2.00', '1.00', '4.00', '4.00', '0.50']
 
 
 def test_the_benchmark_of_refinement_prints_a_table():
@@ -271,7 +289,7 @@ def test_the_benchmark_of_the_world_prints_both_stages():
 def test_the_benchmark_of_the_node_prints_four_tables():
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
     size = ['--sizes', '64x48', '--frames', '3', '--seconds', '0.3', '--turns', '1', '--names', '2']
-    lines = script('node', *size, '--device', 'cpu', '--prompt-templates', 'photo', timeout=120)
+    lines = script('node', *size, '--device', 'cpu', '--prompt-templates', 'photo')
     assert 'cliptrase-tiny (random), input_size 96' in lines[0]
     rows = cells(line for line in lines if line.startswith('| '))
     assert [row[0] for row in rows if row[0] != '---'] == [

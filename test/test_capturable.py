@@ -1,7 +1,7 @@
 """Nothing between an image on the device and its labels makes the host wait for the device."""
 
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from types import SimpleNamespace
 
 import pytest
@@ -130,8 +130,13 @@ def test_each_step_stays_on_the_device(function, arguments, expected):
     assert result.shape == expected and result.device.type == 'cuda'
 
 
+@cache
+def loaded():
+    return ct.load(ct.Settings(model='cliptrase-tiny', weights='random', device='cpu'))
+
+
 def segmenter(**changes):
-    return ct.load(ct.Settings(model='cliptrase-tiny', weights='random', device='cpu', **changes))
+    return loaded().replace(**changes)
 
 
 @pytest.mark.parametrize('refined', ['none', 'guided', 'pamr'])

@@ -146,6 +146,7 @@ def test_what_was_made_of_a_folder_is_no_picture_of_it(photo, tmp_path):
     assert {p.name for p in tmp_path.iterdir()} == {photo.name, 'odd_labels.png', *made}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('as_json', [True, False])
 def test_results_go_to_standard_output_below_a_bar(photo, tmp_path, as_json):
     bar, terminal = os.openpty()
@@ -165,6 +166,7 @@ def test_results_go_to_standard_output_below_a_bar(photo, tmp_path, as_json):
     assert json.loads(said)['picture'] == str(photo) if as_json else said.startswith(str(photo))
 
 
+@pytest.mark.slow
 def test_names_that_are_no_text(tmp_path):
     path = os.fsencode(tmp_path) + b'/\xff.png'
     Image.fromarray(picture(40, 60)).save(os.fsdecode(path))
@@ -216,6 +218,7 @@ def test_broken_pictures_among_others_are_named_and_skipped(broken, photo, tmp_p
     assert said.out.startswith(str(photo)) and len(list(out.iterdir())) == 3
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_had_enough(photo, tmp_path):
     command = [sys.executable, '-m', 'cliptrase_ros.cli', 'segment', str(photo), '--words', 'a']
     running = subprocess.Popen(

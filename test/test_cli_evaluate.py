@@ -63,6 +63,7 @@ def test_everything_that_is_needed_to_repeat_it(mugs, tmp_path, capsys):
     assert {k for k in result if result[k] != other[k]} <= {'command', 'date'}
 
 
+@pytest.mark.slow
 def test_published_numbers_stand_beside(tmp_path, capsys):
     build(tmp_path, 'voc20', [stripes([1, 2])])
     arguments = ['evaluate', '--dataset', 'voc20', '--root', str(tmp_path), '--method', 'naclip']
@@ -136,6 +137,7 @@ def test_names_that_are_no_utf_8(mugs, tmp_path, capsys):
     assert 'going on: 3 of 3 pictures were done before' in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_an_interrupt_keeps_what_was_done(tmp_path):
     """A real process, and a real signal after its first picture."""
     root, out = tmp_path / 'set', tmp_path / 'out'

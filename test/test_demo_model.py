@@ -14,6 +14,8 @@ from cliptrase_ros import METHODS, weights
 from cliptrase_ros.demo import SETTINGS, score
 from cliptrase_ros.demo.world import CLASSES
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('demo model')]
+
 MIOU, ACCURACY, GAIN = 0.50, 0.78, 0.04
 PAIRS, UNREAD_PAIRS = 0.5, 0.3
 UNKNOWN_SHARE = 0.05

@@ -47,6 +47,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
 def test_memory_of_a_frame_is_kept_for_the_next():
     """By the pages that are got from the system."""
@@ -252,6 +253,7 @@ def test_words_that_do_not_fit_are_refused_and_what_was_encoded_stays(tiny, narr
     assert len(passes) == 2  # the floor was read from the cache
 
 
+@pytest.mark.slow
 def test_with_a_limit_of_the_system_images_are_encoded_in_parts_or_refused():
     """Address space for one image at a time, then for none, then as before."""
     program = """

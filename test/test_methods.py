@@ -377,6 +377,7 @@ def test_a_patch_takes_its_most_frequent_label_and_the_lowest_of_two():
     assert resclip.patch_labels(pixels, 2).tolist() == [[[0, 1]]]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('size', [(48, 48), (40, 64), (64, 40)])
 @pytest.mark.parametrize('threshold', [0.0, 0.3])
 def test_feedback_follows_its_equations(device, words, size, threshold):

@@ -9,6 +9,8 @@ from cliptrase_ros import bench
 from cliptrase_ros.demo import SETTINGS, score
 from cliptrase_ros.demo.world import CLASSES
 
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('precision')]
+
 SAME = 0.99
 
 

@@ -675,6 +675,7 @@ def test_rosbags_is_what_the_tests_take_it_for(tmp_path):
         Writer2(tmp_path / 'y', version=7)
 
 
+@pytest.mark.slow
 def test_cuts_anywhere(kind, tmp_path):
     """Never an error of another kind, and never a message that is none."""
     source = record(tmp_path, kind, list(Robot(kind).drive(2, size=(8, 8))))

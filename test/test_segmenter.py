@@ -414,6 +414,7 @@ def test_warming_up_encodes_the_size(backbone):
         run.warm_up((10, 100))
 
 
+@pytest.mark.slow
 def test_a_compiled_tower_gives_the_same(device, words, caplog):
     caplog.set_level(logging.INFO, 'cliptrase_ros')
     small = ct.Backbone(make_visual(layers=2).to(device))

@@ -11,6 +11,8 @@ from cliptrase_ros.demo.renders import Renders
 from cliptrase_ros.demo.world import CLASSES, THINGS, Thing
 from cliptrase_ros.errors import SettingError
 
+pytestmark = pytest.mark.slow
+
 HALVES = (Thing('duck', 'red'), Thing('floor'))
 
 

@@ -180,6 +180,7 @@ def test_a_full_disk_leaves_a_sentence_and_no_half_video(tmp_path):
     assert 'Traceback' not in error and not list(out.iterdir())
 
 
+@pytest.mark.slow
 def test_ctrl_c_keeps_what_is_labelled(tmp_path):
     source = film(tmp_path / 'a.mp4', frames=3000)
     out = tmp_path / 'out'

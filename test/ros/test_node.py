@@ -116,6 +116,7 @@ def script(*python):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('after_s', [0.5, 2.0, 2.5, 3.0, 3.5, 4.0])
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_a_script_ends_well_whenever_it_is_asked_to(how, after_s):

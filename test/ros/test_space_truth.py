@@ -123,6 +123,7 @@ def test_nothing_is_left_of_a_target(segmenter, views, encoding, margin_m):
     assert removed > 1000
 
 
+@pytest.mark.slow
 def test_the_benchmark_of_outputs_in_space_measures_each():
     root = Path(__file__).parents[2]
     done = subprocess.run(
