@@ -202,7 +202,7 @@ def table(segmenter, count, repeats):
         theirs, own = times[part, 'p'], times[part, 'o']
         quantiles = (np.percentile(x, (50, 95)) for x in (theirs, own))
         cells = lead, part, *(f'{p50:.1f} / {p95:.1f}' for p50, p95 in quantiles)
-        print(f'| {" | ".join(cells)} | {bench.ratio(theirs, own):.2f} |', flush=True)
+        print(f'| {" | ".join(cells)} | {bench.ratio(theirs, own):.3g} |', flush=True)
     return (plain['all']().numpy() + 1 == ours['all']().labels).mean()
 
 

@@ -181,7 +181,6 @@ def test_memory_that_grows_is_seen():
 
 def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
     sizes = ['--crops', '32', '64', '--whole', '48', '--precision', 'fp32', 'fp16', 'fp32']
-    # A stall of the machine in one turn of few would round a ratio to 0.
     options = [*TINY, '--words', '2', '--repeats', '5', *sizes]
     lines = script('plain', *options)
     rows = cells(lines[4:-2])

@@ -163,7 +163,8 @@ def test_a_camera_without_calibration_has_none_in_the_outputs(robot, start):
     robot.stream()
     infos = robot.hear('camera_info', CameraInfo)
     wait_for(lambda: 'no calibration has come from the camera' in process.output, what='a sentence')
-    assert not infos and robot.masks
+    wait_for(lambda: robot.masks, what='a mask', process=process)
+    assert not infos
 
 
 def listeners(node, topic):

@@ -167,18 +167,26 @@ def test_a_stamp_that_goes_back_is_told_and_its_image_segmented(running):
     wait_for(lambda: stamp(robot.masks[-1]) < stamp(robot.masks[0]), what='masks', process=process)
 
 
+def told_after(robot, masks):
+    """How many images were above the rate, by a status that came after so many more masks."""
+    count = len(robot.masks)
+    wait_for(lambda: len(robot.masks) >= count + masks, what='masks')
+    robot.statuses.clear()
+    wait_for(lambda: robot.value('received'), what='a status')
+    return robot.value('dropped: above max_rate_hz')
+
+
 def test_the_rate_is_limited_as_long_as_asked(robot, start):
     process = node(start, 'max_rate_hz:=5.0')
     robot.stream(rate_hz=20.0)
     wait_for(lambda: robot.value('dropped: above max_rate_hz'), what='drops', process=process)
     start_s, count = time.monotonic(), len(robot.masks)
     wait_for(lambda: len(robot.masks) >= count + 15, what='masks', process=process)
-    assert 15 / (time.monotonic() - start_s) < 5.5
+    # Two by `due` after a pause, and two that were on their way: a busy machine sends in bursts.
+    assert len(robot.masks) - count <= 5.0 * (time.monotonic() - start_s) + 4
     assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
     assert robot.set(max_rate_hz=0.0)[0].successful
-    start_s, count = time.monotonic(), len(robot.masks)
-    wait_for(lambda: len(robot.masks) >= count + 15, what='masks', process=process)
-    assert 15 / (time.monotonic() - start_s) > 5.5
+    assert told_after(robot, masks=3) == told_after(robot, masks=15)
 
 
 def test_a_limited_rate_is_the_mean_rate(tester, monkeypatch):
