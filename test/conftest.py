@@ -1,10 +1,15 @@
 """Fixtures of all tests."""
 
+import ctypes
 import os
+import signal
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
     # Threads of tests that run side by side would wait for each other. torch reads this once.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
+    # Linux: a worker ends with the run, whatever ends that (PR_SET_PDEATHSIG of prctl.h).
+    if hasattr(ctypes.CDLL(None), 'prctl'):
+        ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
 import numpy as np
 import pytest
