@@ -24,7 +24,7 @@ export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 # Two runs in one checkout: the second waits until the first has installed.
 define made
 	@flock -n .make.lock true || echo 'another make installs here: waiting for it' >&2
-	@flock -o .make.lock $(MAKE) --no-print-directory $(1)
+	+@flock -o .make.lock $(MAKE) --no-print-directory $(1)
 endef
 
 help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
@@ -35,9 +35,7 @@ demo: ## run the demo world, the node and the scores
 	$(RUN) -m cliptrase_ros.ros.demo $(ARGS)
 
 test: ## run the tests
-	$(call made,installed)
-	@test -f $(VENV)/pybullet || $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
-	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
+	$(call made,installed with-pybullet-wheel)
 	$(PYTEST) $(ARGS)
 
 test-quick: ## run those that start no node, no Ray and no benchmark
@@ -58,13 +56,17 @@ setup: ## install only; then: . .venv/bin/activate
 	$(call made,installed)
 
 clean: ## remove what make made
-	rm -rf $(VENV)
+	@flock -o .make.lock rm -rf $(VENV) .coverage*
 
-.PHONY: dependencies installed with-pybullet with-oldest
+.PHONY: dependencies installed with-pybullet with-pybullet-wheel with-oldest
 dependencies: $(VENV)/dependencies; @:
 installed: $(VENV)/installed; @:
 with-pybullet: $(VENV)/pybullet; @:
 with-oldest: $(OLDEST)/installed; @:
+with-pybullet-wheel: $(VENV)/dependencies
+	@test -f $(VENV)/pybullet || $(RUN) -c 'import pybullet' 2>/dev/null || \
+	  $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
+	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
 
 # The four stamps below are touched last, so that a run that was interrupted is made good by the
 # next one.

@@ -41,8 +41,8 @@ setup(
         'demo': ['pybullet>=3.2.5'],
         'ray': ['ray>=2.9'],
         'test': ['pytest', 'ray', 'scikit-learn', 'scipy'],
-        # Of `make` alone: containers of ROS have plugins of their own for an older pytest. The
-        # ruff is exact, as a newer one has new rules.
+        # Only for `make`: the containers of ROS have an older pytest with plugins of its own. ruff
+        # is exact, as a newer one has new rules.
         'make': ['pytest-cov', 'pytest-xdist', 'ruff==0.17.5'],
     },
     entry_points={'console_scripts': ['cliptrase = cliptrase_ros.cli:main']},

@@ -4,10 +4,10 @@
 bench/start.py [--turns 5] [--other CHECKOUT] [--model NAME] [--weights TAG|FILE|random]
 
 Each turn starts `camera_publisher` and then the node as processes of their own, and ends the node
-by Ctrl-C. With --other the same is done in turn with the modules of another checkout (after
-`make setup`, say of the commit before a change), and the last column is the ratio of the medians.
-The default is the tiny model with random weights, so what is measured is what every model waits
-for.
+by Ctrl-C. With --other the same is done in turn with the modules of another checkout, say of the
+commit before a change, on the packages and messages of this one; the last column is the median of
+the ratios turn by turn. The default is the tiny model with random weights, so what is measured is
+what every model waits for.
 """
 
 import argparse
@@ -30,7 +30,7 @@ from sensor_msgs.msg import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cliptrase_ros.bench import hardware
+from cliptrase_ros.bench import hardware, print_header, ratio
 from cliptrase_ros.ros import domain
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import spun
@@ -67,7 +67,7 @@ def main():
         rclpy.try_shutdown()
         lock.close()
     machine = hardware(torch.device('cpu'))
-    print(f'{machine}; {options.model} ({options.weights}); {options.turns} turns\n')
+    print(f'{machine}; {options.model} ({options.weights}); {options.turns} turns')
     print_table([found[checkout] for checkout in checkouts])
 
 
@@ -127,16 +127,15 @@ def memory_mb(process):
 
 
 def print_table(found):
-    """Medians, and of two checkouts their ratio."""
+    """Medians, and of two checkouts their ratios turn by turn."""
     heads = ['', 'median', 'smallest', 'largest', *(['other', 'this / other'] * (len(found) - 1))]
-    print('| ' + ' | '.join(heads) + ' |')
-    print('|---' * len(heads) + '|')
+    print_header(*heads)
     for name, values in found[0].items():
         median = statistics.median(values)
         cells = [f'{value:.2f}' for value in (median, min(values), max(values))]
         for other in found[1:]:
             theirs = statistics.median(other[name])
-            cells += [f'{theirs:.2f}', f'{median / theirs:.2f}']
+            cells += [f'{theirs:.2f}', f'{ratio(values, other[name]):.2f}']
         print(f'| {name} | ' + ' | '.join(cells) + ' |')
 
 

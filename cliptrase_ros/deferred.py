@@ -1,7 +1,10 @@
-"""Packages that other packages import and a process may never use: imported on first use."""
+"""What a process need not wait for: packages that others import and it never uses, and what Python
+does with memory at the end."""
 
 from __future__ import annotations
 
+import atexit
+import gc
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -18,9 +21,10 @@ def imports_of(*packages: str) -> Iterator[None]:
     """Within the block, `import` of these packages, or of modules below them, gives stand-ins.
 
     A stand-in outlives the block in the modules that imported it. Its names can be called,
-    subclassed, asked for attributes and given to isinstance: then the real package is imported.
-    Whoever imports the package after the block gets the real one. A package that is imported
-    already, or that is not installed, is left alone.
+    subclassed, asked for attributes, and given to isinstance and issubclass: then the real package
+    is imported. It has every name, also those that the real one lacks, which is an error only where
+    they are used. Whoever imports the package after the block gets the real one. A package that is
+    imported already, or that is not installed, is left alone.
     """
     sys.meta_path.insert(0, _Finder([p for p in packages if p not in sys.modules and find_spec(p)]))
     try:
@@ -59,13 +63,17 @@ class _Name:
         self._module, self._name = module, name
 
     def _real(self) -> Any:
-        _end()  # within the block a stand-in would be found in place of the real one
-        return getattr(import_module(self._module), self._name)
+        if '_found' not in vars(self):
+            _end()  # within the block a stand-in would be found in place of the real one
+            self._found = getattr(import_module(self._module), self._name)
+        return self._found
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self._real()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
+        if name.startswith('__'):  # what copying and looking ask for is no use
+            raise AttributeError(name)
         return getattr(self._real(), name)
 
     def __mro_entries__(self, bases: tuple) -> tuple:
@@ -74,12 +82,22 @@ class _Name:
     def __instancecheck__(self, thing: Any) -> bool:
         return isinstance(thing, self._real())
 
+    def __subclasscheck__(self, kind: type) -> bool:
+        return issubclass(kind, self._real())
+
 
 def _end() -> None:
     """Whatever is imported from now on is real."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
-    for name in [n for n, module in sys.modules.items() if isinstance(module, _Module)]:
+    for name in [n for n, module in list(sys.modules.items()) if isinstance(module, _Module)]:
         module = sys.modules.pop(name)
         parent, _, child = name.rpartition('.')
         if vars(sys.modules.get(parent, module)).get(child) is module:
             delattr(sys.modules[parent], child)
+
+
+def leave_memory_at_the_end() -> None:
+    """Let the system free what the process holds when it ends: Python would look through all that
+    torch has made before. For a program, not for a library to decide."""
+    atexit.unregister(gc.freeze)
+    atexit.register(gc.freeze)

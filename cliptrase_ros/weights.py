@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from . import deferred, files
 from .errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
 
-# open_clip imports torchvision and timm, which import torch's compiler, for what no native tower
-# uses: half of the time until the first mask.
+# open_clip imports torchvision and timm, and these import torch's compiler, for what no native
+# tower uses.
 with deferred.imports_of('timm', 'torch._dynamo'):
     import open_clip
 

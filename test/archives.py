@@ -3,8 +3,8 @@
 import json
 import signal
 from pathlib import Path
-from types import SimpleNamespace
 
+import forks
 import numpy as np
 from forks import Fork, unbuffered
 from PIL import Image
@@ -62,10 +62,8 @@ def contents(out):
 
 
 def run(*arguments):
-    """The command `cliptrase label` in a process of its own: (exit code, what it said)."""
-    process = Fork('cli', 'label', *arguments)
-    out, err = process.communicate()
-    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
+    """The command `cliptrase label` in a process of its own."""
+    return forks.run('cli', 'label', *arguments)
 
 
 def interrupted(*arguments, after=1):

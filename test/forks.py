@@ -1,22 +1,28 @@
 """Processes as `python -m MODULE` starts them, without the seconds that imports take.
 
-They are forks of a server that has imported the modules once. Else all is as in a process of its
-own: arguments, environment, standard output, signals, exit code, the DDS participant of a node.
-What a fork does not show: how a process imports, and what Python does at a normal end. Some tests
-start interpreters for that.
+They are forks of a server that has imported the modules once. Arguments, environment, standard
+output, signals, exit code and the DDS participant of a node are those of a process of its own. What
+a fork does not show: how a process imports, what modules read of the environment while they do, and
+what Python does at a normal end. Some tests start interpreters for that.
 """
 
+import atexit
 import multiprocessing
 import os
 import resource
 import runpy
+import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import wait
+
+# Before the command of a true start: whatever ends the tests ends it, too.
+TIED = ['setpriv', '--pdeathsig', 'TERM'] if shutil.which('setpriv') else []
 
 _server = multiprocessing.get_context('forkserver')
 # What is not installed, such as rclpy, is left out.
@@ -26,6 +32,27 @@ _server.set_forkserver_preload(
         *(f'cliptrase_ros.ros.{name}' for name in ('camera', 'demo', 'node', 'world')),
     ]
 )
+
+
+@atexit.register
+def _kill_all():
+    """Those of tests that failed; multiprocessing would wait for them."""
+    for process in multiprocessing.active_children():
+        _kill(process)
+
+
+def _kill(process):
+    """It and all that it started."""
+    with suppress(ProcessLookupError):  # it has ended, or has no group of its own yet
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+
+
+def run(module, *arguments, first=None):
+    """Run a Fork to its end: what subprocess.run gives."""
+    fork = Fork(module, *arguments, first=first)
+    out, err = fork.communicate()
+    return subprocess.CompletedProcess(arguments, fork.returncode, out, err)
 
 
 class Fork:
@@ -60,7 +87,8 @@ class Fork:
             os.kill(self.pid, number)
 
     def kill(self):
-        self.send_signal(signal.SIGKILL)
+        """End it and all that it started."""
+        _kill(self._process)
 
     def wait(self, timeout=None):
         """The exit code; None if it does not end within the time (in seconds)."""
@@ -68,14 +96,27 @@ class Fork:
         return self.returncode
 
     def communicate(self, timeout=300):
-        """(standard output, standard error) to the end; one that takes longer is killed."""
-        limit = threading.Timer(timeout, self.kill)
-        limit.start()
-        with ThreadPoolExecutor(2) as pool:
-            said = tuple(pool.map(lambda stream: stream.read(), (self.stdout, self.stderr)))
+        """(standard output, standard error) to the end.
+
+        Raises:
+            AssertionError: it took longer, and was killed.
+        """
+        said, deadline = {}, time.monotonic() + timeout
+
+        def read(stream):
+            said[stream] = stream.read()
+
+        streams = self.stdout, self.stderr
+        readers = [threading.Thread(target=read, args=(s,), daemon=True) for s in streams]
+        for reader in readers:
+            reader.start()
+        for reader in readers:
+            reader.join(max(0, deadline - time.monotonic()))
+        if any(reader.is_alive() for reader in readers):
+            self.kill()
+            raise AssertionError(f'{self._process.name} took more than {timeout} s: {said}')
         self.wait()
-        limit.cancel()
-        return said
+        return tuple(said[stream] for stream in streams)
 
 
 def _reader(reader, writer):
@@ -85,6 +126,7 @@ def _reader(reader, writer):
 
 
 def _run(module, arguments, environment, out, err, first):
+    os.setsid()  # a group of its own, with all that it starts
     for descriptor, pipe in ((1, out), (2, err)):
         os.dup2(pipe.fileno(), descriptor)
     out.close(), err.close()
@@ -119,6 +161,6 @@ def little_disk(size):
 def _end_with_the_tests():
     """Whatever ends them: no process is left over."""
     wait([multiprocessing.parent_process().sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
+    os.killpg(0, signal.SIGTERM)
     time.sleep(10)
-    os._exit(1)
+    os.killpg(0, signal.SIGKILL)

@@ -7,10 +7,11 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 from bag_files import START, STEP, Robot, connections, inside, mcap, messages, record, seen
-from forks import Fork, little_disk
+from forks import little_disk
 from rosbags.rosbag2 import Reader, StoragePlugin, Writer
 from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
 
@@ -544,10 +545,9 @@ def test_what_is_left_out_makes_code_3(tmp_path, capsys):
 def test_a_full_disk_leaves_nothing(tmp_path):
     source = record(tmp_path, 'mcap', Robot('mcap').drive(30, size=(96, 128)))
     arguments = ['bag', source, '--words', 'a', *TINY, *SMALL, '-o', tmp_path / 'out']
-    done = Fork('cli', *arguments, first=partial(little_disk, 1 << 20))
-    _, error = done.communicate()
-    assert done.returncode == 1 and 'File too large' in error
-    assert 'Traceback' not in error
+    done = forks.run('cli', *arguments, first=partial(little_disk, 1 << 20))
+    assert done.returncode == 1 and 'File too large' in done.stderr
+    assert 'Traceback' not in done.stderr
     assert [p.name for p in tmp_path.iterdir()] == ['drive']
 
 

@@ -4,10 +4,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forks
 import numpy as np
 import pytest
 import torch
-from forks import Fork
 
 import cliptrase_ros as ct
 from cliptrase_ros import bench, cli, recipes, videos
@@ -24,10 +24,9 @@ TINY = ['--model', 'cliptrase-tiny', '--device', 'cpu']
 
 def script(name, *options):
     """The lines that a benchmark prints."""
-    done = Fork(str(ROOT / 'bench' / f'{name}.py'), *options)
-    said, errors = done.communicate()
-    assert done.returncode == 0, errors
-    return said.splitlines()
+    done = forks.run(str(ROOT / 'bench' / f'{name}.py'), *options)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()
 
 
 def cells(lines):
@@ -202,7 +201,7 @@ def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
 def test_the_benchmark_of_memory_prints_peaks_and_growth():
     options = [*TINY, '--words', '2', '--sizes', '48', '--frames', '3', '--warm-up', '5']
     # It starts processes of its own, which is not for a fork.
-    command = [sys.executable, 'bench/memory.py', *options]
+    command = [*forks.TIED, sys.executable, 'bench/memory.py', *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     _, model, *lines = done.stdout.splitlines()
@@ -222,14 +221,14 @@ def test_the_benchmark_of_starts_measures_true_processes():
     assert all(0 < float(low) == float(median) == float(high) for _, median, low, high in rows)
 
 
-def test_the_benchmark_of_starts_compares_two_checkouts(capsys):
+def test_the_benchmark_of_starts_prints_ratios_of_two_checkouts(capsys):
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
     from start import print_table
 
     print_table([{'node': [1.0, 2.0, 4.0]}, {'node': [4.0, 9.0, 4.0]}])
-    heads, _, row = cells(capsys.readouterr().out.splitlines())
+    _, heads, _, row = cells(capsys.readouterr().out.splitlines())
     assert heads == ['', 'median', 'smallest', 'largest', 'other', 'this / other']
-    assert row == ['node', '2.00', '1.00', '4.00', '4.00', '0.50']
+    assert row == ['node', '2.00', '1.00', '4.00', '4.00', '0.25']
 
 
 def test_the_benchmark_of_refinement_prints_a_table():

@@ -4,6 +4,7 @@ import json
 import signal
 import time
 
+import forks
 import pytest
 from forks import Fork
 from layouts import build, stripes
@@ -155,11 +156,10 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
     assert 'the same command goes on with it' in error and 'Traceback' not in error
     done = len((out / 'pictures.jsonl').read_text().splitlines())
     assert 1 <= done < count and not (out / 'result.json').exists()
-    finished = Fork('cli', *run)
-    said, error = finished.communicate()
-    assert finished.returncode == 0, error
-    assert f'going on: {done} of {count} pictures' in error
-    assert f'{count} of {count} pictures' in said
+    finished = forks.run('cli', *run)
+    assert finished.returncode == 0, finished.stderr
+    assert f'going on: {done} of {count} pictures' in finished.stderr
+    assert f'{count} of {count} pictures' in finished.stdout
     assert json.loads((out / 'result.json').read_text())['measured'] == count
 
 

@@ -1,3 +1,4 @@
+import copy
 import sys
 from importlib import import_module
 
@@ -59,6 +60,20 @@ def test_names_can_be_subclassed(package):
 def test_names_can_be_asked_what_belongs_to_them(package):
     thing = stand_in(package)
     assert isinstance(thing('mug'), thing) and not isinstance('mug', thing)
+    assert issubclass(real(), thing) and not issubclass(str, thing)
+
+
+def test_names_can_be_copied_and_looked_at(package):
+    thing = stand_in(package)
+    assert not hasattr(thing, '__wrapped__') and not there()
+    assert type(copy.copy(thing)('mug')) is real()
+
+
+def test_a_name_that_is_not_there_is_an_error_where_it_is_used(package):
+    with deferred.imports_of(package):
+        nothing = import_module(package).nothing
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        nothing()
 
 
 def test_what_is_used_in_the_block_is_real_from_then_on(package):

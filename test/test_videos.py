@@ -4,6 +4,7 @@ import time
 from functools import partial
 
 import cv2
+import forks
 import numpy as np
 import pytest
 from forks import Fork, little_disk
@@ -174,10 +175,9 @@ def test_a_full_disk_leaves_a_sentence_and_no_half_video(tmp_path):
     source = film(tmp_path / 'a.mp4', frames=60, size=(96, 128))
     out = tmp_path / 'out'
     arguments = ['video', source, *WORDS, *TINY, '-o', out / 'b.mp4']
-    done = Fork('cli', *arguments, first=partial(little_disk, 20_000))
-    _, error = done.communicate()
-    assert done.returncode == 1 and 'frames could be written to' in error
-    assert 'Traceback' not in error and not list(out.iterdir())
+    done = forks.run('cli', *arguments, first=partial(little_disk, 20_000))
+    assert done.returncode == 1 and 'frames could be written to' in done.stderr
+    assert 'Traceback' not in done.stderr and not list(out.iterdir())
 
 
 @pytest.mark.slow

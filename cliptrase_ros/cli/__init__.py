@@ -7,8 +7,6 @@ what needs torch within functions: --help and a wrong flag do not wait for it.
 from __future__ import annotations
 
 import argparse
-import atexit
-import gc
 import io
 import logging
 import os
@@ -17,6 +15,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
+from ..deferred import leave_memory_at_the_end
 from ..errors import CliptraseError
 from ..version import version
 from .console import warn
@@ -54,7 +53,7 @@ def main(args: Sequence[str] | None = None) -> int:
             # Names of files may hold anything.
             stream.reconfigure(errors='backslashreplace')
     logging.basicConfig(format='%(message)s', level=logging.WARNING)
-    atexit.register(gc.freeze)  # else Python takes two seconds to sort what torch leaves behind
+    leave_memory_at_the_end()
     try:
         options = _parser(args[0] if args else '').parse_args(args)
         options.command_line = shlex.join(['cliptrase', *args])

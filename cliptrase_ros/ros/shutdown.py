@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import contextlib
-import gc
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -15,6 +13,7 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
+from ..deferred import leave_memory_at_the_end
 from ..errors import CliptraseError
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
@@ -60,7 +59,7 @@ def init(args: list[str] | None = None) -> None:
 
     Python's own KeyboardInterrupt could come at any line, also while the end is under way.
     """
-    atexit.register(gc.freeze)  # else Python takes two seconds to sort what torch leaves behind
+    leave_memory_at_the_end()
     came: list[bool] = []
     for number in SIGNALS:
         signal.signal(number, lambda *_: came.append(True))

@@ -5,6 +5,7 @@ import signal
 from types import SimpleNamespace
 
 import cv2
+import forks
 import numpy as np
 import pytest
 from cliptrase_ros.msg import Vocabulary, VocabularyClass
@@ -45,10 +46,8 @@ def depth_photo(tmp_path):
 
 
 def run(*arguments):
-    """The demo, whose own processes are true starts: (exit code, what it said)."""
-    process = Fork('ros.demo', *arguments)
-    out, err = process.communicate()
-    return SimpleNamespace(returncode=process.returncode, stdout=out, stderr=err)
+    """The demo, whose own processes are true starts."""
+    return forks.run('ros.demo', *arguments)
 
 
 def test_the_demo_world_is_scored(tmp_path):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import torch
 from builtin_interfaces.msg import Time
 from cliptrase_ros.srv import Segment, SetVocabulary
 from diagnostic_msgs.msg import DiagnosticStatus
+from forks import TIED
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from processes import ROOT, TINY, ask, wait_for
@@ -97,10 +97,6 @@ def test_an_impatient_user_gets_no_traceback(robot, start):
         time.sleep(pause_s)
     assert process.end() == 0, process.output
     assert 'Traceback' not in process.output
-
-
-# Whatever ends the tests ends what they have started.
-TIED = ['setpriv', '--pdeathsig', 'TERM'] if shutil.which('setpriv') else []
 
 
 def script(*python):

@@ -169,11 +169,10 @@ def test_a_stamp_that_goes_back_is_told_and_its_image_segmented(running):
 
 def told_after(robot, masks):
     """How many images were above the rate, by a status that came after so many more masks."""
-    count = len(robot.masks)
+    count, received = len(robot.masks), int(robot.value('received'))
     wait_for(lambda: len(robot.masks) >= count + masks, what='masks')
-    robot.statuses.clear()
-    wait_for(lambda: robot.value('received'), what='a status')
-    return robot.value('dropped: above max_rate_hz')
+    wait_for(lambda: int(robot.value('received')) >= received + masks, what='a status')
+    return int(robot.value('dropped: above max_rate_hz'))
 
 
 def test_the_rate_is_limited_as_long_as_asked(robot, start):
@@ -181,7 +180,7 @@ def test_the_rate_is_limited_as_long_as_asked(robot, start):
     robot.stream(rate_hz=20.0)
     wait_for(lambda: robot.value('dropped: above max_rate_hz'), what='drops', process=process)
     start_s, count = time.monotonic(), len(robot.masks)
-    wait_for(lambda: len(robot.masks) >= count + 15, what='masks', process=process)
+    wait_for(lambda: len(robot.masks) >= count + 30, what='masks', process=process)
     # Two by `due` after a pause, and two that were on their way: a busy machine sends in bursts.
     assert len(robot.masks) - count <= 5.0 * (time.monotonic() - start_s) + 4
     assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
