@@ -30,7 +30,8 @@ from sensor_msgs.msg import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cliptrase_ros.bench import hardware, print_header, ratio
+from cliptrase_ros.bench import hardware, print_header, ratio, status_mb
+from cliptrase_ros.cli import arguments
 from cliptrase_ros.ros import domain
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import spun
@@ -45,7 +46,7 @@ END = 'node: Ctrl-C to end, s'
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--turns', type=int, default=5)
+    parser.add_argument('--turns', type=arguments.positive, default=5)
     parser.add_argument('--other', type=Path, help='another checkout, to compare with')
     parser.add_argument('--model', default='cliptrase-tiny')
     parser.add_argument('--weights', default='random')
@@ -80,7 +81,7 @@ def measured(checkout, picture, options):
         begin = time.monotonic()
         with running(checkout, 'camera', f'source:={picture}', 'rate_hz:=20.0') as camera:
             yield FIRST_IMAGE, until(images, camera) - begin
-            yield MEMORY, memory_mb(camera)
+            yield MEMORY, status_mb('VmRSS', camera.pid)
             begin = time.monotonic()
             node = running(
                 checkout,
@@ -118,12 +119,6 @@ def until(heard, process):
             raise SystemExit(f'{process.args[2]} sent nothing')
         time.sleep(0.002)
     return time.monotonic()
-
-
-def memory_mb(process):
-    """What it holds of the machine's memory, in MB."""
-    pages = int(Path(f'/proc/{process.pid}/statm').read_text().split()[1])
-    return pages * os.sysconf('SC_PAGE_SIZE') / 1e6
 
 
 def print_table(found):

@@ -268,9 +268,9 @@ def give_back_memory() -> None:
         trim(0)
 
 
-def status_mb(name: str) -> float:
-    """A line of /proc/self/status, such as 'VmRSS', in MB (10^6 bytes)."""
-    lines = Path('/proc/self/status').read_text().splitlines()
+def status_mb(name: str, process: int | str = 'self') -> float:
+    """A line of /proc/PROCESS/status, such as 'VmRSS', in MB (10^6 bytes)."""
+    lines = Path(f'/proc/{process}/status').read_text().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(name + ':')) * 1.024e-3
 
 
