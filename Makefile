@@ -45,7 +45,7 @@ test-quick: ## run those that start no node, no Ray and no benchmark
 test-oldest: ## run the engine's tests on the oldest open_clip
 	$(call made,installed with-oldest)
 	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(PYTEST) \
-	  test/test_visual.py test/test_backbone.py test/test_golden.py test/test_methods.py test/test_text.py $(ARGS)
+	  test/model/test_visual.py test/model/test_backbone.py test/test_golden.py test/methods/test_methods.py test/model/test_text.py $(ARGS)
 
 lint: ## check the style
 	$(call made,dependencies)

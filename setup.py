@@ -21,7 +21,7 @@ class WithWordLists(build_py):
 
     def run(self) -> None:
         super().run()
-        folder = Path(self.build_lib, 'cliptrase_ros', 'vocabularies')
+        folder = Path(self.build_lib, 'cliptrase_ros', 'words', 'vocabularies')
         folder.mkdir(parents=True, exist_ok=True)
         for path in ROOT.glob('config/vocabularies/*.yaml'):
             shutil.copy(path, folder)
@@ -35,7 +35,7 @@ setup(
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
     cmdclass={'build_py': WithWordLists},
-    package_data={'cliptrase_ros': ['py.typed', 'models/*', 'class_lists/*.txt']},
+    package_data={'cliptrase_ros': ['py.typed', 'model/configs/*', 'evaluation/class_lists/*.txt']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={
         'demo': ['pybullet>=3.2.5'],

@@ -27,8 +27,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from plain import CAMERA, plain_of
 
 import cliptrase_ros as ct
-from cliptrase_ros import bench
 from cliptrase_ros.cli import arguments
+from cliptrase_ros.evaluation import speed
 
 SIZES = (480, 640), (360, 640), (240, 320)
 FRAMES_A_VOCABULARY = 100
@@ -56,13 +56,13 @@ def main():
     cuda = options.device.startswith('cuda') or (
         options.device == 'auto' and torch.cuda.is_available()
     )
-    print(bench.hardware(torch.device('cuda' if cuda else 'cpu')))
+    print(speed.hardware(torch.device('cuda' if cuda else 'cpu')))
     print(f'{options.model} ({options.weights}), {options.precision}, {options.words} words')
-    bench.print_header('input_size', 'what', 'peak MB')
+    speed.print_header('input_size', 'what', 'peak MB')
     for side in options.sizes:
         for what in (segmenter_peak_mb, plain_peak_mb):
             print(f'| {side} | {what.__name__.split("_")[0]} | {fresh(what, options, side):.0f} |')
-    bench.print_header('frames of cliptrase-tiny', 'RSS MB', 'Python MB', 'objects', 'CUDA MB')
+    speed.print_header('frames of cliptrase-tiny', 'RSS MB', 'Python MB', 'objects', 'CUDA MB')
     before, after = fresh(many_frames, options)
     for frames, at in ((options.warm_up, before), (options.warm_up + options.frames, after)):
         cells = (f'{at.rss_mb:.1f}', f'{at.python_mb:.2f}', at.objects, f'{at.cuda_mb:.1f}')
@@ -77,13 +77,13 @@ def fresh(function, *arguments):
 
 def segmenter_peak_mb(options, side):
     segmenter, words = loaded(options, side)
-    image = bench.scene(*CAMERA)
+    image = speed.scene(*CAMERA)
     return peak_of_three_mb(lambda: segmenter(image, words), segmenter)
 
 
 def plain_peak_mb(options, side):
     segmenter, words = loaded(options, side)
-    plain, image = plain_of(segmenter), bench.scene(*CAMERA)
+    plain, image = plain_of(segmenter), speed.scene(*CAMERA)
     size = segmenter.encode(image).working_size
     embeddings = words.embeddings.to(segmenter.backbone.device)
     return peak_of_three_mb(lambda: plain(image, embeddings, size), segmenter)
@@ -93,13 +93,13 @@ def loaded(options, side):
     names = 'model', 'weights', 'device', 'precision'
     given = {name: getattr(options, name) for name in names}
     segmenter = ct.load(ct.Settings(**given, input_size=side))
-    channels = segmenter.encode(bench.scene(64, 64)).features.shape[-1]
-    return segmenter, bench.random_words(options.words, channels)
+    channels = segmenter.encode(speed.scene(64, 64)).features.shape[-1]
+    return segmenter, speed.random_words(options.words, channels)
 
 
 def peak_of_three_mb(call, segmenter):
     """That of three frames, since the first one alone may leave caches behind."""
-    return bench.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
+    return speed.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
 
 
 def many_frames(options):
@@ -127,7 +127,7 @@ def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
         segmenter: makes the words.
         label: called with each image and its words.
     """
-    images = [bench.scene(*size) for size in sizes]
+    images = [speed.scene(*size) for size in sizes]
     tracemalloc.start()
     before = None
     for frame in range(warm_up + frames):
@@ -144,10 +144,10 @@ def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
 
 def held(device):
     gc.collect()
-    bench.give_back_memory()
+    speed.give_back_memory()
     cuda_mb = torch.cuda.memory_allocated(device) / 1e6 if device.type == 'cuda' else 0.0
     python_mb = tracemalloc.get_traced_memory()[0] / 1e6
-    return Held(bench.status_mb('VmRSS'), python_mb, len(gc.get_objects()), cuda_mb)
+    return Held(speed.status_mb('VmRSS'), python_mb, len(gc.get_objects()), cuda_mb)
 
 
 if __name__ == '__main__':

@@ -16,8 +16,8 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
-from cliptrase_ros import bench
 from cliptrase_ros.cli import arguments
+from cliptrase_ros.evaluation import speed
 
 
 def main():
@@ -30,15 +30,15 @@ def main():
     parser.add_argument('--words', type=arguments.positive, default=20)
     parser.add_argument('--repeats', type=arguments.positive, default=12)
     options = parser.parse_args()
-    segmenter = bench.load_printed(options, precision=options.precision, regions='none')
-    bench.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')
+    segmenter = speed.load_printed(options, precision=options.precision, regions='none')
+    speed.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')
     for sides in options.sizes:
         table(segmenter.replace(input_size=min(sides)), sides, options)
 
 
 def table(segmenter, sides, options):
-    image = bench.scene(*sides)
-    words = bench.random_words(options.words, segmenter.encode(image).features.shape[-1])
+    image = speed.scene(*sides)
+    words = speed.random_words(options.words, segmenter.encode(image).features.shape[-1])
 
     def encode(method):
         run = segmenter.replace(method=method)
@@ -47,9 +47,9 @@ def table(segmenter, sides, options):
     work = {method: encode(method) for method in reversed(ct.METHODS)}
     fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
-    times = bench.measure(work, options.repeats, segmenter.backbone.device)
-    lead = f'{sides[0]} x {sides[1]} | {bench.precision_of(segmenter)}'
-    bench.print_rows(lead, times, times['clip'])
+    times = speed.measure(work, options.repeats, segmenter.backbone.device)
+    lead = f'{sides[0]} x {sides[1]} | {speed.precision_of(segmenter)}'
+    speed.print_rows(lead, times, times['clip'])
 
 
 if __name__ == '__main__':

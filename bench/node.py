@@ -36,12 +36,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from cliptrase_ros.msg import ClassMaskArray
 from cliptrase_ros.srv import SetVocabulary
 
-from cliptrase_ros import images
-from cliptrase_ros.bench import hardware
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.ros import diagnostics, domain, messages
-from cliptrase_ros.ros.camera import pinhole
-from cliptrase_ros.ros.demo import PROFILE
+from cliptrase_ros.evaluation.speed import hardware
+from cliptrase_ros.media import encodings
+from cliptrase_ros.ros import diagnostics, messages
+from cliptrase_ros.ros.camera.publisher import pinhole
+from cliptrase_ros.ros.demo import domain
+from cliptrase_ros.ros.demo.runner import PROFILE
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import spun
@@ -428,7 +429,7 @@ def _image(size, compressed):
     pixels = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(float)
     pixels = np.clip(pixels + random.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
     if not compressed:
-        return images.fill(Image(), pixels, 'bgr8', Image().header)
+        return encodings.fill(Image(), pixels, 'bgr8', Image().header)
     return messages.jpeg(pixels, Image().header, JPEG_QUALITY)
 
 

@@ -24,8 +24,8 @@ from torchvision.transforms.functional import normalize, to_tensor
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cliptrase_ros import bench
 from cliptrase_ros.cli import arguments
+from cliptrase_ros.evaluation import speed
 
 CAMERA = (480, 640)
 
@@ -164,9 +164,9 @@ def main():
     parser.add_argument('--whole', type=arguments.positive, nargs='+', default=[336])
     parser.add_argument('--repeats', type=arguments.positive, default=10)
     options = parser.parse_args()
-    segmenter = bench.load_printed(options)
+    segmenter = speed.load_printed(options)
     columns = 'input', 'clusters', 'words', 'precision', 'part'
-    bench.print_header(*columns, 'plain p50 / p95 ms', 'segmenter p50 / p95 ms', 'ratio')
+    speed.print_header(*columns, 'plain p50 / p95 ms', 'segmenter p50 / p95 ms', 'ratio')
     cases = [segmenter.replace(protocol='cliptrase', input_size=side) for side in options.crops]
     cases += [segmenter.replace(input_size=side) for side in options.whole]
     shares = [
@@ -181,28 +181,28 @@ def main():
 def in_precisions(segmenter, precisions):
     """The segmenter in each of them, those once that are the same on this device."""
     runs = [segmenter.replace(precision=precision) for precision in precisions]
-    return {bench.precision_of(run): run for run in runs}.values()
+    return {speed.precision_of(run): run for run in runs}.values()
 
 
 def table(segmenter, count, repeats):
     """Print the rows of one case; the share of pixels with equal labels."""
-    image = segmenter.view(bench.scene(*CAMERA))
+    image = segmenter.view(speed.scene(*CAMERA))
     dense = segmenter.encode(image)
     size, clusters = dense.working_size, int(dense.clusters.max()) + 1
-    words = bench.random_words(count, dense.features.shape[-1])
+    words = speed.random_words(count, dense.features.shape[-1])
     plain, ours = parts(plain_of(segmenter), image, words, size), own_parts(segmenter, image, count)
     device = segmenter.backbone.device
     work = {
         (part, who): calls[part] for part in plain for who, calls in (('p', plain), ('o', ours))
     }
-    times = bench.measure(work, repeats, device)
-    precision = bench.precision_of(segmenter)
+    times = speed.measure(work, repeats, device)
+    precision = speed.precision_of(segmenter)
     lead = f'{size[0]} x {size[1]} | {clusters} | {count} | {precision}'
     for part in plain:
         theirs, own = times[part, 'p'], times[part, 'o']
         quantiles = (np.percentile(x, (50, 95)) for x in (theirs, own))
         cells = lead, part, *(f'{p50:.1f} / {p95:.1f}' for p50, p95 in quantiles)
-        print(f'| {" | ".join(cells)} | {bench.ratio(theirs, own):.3g} |', flush=True)
+        print(f'| {" | ".join(cells)} | {speed.ratio(theirs, own):.3g} |', flush=True)
     return (plain['all']().numpy() + 1 == ours['all']().labels).mean()
 
 
@@ -231,8 +231,8 @@ def parts(plain, image, words, size):
 
 def own_parts(segmenter, image, count):
     """The same of the segmenter."""
-    resize, tower, dbscan, maps = bench.image_stages(segmenter, image).values()
-    scores, labels, everything = bench.word_stages(segmenter, image, count).values()
+    resize, tower, dbscan, maps = speed.image_stages(segmenter, image).values()
+    scores, labels, everything = speed.word_stages(segmenter, image, count).values()
     return {
         'resize': resize,
         'tower': tower,

@@ -18,8 +18,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
-from cliptrase_ros import bench, refine, voting
 from cliptrase_ros.cli import arguments
+from cliptrase_ros.evaluation import speed
+from cliptrase_ros.labels import refine, voting
 
 WORKING = (336, 448)
 PATCH = 16
@@ -35,8 +36,8 @@ def main():
     parser.add_argument('--repeats', type=int, default=10)
     options = parser.parse_args()
     device = torch.device(options.device)
-    print(f'{bench.hardware(device)}; refine_words {ct.Settings.refine_words}')
-    bench.print_header('labels', 'words', 'rule', 'p50 ms', 'p95 ms', 'of plain')
+    print(f'{speed.hardware(device)}; refine_words {ct.Settings.refine_words}')
+    speed.print_header('labels', 'words', 'rule', 'p50 ms', 'p95 ms', 'of plain')
     for labels in options.labels:
         for words in options.words:
             table(labels, words, options.repeats, device)
@@ -66,8 +67,8 @@ def table(labels, words, repeats, device):
             )
         },
     }
-    times = bench.measure(work, repeats, device)
-    bench.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
+    times = speed.measure(work, repeats, device)
+    speed.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 
 def follow(scores, labels, queries, rule, most):

@@ -30,20 +30,24 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.msg import ObjectArray
 
-from cliptrase_ros import bench, images, load, memory
+from cliptrase_ros import load
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.groups import Group
-from cliptrase_ros.ros import domain, messages
-from cliptrase_ros.ros.camera import pinhole
-from cliptrase_ros.ros.demo import PROFILE
-from cliptrase_ros.ros.depth import read
+from cliptrase_ros.evaluation import speed
+from cliptrase_ros.media import encodings
+from cliptrase_ros.ros import messages
+from cliptrase_ros.ros.camera.publisher import pinhole
+from cliptrase_ros.ros.demo import domain
+from cliptrase_ros.ros.demo.runner import PROFILE
 from cliptrase_ros.ros.outputs import Labelled, Live
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import run
-from cliptrase_ros.ros.space import Scene
+from cliptrase_ros.ros.space.depth import read
+from cliptrase_ros.ros.space.depth_outputs import Scene
+from cliptrase_ros.runtime import memory
 from cliptrase_ros.segmenter import Segmentation
 from cliptrase_ros.settings import Settings
+from cliptrase_ros.space.groups import Group
 
 ROOT = Path(__file__).parents[1]
 NEAR_MM, FAR_MM = 600, 4000
@@ -75,13 +79,13 @@ def main():
         run('consumer', consumer)
         return
     memory.keep_freed()  # as the node does
-    print(bench.hardware(torch.device('cpu')))
+    print(speed.hardware(torch.device('cpu')))
     with tempfile.TemporaryDirectory() as folder, publishers(folder, options) as own:
-        bench.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
+        speed.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
         for size in options.sizes:
             make = scene_maker(size, options.words)
-            times = bench.measure(work(make, own), options.repeats, torch.device('cpu'))
-            bench.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
+            times = speed.measure(work(make, own), options.repeats, torch.device('cpu'))
+            speed.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
 
 
 @contextlib.contextmanager
@@ -124,15 +128,15 @@ def consumer():
 def scene_maker(size, count):
     """A function that makes the scene anew from its messages, as the node does for each image."""
     segmenter = load(Settings(model='cliptrase-tiny', weights='random', device='cpu'))
-    words = bench.random_words(count, EMBEDDED)
-    image = bench.scene(*size)
+    words = speed.random_words(count, EMBEDDED)
+    image = speed.scene(*size)
     # The things of the picture have flat colours: a label and a depth follows from each.
     things = image.astype(np.uint16).sum(2) // 24
     labels = (1 + things % count).astype(np.uint8)
     mm = NEAR_MM + things * ((FAR_MM - NEAR_MM) // int(things.max()))
     confidence = (image[..., 0] / np.float32(255)).astype(np.float32)
     header = Header(frame_id='camera')
-    depth = images.fill(Image(), mm.astype(np.uint16), '16UC1', header)
+    depth = encodings.fill(Image(), mm.astype(np.uint16), '16UC1', header)
     info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
     options = NodeOptions(target_classes=('w1',))
     live = Live(segmenter, words, 1)

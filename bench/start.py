@@ -30,9 +30,9 @@ from sensor_msgs.msg import Image
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cliptrase_ros.bench import hardware, print_header, ratio, status_mb
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.ros import domain
+from cliptrase_ros.evaluation.speed import hardware, print_header, ratio, status_mb
+from cliptrase_ros.ros.demo import domain
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import spun
 

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import torch
 
-from cliptrase_ros import bench, videos
 from cliptrase_ros.cli import arguments, video
+from cliptrase_ros.evaluation import speed
+from cliptrase_ros.media import videos
 
 
 def main() -> None:
@@ -25,9 +26,9 @@ def main() -> None:
     parser.add_argument('--words', type=arguments.positive, default=20)
     parser.add_argument('--repeats', type=arguments.positive, default=5)
     options = parser.parse_args()
-    segmenter = bench.load_printed(options)
+    segmenter = speed.load_printed(options)
     frames = list(islice(videos.Video(options.video), options.frames))
-    words = bench.random_words(options.words, segmenter.encode(frames[0]).features.shape[-1])
+    words = speed.random_words(options.words, segmenter.encode(frames[0]).features.shape[-1])
 
     def label() -> None:
         for frame in frames:
@@ -46,12 +47,12 @@ def main() -> None:
         'reading': lambda: list(islice(videos.Video(options.video), options.frames)),
         'cliptrase video': whole,
     }
-    times = bench.measure(work, options.repeats, torch.device(segmenter.backbone.device))
+    times = speed.measure(work, options.repeats, torch.device(segmenter.backbone.device))
     per_frame = {name: [t / len(frames) for t in values] for name, values in times.items()}
     sums = [sum(pair) for pair in zip(per_frame['labelling'], per_frame['reading'], strict=True)]
     height, width = frames[0].shape[:2]
-    bench.print_header(f'{width} x {height}', 'a frame', 'p50 ms', 'p95 ms', 'of both')
-    bench.print_rows('-', {**per_frame, 'labelling + reading': sums}, sums)
+    speed.print_header(f'{width} x {height}', 'a frame', 'p50 ms', 'p95 ms', 'of both')
+    speed.print_rows('-', {**per_frame, 'labelling + reading': sums}, sums)
 
 
 if __name__ == '__main__':

@@ -17,10 +17,10 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from cliptrase_ros import bench
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.templates import TEMPLATES
-from cliptrase_ros.text import TextEncoder
+from cliptrase_ros.evaluation import speed
+from cliptrase_ros.model.text import TextEncoder
+from cliptrase_ros.words.templates import TEMPLATES
 
 
 def main():
@@ -30,12 +30,12 @@ def main():
     parser.add_argument('--repeats', type=arguments.positive, default=10)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        segmenter = bench.load_printed(options, cache_dir=folder)
+        segmenter = speed.load_printed(options, cache_dir=folder)
         device = segmenter.backbone.device
-        times = bench.measure(work(segmenter, options.words), options.repeats, device)
-    bench.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
+        times = speed.measure(work(segmenter, options.words), options.repeats, device)
+    speed.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
     for (lead, name), values in times.items():
-        bench.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
+        speed.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
 
 
 def work(segmenter, count):

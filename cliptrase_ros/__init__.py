@@ -18,9 +18,6 @@ from typing import TYPE_CHECKING
 __path__ = extend_path(__path__, __name__)
 
 if TYPE_CHECKING:
-    from .backbone import Backbone as Backbone
-    from .draw import colorize as colorize
-    from .draw import overlay as overlay
     from .encoder import Dense as Dense
     from .errors import CliptraseError as CliptraseError
     from .errors import OutOfMemory as OutOfMemory
@@ -30,17 +27,20 @@ if TYPE_CHECKING:
     from .errors import UnsupportedBackbone as UnsupportedBackbone
     from .errors import VocabularyError as VocabularyError
     from .errors import WeightsError as WeightsError
-    from .methods import METHODS as METHODS
+    from .media.drawing import colorize as colorize
+    from .media.drawing import overlay as overlay
+    from .methods.table import METHODS as METHODS
+    from .model.backbone import Backbone as Backbone
     from .segmenter import Segmentation as Segmentation
     from .segmenter import Segmenter as Segmenter
     from .segmenter import load as load
     from .settings import Settings as Settings
-    from .vocabulary import Vocabulary as Vocabulary
-    from .vocabulary import WordClass as WordClass
+    from .words.vocabulary import Vocabulary as Vocabulary
+    from .words.vocabulary import WordClass as WordClass
 
 _MODULE_OF = {
-    'METHODS': 'methods',
-    'Backbone': 'backbone',
+    'METHODS': 'methods.table',
+    'Backbone': 'model.backbone',
     'CliptraseError': 'errors',
     'Dense': 'encoder',
     'OutOfMemory': 'errors',
@@ -51,13 +51,13 @@ _MODULE_OF = {
     'Settings': 'settings',
     'ShapeError': 'errors',
     'UnsupportedBackbone': 'errors',
-    'Vocabulary': 'vocabulary',
+    'Vocabulary': 'words.vocabulary',
     'VocabularyError': 'errors',
     'WeightsError': 'errors',
-    'WordClass': 'vocabulary',
-    'colorize': 'draw',
+    'WordClass': 'words.vocabulary',
+    'colorize': 'media.drawing',
     'load': 'segmenter',
-    'overlay': 'draw',
+    'overlay': 'media.drawing',
 }
 __all__ = list(_MODULE_OF)
 

@@ -10,10 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from . import clusters, memory, methods, pictures, presence, recipes, refine, windows
-from .accelerate import Compiled, Replayed
-from .backbone import Backbone
 from .errors import SettingError, ShapeError
+from .labels import clusters, refine
+from .methods import presence, table
+from .model import preprocessing, recipes, windows
+from .model.backbone import Backbone
+from .runtime import memory
+from .runtime.accelerate import Compiled, Replayed
 from .settings import Settings
 
 # Of one backbone: as many ways to encode an image stay ready.
@@ -122,7 +125,7 @@ class Encoder:
         self._device, self._mean, self._std = backbone.device, backbone.mean, backbone.std
         self.settings = settings
         self.tower = backbone.tower(settings.precision, settings.position_offset)
-        self._recipe = methods.build(self.tower, settings)
+        self._recipe = table.build(self.tower, settings)
         self.feeds_back = settings.method == 'resclip' and settings.resclip_feedback
         self._wants_regions = settings.regions != 'none'
         self._wants_tags = settings.present_only == 'tagclip'
@@ -154,7 +157,7 @@ class Encoder:
             shared.setdefault(key, []).append(number)
         result: list[Dense | None] = [None] * len(images)
         for numbers in shared.values():
-            uploaded = [pictures.to_device(images[n], self._device) for n in numbers]
+            uploaded = [preprocessing.to_device(images[n], self._device) for n in numbers]
             fields = memory.in_halves(lambda part: self._together(*part), uploaded)
             for number, own in zip(numbers, fields, strict=True):
                 result[number] = Dense(**own)
@@ -162,9 +165,9 @@ class Encoder:
 
     def crop(self, image: np.ndarray) -> np.ndarray:
         """What of an image is labelled: all, or the crop of the cliptrase protocol."""
-        pictures.check_image(image)
+        preprocessing.check_image(image)
         if self.settings.protocol == 'cliptrase':
-            return pictures.centre_crop(image, self.settings.input_size)
+            return preprocessing.centre_crop(image, self.settings.input_size)
         return image
 
     def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -191,7 +194,7 @@ class Encoder:
     def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
         """The image [H, W, 3] uint8 as [3, *size] float32 in 0..255."""
         sliding = self.settings.protocol == 'sliding'
-        return (pictures.resize_plainly if sliding else pictures.resize)(image, size)
+        return (preprocessing.resize_plainly if sliding else preprocessing.resize)(image, size)
 
     def _whole_picture(self, image: Tensor) -> Tensor:
         """An image as the tower sees it whole, [3, h, w] in whole patches. In the sliding protocol
@@ -290,7 +293,7 @@ class Encoder:
     def _picture(self, image: Tensor, pixels: Tensor) -> Tensor | None:
         """The `Dense.image` of an image that the tower sees as `pixels`."""
         if self.settings.refine == 'guided':
-            return pictures.resize(image, self.label_size(image.shape[:2])).round().byte()
+            return preprocessing.resize(image, self.label_size(image.shape[:2])).round().byte()
         return pixels if self.settings.refine == 'pamr' else None
 
     def _through_tower(self, pixels: Tensor) -> _Encoded:

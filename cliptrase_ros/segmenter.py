@@ -14,17 +14,20 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from . import memory, pictures, presence, refine, resclip, voting, windows
-from .backbone import Backbone
-from .distractors import beside
-from .embeddings import cache_in, default_cache_folder, embed_words
 from .encoder import Dense, encoder_for
 from .errors import SettingError, ShapeError, VocabularyError
-from .host import fetch
-from .resample import Enlarge, bands
+from .labels import refine, voting
+from .labels.resample import Enlarge, bands
+from .methods import presence, resclip
+from .model import preprocessing, windows
+from .model.backbone import Backbone
+from .runtime import memory
+from .runtime.host import fetch
 from .settings import Settings
-from .templates import TEMPLATES
-from .vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
+from .words.distractors import beside
+from .words.embeddings import cache_in, default_cache_folder, embed_words
+from .words.templates import TEMPLATES
+from .words.vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
 
 # Settings that the backbone was made with.
 LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
@@ -168,7 +171,7 @@ class Segmenter:
             image -> (x, y) of the labels, integers being the centres of pixels.
         """
         if self.settings.protocol == 'cliptrase':
-            inner, top, left = pictures.crop_geometry(*size, self.settings.input_size)
+            inner, top, left = preprocessing.crop_geometry(*size, self.settings.input_size)
             target = (self.settings.input_size, self.settings.input_size)
         else:
             target = inner = self.settings.label_size or size

@@ -28,8 +28,11 @@ _server = multiprocessing.get_context('forkserver')
 # What is not installed, such as rclpy, is left out.
 _server.set_forkserver_preload(
     [
-        *(f'cliptrase_ros.{name}' for name in ('archive', 'bags', 'cli', 'evaluation')),
-        *(f'cliptrase_ros.ros.{name}' for name in ('camera', 'demo', 'node', 'world')),
+        *(f'cliptrase_ros.{name}' for name in ('batch.local', 'cli', 'evaluation.accuracy')),
+        *(
+            f'cliptrase_ros.ros.{name}'
+            for name in ('camera.publisher', 'demo.runner', 'demo.demo_world', 'node')
+        ),
     ]
 )
 

@@ -31,11 +31,13 @@ from consumers import (
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
-from cliptrase_ros import clouds, images
-from cliptrase_ros.geometry import Pinhole
-from cliptrase_ros.groups import parse_groups
-from cliptrase_ros.ros import cloud_messages, messages
+from cliptrase_ros.media import encodings
+from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.parameters import OPTIONS
+from cliptrase_ros.ros.space import cloud_messages
+from cliptrase_ros.space import clouds
+from cliptrase_ros.space.geometry import Pinhole
+from cliptrase_ros.space.groups import parse_groups
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / 'config'
@@ -237,7 +239,7 @@ def header(s=7):
 def image(pixels, encoding='mono8', padding=0, s=7):
     """An Image; each row ends with so many pixels more."""
     padded = np.pad(pixels, ((0, 0), (0, padding)))
-    message = images.fill(Image(), padded, encoding, header(s))
+    message = encodings.fill(Image(), padded, encoding, header(s))
     message.width -= padding
     return message
 

@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters
-from cliptrase_ros.pictures import centre_crop
+from cliptrase_ros.labels import clusters
+from cliptrase_ros.model.preprocessing import centre_crop
 
 ROOT = Path(__file__).parents[1]
 PAIRS = {'clip': ['qk'], 'cliptrase': ['qq', 'kk', 'vv']}

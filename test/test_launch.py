@@ -250,7 +250,7 @@ def test_every_demo_argument_arrives(every_demo_argument):
 
 def test_demo_defaults_are_those_of_the_world():
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-    from cliptrase_ros.ros.world import WorldOptions
+    from cliptrase_ros.ros.demo.demo_world import WorldOptions
 
     launch, options = load(DEMO), WorldOptions()
     assert launch.declared['motion'].choices == list(MOTIONS)
@@ -413,12 +413,14 @@ def test_executables_exist(file, values_of):
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_parameters_are_declared(file, values_of):
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
-    from cliptrase_ros.ros import camera, parameters, world
+    from cliptrase_ros.ros import parameters
+    from cliptrase_ros.ros.camera import publisher
+    from cliptrase_ros.ros.demo import demo_world
 
     declared = {
         'segmentation_node': parameters.names(),
-        'camera_publisher': [field.name for field in dataclasses.fields(camera.CameraOptions)],
-        'demo_world': [field.name for field in dataclasses.fields(world.WorldOptions)],
+        'camera_publisher': [field.name for field in dataclasses.fields(publisher.CameraOptions)],
+        'demo_world': [field.name for field in dataclasses.fields(demo_world.WorldOptions)],
     }
     for node in load(file, **values_of[file]).nodes.values():
         if node.package == 'cliptrase_ros':

@@ -11,12 +11,14 @@ from PIL import Image
 from towers import TINY_PATCH, make_turned_visual, make_visual, picture
 
 import cliptrase_ros as ct
-from cliptrase_ros import clusters, encoder, recipes, voting
-from cliptrase_ros import refine as rule
+from cliptrase_ros import encoder
 from cliptrase_ros.errors import Cancelled
-from cliptrase_ros.pictures import centre_crop, resize_plainly
-from cliptrase_ros.temporal import Smoother
-from cliptrase_ros.windows import sliding_size
+from cliptrase_ros.labels import clusters, voting
+from cliptrase_ros.labels import refine as rule
+from cliptrase_ros.model import recipes
+from cliptrase_ros.model.preprocessing import centre_crop, resize_plainly
+from cliptrase_ros.model.windows import sliding_size
+from cliptrase_ros.video.smoothing import Smoother
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
 

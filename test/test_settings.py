@@ -77,8 +77,8 @@ def test_replace_checks_as_well():
 
 
 def test_what_is_offered_is_what_exists():
-    from cliptrase_ros.distractors import DISTRACTORS
-    from cliptrase_ros.templates import TEMPLATES
+    from cliptrase_ros.words.distractors import DISTRACTORS
+    from cliptrase_ros.words.templates import TEMPLATES
 
     choices = {f.name: f.metadata['choices'] for f in dataclasses.fields(ct.Settings)}
     assert set(choices['method']) == set(ct.METHODS)

@@ -15,8 +15,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from ..deferred import leave_memory_at_the_end
 from ..errors import CliptraseError
+from ..runtime.deferred import leave_memory_at_the_end
 from ..version import version
 from .console import warn
 

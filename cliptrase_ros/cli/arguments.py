@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING
 
 import cliptrase_ros as ct
 
-from .. import word_lists
 from ..settings import Settings
+from ..words import lists
 from .console import warn
 
 if TYPE_CHECKING:
     from ..segmenter import Segmenter
-    from ..vocabulary import Vocabulary
+    from ..words.vocabulary import Vocabulary
 
 
 def add_json(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +33,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         '--vocabulary',
         metavar='FILE',
         help='a file with a word a line, a YAML file of node parameters, or one of the lists that '
-        'come with the package: ' + ', '.join(word_lists.names()),
+        'come with the package: ' + ', '.join(lists.names()),
     )
     parser.add_argument(
         '--background', nargs='+', default=[], metavar='WORD', help='what they win is unlabelled'
@@ -49,7 +49,7 @@ def words_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     if options.words:
         entries, background = options.words, []
     else:
-        entries, background = word_lists.read(options.vocabulary)
+        entries, background = lists.read(options.vocabulary)
     for entry in entries:
         if ',' in entry:
             warn(f'{entry!r} is one word, comma and all; separate words by spaces or lines')

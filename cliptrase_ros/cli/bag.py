@@ -53,7 +53,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from .. import bags
+    from ..batch import bags
 
     # Before the model is loaded, which takes its time.
     bags.check_paths(options.recording, options.out, options.force)

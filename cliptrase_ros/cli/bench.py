@@ -47,6 +47,6 @@ def _choices(setting: str) -> tuple[str, ...]:
 
 
 def run(options: argparse.Namespace) -> None:
-    from .. import bench
+    from ..evaluation import speed
 
-    bench.run(options)
+    speed.run(options)

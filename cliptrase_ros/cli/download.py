@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    from ..weights import download
+    from ..model.weights import download
 
     path, digest = download(options.model, options.weights, options.out)
     Console(options.json).result(

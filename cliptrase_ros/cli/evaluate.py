@@ -15,15 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import cliptrase_ros as ct
 
-from .. import files, layouts, protocols, summary
+from .. import files
 from ..errors import SettingError
-from ..journal import Journal
+from ..evaluation import layouts, protocols, summary
+from ..evaluation.journal import Journal
 from ..settings import Settings
 from . import arguments
 from .console import Console, warn
 
 if TYPE_CHECKING:
-    from .. import evaluation
+    from ..evaluation import accuracy
 
 USAGE = '--dataset NAME --root DIR [-o OUT] [options]'
 EXAMPLES = """\
@@ -54,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from .. import datasets, evaluation
+    from ..evaluation import datasets
 
     if options.worst is not None and not options.out:
         raise SettingError('worst: needs a folder to write to; give -o')
@@ -64,7 +65,7 @@ def run(options: argparse.Namespace) -> bool:
     prescribed = protocols.settings_of(protocol, method, options.dataset) | {'method': method}
     labelled = datasets.open_set(options.dataset, options.root, options.split, protocol)
     settings = _settings(prescribed, given, protocol)
-    evaluated = evaluation.Evaluation.of(labelled, ct.load(settings))
+    evaluated = accuracy.Evaluation.of(labelled, ct.load(settings))
     description, console = evaluated.description(), Console(options.json)
     outcome = _measure(options, evaluated, description, console)
     changed = protocols.overridden(prescribed, settings)
@@ -76,16 +77,16 @@ def run(options: argparse.Namespace) -> bool:
         'measured': len(outcome.miou),
         'unreadable': outcome.unreadable,
         **description,
-        **evaluation.numbers(evaluated, outcome.confusion),
+        **accuracy.numbers(evaluated, outcome.confusion),
         'overridden': changed,
-        'differs': evaluation.differs(evaluated, changed),
+        'differs': accuracy.differs(evaluated, changed),
         'published': _published(evaluated, changed, outcome),
     }
     if options.out:
         with files.whole(options.out / 'result.json') as part:
             part.write_text(summary.dumped(result), encoding='utf-8')
         count = WORST if options.worst is None else options.worst
-        evaluation.write_worst(evaluated, outcome, count, options.out / 'worst')
+        accuracy.write_worst(evaluated, outcome, count, options.out / 'worst')
     console.result(summary.text(result), **result)
     return not outcome.unreadable
 
@@ -102,12 +103,12 @@ def _settings(prescribed: dict[str, Any], given: dict[str, Any], protocol: str) 
 
 def _measure(
     options: argparse.Namespace,
-    evaluated: evaluation.Evaluation,
+    evaluated: accuracy.Evaluation,
     description: dict[str, Any],
     console: Console,
-) -> evaluation.Outcome:
+) -> accuracy.Outcome:
     """With a bar for people, and a journal where there is a folder for one."""
-    from .. import evaluation
+    from ..evaluation import accuracy
 
     def progress(items: Any, count: int, done: int) -> Any:
         if done:
@@ -117,7 +118,7 @@ def _measure(
     examples = evaluated.labelled.examples[: options.limit]
     with Journal(options.out, description) if options.out else nullcontext() as journal:
         try:
-            return evaluation.measure(evaluated, examples, journal, warn, progress)
+            return accuracy.measure(evaluated, examples, journal, warn, progress)
         except KeyboardInterrupt:
             if journal:
                 warn(f'what was done is in {options.out}; the same command goes on with it')
@@ -125,12 +126,12 @@ def _measure(
 
 
 def _published(
-    evaluated: evaluation.Evaluation,
+    evaluated: accuracy.Evaluation,
     changed: dict[str, list[Any]],
-    outcome: evaluation.Outcome,
+    outcome: accuracy.Outcome,
 ) -> list[dict[str, Any]]:
     """The numbers of others, and why each is no comparison, if so."""
-    from .. import published
+    from ..evaluation import published
 
     labelled, settings = evaluated.labelled, evaluated.settings
     incomplete = labelled.incomplete(len(outcome.miou))

@@ -19,7 +19,7 @@ from . import arguments
 from .console import Console, warn
 
 if TYPE_CHECKING:
-    from ..archive import Item, Job, Outcome
+    from ..batch.local import Item, Job, Outcome
 
 USAGE = 'DIR|BAG... (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
@@ -97,12 +97,12 @@ def _share(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from .. import archive
+    from ..batch import local
 
     engine = _engine(options)
-    items, bags = archive.listed(options.sources, options.out)
+    items, bags = local.listed(options.sources, options.out)
     job = _job(options, bags)
-    for sentence in archive.begin(options.out, job):
+    for sentence in local.begin(options.out, job):
         warn(sentence)
     done = [job.done(item) for item in items]
     left = list(compress(items, map(not_, done)))
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _job(options: argparse.Namespace, bags: bool) -> Job:
-    from ..archive import Job
+    from ..batch.local import Job
 
     if bags and options.overlay:
         raise SettingError('--overlay is of pictures; the overlays of bags are topics in them')
@@ -139,7 +139,7 @@ def _engine(options: argparse.Namespace):
             flag = given[0].replace('_', '-')
             raise SettingError(f'--{flag}: of --engine ray; local is this process alone')
         return _local
-    from ..archive_ray import Pool, label
+    from ..batch.on_ray import Pool, label
 
     pool = Pool(
         options.workers or 0,
@@ -151,7 +151,7 @@ def _engine(options: argparse.Namespace):
 
 
 def _local(items: list[Item], job: Job) -> Iterator[Outcome]:
-    from ..archive import Labeller
+    from ..batch.local import Labeller
 
     return Labeller(job)(items)
 

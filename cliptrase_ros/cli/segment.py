@@ -11,7 +11,7 @@ import numpy as np
 
 from ..errors import PictureError
 from ..overlap import ahead
-from ..vocabulary import Vocabulary
+from ..words.vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
 
@@ -38,25 +38,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from .. import picture_files
+    from ..media import pictures
 
     given = dict.fromkeys(options.pictures)
-    paths = [path for each in given for path in picture_files.listed(each)]
+    paths = [path for each in given for path in pictures.list_unlabelled(each)]
     _refuse_one_name_for_two(paths)
     if not any(path.exists() for path in paths):
         raise PictureError(f'no file or folder {paths[0]}')
     options.out.mkdir(parents=True, exist_ok=True)
     segmenter, words = arguments.load_with_words(options)
     console, failed = Console(options.json), 0
-    read = zip(paths, ahead(picture_files.read_each(paths)), strict=True)
+    read = zip(paths, ahead(pictures.read_each(paths)), strict=True)
     for path, image in console.progress(read, 'pictures', len(paths)):
         if isinstance(image, PictureError):
             warn(f'{image}; skipped')
             failed += 1
             continue
         result = segmenter(image, words)
-        written = picture_files.names(options.out / path.stem)
-        picture_files.save(written, segmenter.view(image), result, words)
+        written = pictures.label_paths(options.out / path.stem)
+        pictures.save_labels(written, segmenter.view(image), result, words)
         shares = shares_of(result, words)
         text = ', '.join(f'{name or "unlabelled"} {100 * x:.0f} %' for name, x in shares.items())
         made = {kind: str(place) for kind, place in written.items()}

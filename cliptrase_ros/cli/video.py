@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .. import draw, files, videos
+from .. import files
 from ..errors import PictureError
+from ..media import drawing, videos
+from ..media.videos import Video
 from ..overlap import Behind, ahead
-from ..temporal import Smoother
-from ..videos import Video
-from ..vocabulary import Vocabulary
+from ..video.smoothing import Smoother
+from ..words.vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
 
@@ -120,14 +121,14 @@ class Picture:
 
     def __call__(self, image: np.ndarray, result: Segmentation) -> np.ndarray:
         if self._show == 'labels':
-            picture = draw.colorize(result.labels, self._words)
+            picture = drawing.colorize(result.labels, self._words)
         else:
-            picture = draw.overlay(image, result.labels, self._words)
+            picture = drawing.overlay(image, result.labels, self._words)
         if self._show == 'side':
             picture = np.hstack([image, picture])
         if not self._legend:
             return picture
         if self._strip is None:
             entries = [(c.name, c.color) for c in self._words.classes]
-            self._strip = draw.legend(entries, picture.shape[1])
+            self._strip = drawing.legend(entries, picture.shape[1])
         return np.vstack([picture, self._strip])

@@ -13,10 +13,10 @@ from rich.text import Text
 
 import cliptrase_ros as ct
 
-from .. import word_check
 from ..errors import VocabularyError
 from ..settings import Settings
-from ..vocabulary import WordClass, parse
+from ..words import check
+from ..words.vocabulary import WordClass, parse
 from . import arguments
 from .console import Console, warn
 
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> None:
     settings = Settings(**arguments.settings_given(options))
     entries, background = arguments.words_of(options)
     console = Console(options.json)
-    _refuse(word_check.problems(entries, background), console)
+    _refuse(check.problems(entries, background), console)
     classes, background = parse(entries, background)
     if any(c.id > LARGEST_8_BIT for c in classes):
         warn(
@@ -79,7 +79,7 @@ def run(options: argparse.Namespace) -> None:
         return
     segmenter = ct.load(settings)
     prompts = [prompt for c in classes for prompt in c.prompts]
-    _refuse(word_check.too_long(segmenter, [*prompts, *background]), console)
+    _refuse(check.too_long(segmenter, [*prompts, *background]), console)
     report = _report(options, segmenter, entries, background)
     if options.json:
         console.result('', **report)
@@ -111,7 +111,7 @@ def _report(
     words = segmenter.vocabulary(entries, background)
 
     def read(prompts: list[str] | tuple[str, ...]) -> dict[str, Any]:
-        tokens = max((word_check.sentence_tokens(segmenter, p) for p in prompts), default=0)
+        tokens = max((check.sentence_tokens(segmenter, p) for p in prompts), default=0)
         return {'tokens': tokens, 'pieces': [segmenter.backbone.text.pieces(p) for p in prompts]}
 
     pairs = [
@@ -123,14 +123,14 @@ def _report(
             'alike': pair.cosine >= options.alike,
             'stands_out': pair.deviation >= STANDS_OUT,
         }
-        for pair in word_check.alike(words, options.pairs)
+        for pair in check.alike(words, options.pairs)
     ]
     own = segmenter.settings.distractors
     return {
         'classes': [{**_class_values(c), **read(c.prompts)} for c in words.classes],
         'background': {'words': background, **read(background)},
         'distractors': list(words.background[len(background) :]),
-        'distractors_left_out': list(word_check.left_out(words.classes, background, own)),
+        'distractors_left_out': list(check.left_out(words.classes, background, own)),
         'context': segmenter.backbone.text.context,
         'pairs': pairs,
         'problems': [],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..templates import TEMPLATES
+from ..words.templates import TEMPLATES
 from .world import ASSETS, CLASSES, Thing
 
 # Never written in a caption or prompt, so that a test can ask for what was never read.

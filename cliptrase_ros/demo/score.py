@@ -14,11 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..methods import METHODS
-from ..metrics import Confusion
+from ..evaluation.metrics import Confusion
+from ..methods.table import METHODS
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from . import SETTINGS, space
+from . import SETTINGS, placement
 from .captions import HELD_OUT
 from .world import ASSETS, CLASSES, Thing, View, World
 
@@ -155,7 +155,7 @@ def main(args: list[str] | None = None) -> None:
         return
     if options.space:
         how = options.depth_jump, options.margin
-        print('\n'.join(space.lines(*space.placed(segmenter, views, *how), *how)))
+        print('\n'.join(placement.lines(*placement.placed(segmenter, views, *how), *how)))
         return
     pairs = {
         'colour pairs': list(pair_views(PAIRS, options.pairs)),

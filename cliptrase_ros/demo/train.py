@@ -25,10 +25,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .. import weights
-from ..backbone import Backbone
 from ..errors import SettingError
-from ..visual import Tower
+from ..model import weights
+from ..model.backbone import Backbone
+from ..model.visual import Tower
 from . import captions, renders
 from .world import CLASSES, Thing, shares_of
 

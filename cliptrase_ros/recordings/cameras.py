@@ -11,20 +11,20 @@ from typing import Any, NamedTuple
 import numpy as np
 from rosbags.serde import SerdeError
 
-from .. import images
 from ..errors import PictureError, ShapeError, did_you_mean
-from ..pictures import check_image
-from ..temporal import Smoother
-from . import messages
+from ..media import encodings
+from ..model.preprocessing import check_image
+from ..video.smoothing import Smoother
+from . import output_messages
 from .channel import Channel, Message
 from .reader import Recording
 
 DECODERS: dict[str, Callable[[Any], np.ndarray]] = {
-    messages.IMAGE: images.to_rgb,
-    messages.COMPRESSED_IMAGE: images.compressed_to_rgb,
+    output_messages.IMAGE: encodings.to_rgb,
+    output_messages.COMPRESSED_IMAGE: encodings.compressed_to_rgb,
 }
 # Depth, and what shows no colours.
-GREY = {'8UC1', *images.DEPTH_ENCODINGS, 'mono8'}
+GREY = {'8UC1', *encodings.DEPTH_ENCODINGS, 'mono8'}
 
 
 class ImageTopic(NamedTuple):
@@ -37,8 +37,8 @@ class ImageTopic(NamedTuple):
     @property
     def colour(self) -> bool:
         """Whether it is labelled unless others are."""
-        if self.channel.type == messages.IMAGE:
-            return self.encoding in images.ENCODINGS and self.encoding not in GREY
+        if self.channel.type == output_messages.IMAGE:
+            return self.encoding in encodings.ENCODINGS and self.encoding not in GREY
         first, _, packing = self.encoding.rpartition(';')
         kinds = ('jpeg', 'jpg', 'png')
         return (
@@ -64,10 +64,10 @@ def image_topics(recording: Recording) -> list[ImageTopic]:
 
 def _encoding(data: bytes, kind: str) -> str:
     try:
-        message = messages.read(data, kind)
+        message = output_messages.read(data, kind)
     except SerdeError:
         return ''
-    return message.encoding if kind == messages.IMAGE else message.format
+    return message.encoding if kind == output_messages.IMAGE else message.format
 
 
 def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
@@ -144,7 +144,7 @@ class Camera:
         for other in recording.counts:
             # One that comes after the first image is that of the first image, too; drivers send
             # empty ones until they have read theirs.
-            if other.topic == self.info_topic and other.type == messages.CAMERA_INFO:
+            if other.topic == self.info_topic and other.type == output_messages.CAMERA_INFO:
                 found = recording.of(other)
                 while self.info is None and (message := next(found, None)):
                     self.take_info(message)
@@ -152,7 +152,7 @@ class Camera:
     def take_info(self, message: Message) -> None:
         """Keep a calibration, if that is what it is."""
         try:
-            info = messages.read(message.data, messages.CAMERA_INFO)
+            info = output_messages.read(message.data, output_messages.CAMERA_INFO)
         except SerdeError:
             return
         if info.width and info.height:
@@ -165,9 +165,9 @@ class Camera:
             return Item(message)
         kind = self.channel.type
         try:
-            content = messages.read(message.data, kind)
+            content = output_messages.read(message.data, kind)
             image = DECODERS[kind](content)
             check_image(image)
-        except (SerdeError, images.ImageError, ShapeError) as error:
+        except (SerdeError, encodings.ImageError, ShapeError) as error:
             return Item(message, self, reason=str(error))
         return Item(message, self, content, image)

@@ -13,7 +13,7 @@ from rosbags.rosbag2 import StoragePlugin, Writer
 
 from .. import files
 from ..errors import PictureError
-from . import messages
+from . import output_messages
 from .channel import Channel, Message
 from .convert import described
 from .reader import Recording
@@ -53,8 +53,8 @@ class Output:
                 f'the recording has a topic {topic} already; name another place for the new ones '
                 'by --prefix'
             )
-        definition, _ = messages.STORE.generate_msgdef(kind, ros_version=2)
-        digest = messages.STORE.hash_rihs01(kind)
+        definition, _ = output_messages.STORE.generate_msgdef(kind, ros_version=2)
+        digest = output_messages.STORE.hash_rihs01(kind)
         self._new[topic] = self._connect(Channel(topic, kind, definition, (qos,), digest))
         self.counts[topic] = 0
 
@@ -80,5 +80,5 @@ class Output:
 
     def write(self, topic: str, time: int, message: Any) -> None:
         """Write a new message."""
-        self._writer.write(self._new[topic], time, messages.written(message))
+        self._writer.write(self._new[topic], time, output_messages.written(message))
         self.counts[topic] += 1

@@ -1,13 +1,13 @@
-"""Which code converts images: cv_bridge wherever it gives the arrays of images.py, else that.
+"""Which code converts images: cv_bridge wherever it gives the arrays of encodings.py, else that.
 
 cv_bridge misreads rows with a padding that is no whole number of pixels, knows no colours of 8UC1,
 8UC3 and 8UC4, and fails on big-endian messages with NumPy 2; built for NumPy 1 it can end a process
 that has NumPy 2. So every case is tried once, a message of ours with noise, in a child process, and
-those that fail are left to images.py.
+those that fail are left to encodings.py.
 
-Compressed images are all decoded by images.py: cv_bridge calls the same decoder, but returns uint16
-of images with 16 bits and does not read `format`. Messages are all written by images.py, too: in
-half the time, and cv_bridge cannot write with OpenCV 5.
+Compressed images are all decoded by encodings.py: cv_bridge calls the same decoder, but returns
+uint16 of images with 16 bits and does not read `format`. Messages are all written by encodings.py,
+too: in half the time, and cv_bridge cannot write with OpenCV 5.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from typing import Any
 
 import numpy as np
 
-from .. import images
+from ..media import encodings
 
 SIZE = 46, 70
 PADDING = 7
 # (encoding, big-endian, padded)
-CASES = tuple(itertools.product(images.ENCODINGS, (False, True), (False, True)))
+CASES = tuple(itertools.product(encodings.ENCODINGS, (False, True), (False, True)))
 
 
 @dataclass(frozen=True)
 class Codec:
-    """Functions as in images.py, and the name of what is behind the first."""
+    """Functions as in encodings.py, and the name of what is behind the first."""
 
     name: str
     to_rgb: Callable[[Any], np.ndarray]
-    compressed_to_rgb: Callable[[Any], np.ndarray] = images.compressed_to_rgb
+    compressed_to_rgb: Callable[[Any], np.ndarray] = encodings.compressed_to_rgb
 
 
-OWN = Codec('numpy', images.to_rgb)
+OWN = Codec('numpy', encodings.to_rgb)
 
 
 def choose_codec(log: Any, timeout_s: float = 20.0) -> Codec:
@@ -74,10 +74,10 @@ def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
     """cv_bridge in the cases where it equals our codec, our codec in the others."""
 
     def to_rgb(message: Any) -> np.ndarray:
-        padded = message.step > images.row_bytes(message)
+        padded = message.step > encodings.row_bytes(message)
         if (message.encoding, bool(message.is_bigendian), padded) in equal:
             return bridge.imgmsg_to_cv2(message, 'rgb8')
-        return images.to_rgb(message)
+        return encodings.to_rgb(message)
 
     return Codec('cv_bridge', to_rgb)
 
@@ -119,12 +119,12 @@ def _equal(bridge: Any, encoding: str, big: bool, padded: bool) -> bool:
     noise = np.random.default_rng(0)
     try:
         height, width = SIZE
-        size, channels, _ = images.ENCODINGS[encoding]
+        size, channels, _ = encodings.ENCODINGS[encoding]
         message = Image(height=height, width=width, encoding=encoding, is_bigendian=int(big))
         message.step = width * size * channels + padded * PADDING
         message.data.frombytes(noise.bytes(height * message.step))
         theirs = bridge.imgmsg_to_cv2(message, 'rgb8')
-        return theirs.dtype == np.uint8 and np.array_equal(theirs, images.to_rgb(message))
+        return theirs.dtype == np.uint8 and np.array_equal(theirs, encodings.to_rgb(message))
     except Exception as error:  # an error is one more thing that is not equal
         print(f'{encoding}: {type(error).__name__}: {error}', file=sys.stderr)
         return False

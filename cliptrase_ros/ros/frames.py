@@ -11,16 +11,17 @@ import numpy as np
 import torch
 from rclpy.node import Node
 
-from .. import images, memory
 from ..encoder import Dense
 from ..errors import ShapeError
+from ..media import encodings
+from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
+from .live_words import Words
 from .outputs import Labelled, Live
 from .parameters import NodeOptions
-from .scenes import Scenes
+from .space.scenes import Scenes
 from .stream import Frame, Stream
-from .words import Words
 from .worker import Worker
 
 
@@ -158,7 +159,7 @@ class Frames:
         if not self._node.context.ok():
             return  # shutting down: nothing can be published any more
         stream = frame.stream
-        if isinstance(error, (images.ImageError, ShapeError)):
+        if isinstance(error, (encodings.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
         stream.fail(diagnostics.DROPPED_ERROR, 'frame dropped', error)

@@ -11,11 +11,11 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from .. import images
-from ..geometry import Pinhole, moved_calibration, to_image
+from ..media import encodings
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
-from ..vocabulary import UNLABELED, WordClass
+from ..space.geometry import Pinhole, moved_calibration, to_image
+from ..words.vocabulary import UNLABELED, WordClass
 
 if TYPE_CHECKING:
     from ..segmenter import Segmentation
@@ -37,7 +37,7 @@ def label_mask(
         encoding: mono8 or 16UC1.
         unlabeled: what pixels without a label get.
     """
-    return images.fill(Image(), published_labels(result, encoding, unlabeled), encoding, header)
+    return encodings.fill(Image(), published_labels(result, encoding, unlabeled), encoding, header)
 
 
 def published_labels(
@@ -52,24 +52,24 @@ def published_labels(
 
 def confidence(result: Segmentation, header: Header) -> Image:
     """mono8: round(255 p) of the label, 0 where unlabelled."""
-    return images.fill(Image(), result.confidence_bytes, 'mono8', header)
+    return encodings.fill(Image(), result.confidence_bytes, 'mono8', header)
 
 
 def picture(pixels: np.ndarray, header: Header) -> Image:
     """rgb8 from [H, W, 3] uint8 RGB."""
-    return images.fill(Image(), pixels, 'rgb8', header)
+    return encodings.fill(Image(), pixels, 'rgb8', header)
 
 
 def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
     """A JPEG as image_transport has it, from [H, W, 3] uint8 RGB."""
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
-    message.data.frombytes(images.to_jpeg(pixels, quality))
+    message.data.frombytes(encodings.to_jpeg(pixels, quality))
     return message
 
 
 def class_mask(result: Segmentation, number: int, header: Header) -> Image:
     """mono8: 255 where the class with this id is, else 0."""
-    return images.fill(Image(), _mask(result.labels, number), 'mono8', header)
+    return encodings.fill(Image(), _mask(result.labels, number), 'mono8', header)
 
 
 def _mask(labels: np.ndarray, number: int) -> np.ndarray:
@@ -96,7 +96,7 @@ def class_masks(
                     confidence=float(result.confidence[box][mask[box] > 0].mean()),
                     area=int(areas[c.id]),
                     box=RegionOfInterest(x_offset=x, y_offset=y, height=h, width=w),
-                    mask=images.fill(Image(), mask[box], 'mono8', header),
+                    mask=encodings.fill(Image(), mask[box], 'mono8', header),
                 )
             )
     return ClassMaskArray(header=header, version=version, height=height, width=width, masks=masks)

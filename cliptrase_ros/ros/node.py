@@ -26,18 +26,18 @@ from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackRet
 from rclpy.parameter import Parameter
 
 from ..errors import CliptraseError, did_you_mean
-from ..memory import keep_freed
+from ..runtime.memory import keep_freed
 from ..settings import Settings
 from . import diagnostics, parameters
 from .bridge import choose_codec
 from .frames import Frames
 from .jobs import Jobs
+from .live_words import Words
 from .logs import library_logs_to
 from .parameters import NodeOptions
 from .services import Services
 from .shutdown import end, init, until_shutdown
 from .stream import Stream
-from .words import Words
 from .worker import Statistics
 
 # For a job that is in hand at the end, in seconds; launch kills after 10.

@@ -12,10 +12,10 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from std_msgs.msg import Header
 
-from .. import draw
+from ..media import drawing
 from ..msg import ClassMaskArray
 from ..segmenter import Segmentation, Segmenter
-from ..vocabulary import Vocabulary
+from ..words.vocabulary import Vocabulary
 from . import messages
 from .parameters import NodeOptions
 from .publishers import Publishers, publish_wanted
@@ -51,7 +51,7 @@ class Labelled:
     @property
     def colors(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
-        return draw.colorize(self.result.labels, self.live.words)
+        return drawing.colorize(self.result.labels, self.live.words)
 
     @cached_property
     def seen(self) -> np.ndarray:
@@ -62,7 +62,7 @@ class Labelled:
     def overlay(self) -> np.ndarray:
         """[H, W, 3] uint8 RGB."""
         alpha = self.options.overlay_alpha
-        return draw.overlay(self.seen, self.result.labels, self.live.words, alpha)
+        return drawing.overlay(self.seen, self.result.labels, self.live.words, alpha)
 
 
 class Outputs:

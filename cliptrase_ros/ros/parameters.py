@@ -10,9 +10,9 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from ..errors import SettingError
-from ..groups import Group, parse_groups
 from ..settings import Settings, check, option
-from ..vocabulary import MAX_ID, RGB, parse_colors
+from ..space.groups import Group, parse_groups
+from ..words.vocabulary import MAX_ID, RGB, parse_colors
 from .qos import RELIABILITY
 from .topics import topic_name
 

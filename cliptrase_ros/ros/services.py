@@ -12,18 +12,18 @@ from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from ..errors import CliptraseError, did_you_mean
-from ..groups import Group
-from ..pictures import check_image
+from ..model.preprocessing import check_image
+from ..space.groups import Group
 from ..srv import Segment, SetVocabulary
-from ..vocabulary import WordClass, parse_entry
+from ..words.vocabulary import WordClass, parse_entry
 from . import messages, parameters
-from .depth import calibrated
-from .depth import read as read_depth
 from .jobs import Jobs
+from .live_words import Words
 from .outputs import Labelled, Live
 from .parameters import NodeOptions
-from .space import Scene
-from .words import Words
+from .space.depth import calibrated
+from .space.depth import read as read_depth
+from .space.depth_outputs import Scene
 
 
 class Services:

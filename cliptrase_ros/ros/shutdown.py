@@ -13,8 +13,8 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
-from ..deferred import leave_memory_at_the_end
 from ..errors import CliptraseError
+from ..runtime.deferred import leave_memory_at_the_end
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 

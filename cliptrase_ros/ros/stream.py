@@ -14,18 +14,18 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import CliptraseError, SettingError
-from ..geometry import same_view
-from ..groups import Group
-from ..pictures import check_image
-from ..presence import Roster
-from ..temporal import Smoother
-from ..vocabulary import WordClass
+from ..methods.presence import Roster
+from ..model.preprocessing import check_image
+from ..space.geometry import same_view
+from ..space.groups import Group
+from ..video.smoothing import Smoother
+from ..words.vocabulary import WordClass
 from . import diagnostics, messages, qos
-from .depth import DepthInput
 from .outputs import Live, Outputs
-from .pairing import Expected
 from .parameters import NodeOptions
-from .space import Space
+from .space.depth import DepthInput
+from .space.depth_outputs import Space
+from .space.pairing import Expected
 from .worker import Statistics
 
 LOG_PERIOD_S = 5.0

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from ..vocabulary import WordClass
+from ..words.vocabulary import WordClass
 
 
 def topic_name(name: str) -> str:

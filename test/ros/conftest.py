@@ -9,7 +9,7 @@ rclpy = pytest.importorskip('rclpy', reason='ROS 2 is not installed')
 from processes import TINY, Process, wait_for  # noqa: E402
 from robot import CAMERA, WORDS, Robot, node  # noqa: E402
 
-from cliptrase_ros.ros import domain  # noqa: E402
+from cliptrase_ros.ros.demo import domain  # noqa: E402
 from cliptrase_ros.ros.node import SegmentationNode  # noqa: E402
 from cliptrase_ros.ros.shutdown import spun  # noqa: E402
 

@@ -15,7 +15,7 @@ TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=
 
 def _change(constants):
     for name, value in constants.items():
-        home, _, constant = name.partition('.')
+        home, _, constant = name.rpartition('.')
         setattr(import_module(f'cliptrase_ros.ros.{home}'), constant, value)
 
 

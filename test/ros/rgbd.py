@@ -4,7 +4,7 @@ import numpy as np
 from robot import CAMERA, node, stamp
 from sensor_msgs.msg import CameraInfo, Image, PointField
 
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
 
 DEPTH, DEPTH_INFO = '/camera/depth', '/camera/depth_info'
@@ -61,7 +61,7 @@ class Depth:
 
     def message(self, header):
         whole = self.pixels.dtype == np.uint16
-        made = images.fill(Image(), self.pixels, '16UC1' if whole else '32FC1', header)
+        made = encodings.fill(Image(), self.pixels, '16UC1' if whole else '32FC1', header)
         made.header = type(header)(stamp=header.stamp, frame_id=self.frame)
         late_ns = round(self.late_s * 1e9) + header.stamp.nanosec
         made.header.stamp.sec += late_ns // 10**9

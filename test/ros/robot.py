@@ -13,7 +13,7 @@ from rclpy.qos import DurabilityPolicy, QoSProfile, ReliabilityPolicy
 from sensor_msgs.msg import Image
 from towers import picture
 
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 
 CAMERA = '/camera/image_raw'
 WORDS = 'vocabulary:=["floor", "9:mug=mug;cup", "door"]'
@@ -97,7 +97,7 @@ def stamp(message):
 
 
 def image(pixels=PIXELS, encoding='rgb8'):
-    return images.fill(Image(), pixels, encoding, Image().header)
+    return encodings.fill(Image(), pixels, encoding, Image().header)
 
 
 def array(message):

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import pytest
 
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import bridge
 
 messages = pytest.importorskip('sensor_msgs.msg')
@@ -24,7 +24,7 @@ class CvBridge:
     def imgmsg_to_cv2(self, message, desired_encoding):
         asked.append(message.encoding)
         assert desired_encoding == 'rgb8'
-        return images.to_rgb(message)
+        return encodings.to_rgb(message)
 """
 # Drops the low byte, reads on in the padding, fails on big-endian messages and Bayer mosaics, and
 # makes other numbers of rgba8.
@@ -40,7 +40,7 @@ class CvBridge:
         asked.append(message.encoding)
         if message.is_bigendian or 'bayer' in message.encoding:
             raise TypeError('cannot')
-        size, channels, conversion = images.ENCODINGS[message.encoding]
+        size, channels, conversion = encodings.ENCODINGS[message.encoding]
         data = np.frombuffer(message.data, np.uint8)[size - 1 :: size]
         data = data[: message.height * message.width * channels]
         pixels = data.reshape(message.height, message.width, channels)
@@ -80,7 +80,7 @@ def choose(caplog):
 
 def image(encoding, big=False, padding=0, size=(480, 640)):
     """A message of noise."""
-    bytes_, channels, _ = images.ENCODINGS[encoding]
+    bytes_, channels, _ = encodings.ENCODINGS[encoding]
     height, width = size
     step = width * channels * bytes_ + padding
     message = messages.Image(height=height, width=width, step=step, encoding=encoding)
@@ -93,17 +93,17 @@ def test_without_cv_bridge(choose, monkeypatch):
     monkeypatch.setattr(bridge.importlib.util, 'find_spec', lambda name: None)
     assert choose(logging.INFO, 'as there is no cv_bridge') is bridge.OWN
     assert bridge.OWN.name == 'numpy'
-    assert bridge.OWN.to_rgb is images.to_rgb
-    assert bridge.OWN.compressed_to_rgb is images.compressed_to_rgb
+    assert bridge.OWN.to_rgb is encodings.to_rgb
+    assert bridge.OWN.compressed_to_rgb is encodings.compressed_to_rgb
 
 
 def test_a_cv_bridge_that_works_is_used(choose, stand_in):
     stand_in(GOOD)
     codec = choose(logging.INFO, 'converted by cv_bridge in 100 of 100 cases')
-    assert codec.name == 'cv_bridge' and codec.compressed_to_rgb is images.compressed_to_rgb
+    assert codec.name == 'cv_bridge' and codec.compressed_to_rgb is encodings.compressed_to_rgb
     asked = sys.modules['cv_bridge'].asked
     message = image('bgr16', big=True, padding=5)
-    assert (codec.to_rgb(message) == images.to_rgb(message)).all()
+    assert (codec.to_rgb(message) == encodings.to_rgb(message)).all()
     assert asked == ['bgr16']
 
 
@@ -111,12 +111,12 @@ def test_what_it_gets_wrong_is_not_asked_of_it(choose, stand_in):
     stand_in(POOR)
     codec = choose(logging.INFO, 'converted by cv_bridge in ')
     asked = sys.modules['cv_bridge'].asked
-    for encoding in images.ENCODINGS:
+    for encoding in encodings.ENCODINGS:
         for big in (False, True):
             for padding in (0, 3):
                 message = image(encoding, big, padding, (12, 16))
                 got = codec.to_rgb(message)
-                assert got.dtype == np.uint8 and (got == images.to_rgb(message)).all()
+                assert got.dtype == np.uint8 and (got == encodings.to_rgb(message)).all()
                 able = not (big or padding or 'bayer' in encoding or '16' in encoding)
                 assert asked == [encoding] * (able and encoding != 'rgba8')
                 asked.clear()
@@ -127,7 +127,7 @@ def test_bad_messages_get_our_sentences_before_it_sees_them(choose, stand_in):
     codec = choose(logging.INFO, 'converted by cv_bridge')
     message = image('rgb8')
     message.height = 481
-    with pytest.raises(images.ImageError, match='640 x 481 px rgb8 needs rows of 1920 bytes'):
+    with pytest.raises(encodings.ImageError, match='640 x 481 px rgb8 needs rows of 1920 bytes'):
         codec.to_rgb(message)
     assert not sys.modules['cv_bridge'].asked
 
@@ -168,19 +168,19 @@ UNKNOWN = {'8UC1', '8UC3', '8UC4', 'uyvy', 'yuyv'}
 
 def test_the_real_one_gives_the_same_arrays(real):
     convert = sys.modules['cv_bridge'].CvBridge().imgmsg_to_cv2
-    for encoding in images.ENCODINGS.keys() - UNKNOWN:
+    for encoding in encodings.ENCODINGS.keys() - UNKNOWN:
         message = image(encoding)
         theirs = convert(message, 'rgb8')
         assert theirs.dtype == np.uint8, encoding
-        assert (theirs == images.to_rgb(message)).all(), encoding
+        assert (theirs == encodings.to_rgb(message)).all(), encoding
 
 
 @pytest.mark.parametrize('padding', [0, 1, 7, 64])
 @pytest.mark.parametrize('big', [False, True])
 def test_the_codec_with_the_real_one(real, big, padding):
-    for encoding in images.ENCODINGS:
+    for encoding in encodings.ENCODINGS:
         message = image(encoding, big, padding, (50, 66))
-        assert (real.to_rgb(message) == images.to_rgb(message)).all(), encoding
+        assert (real.to_rgb(message) == encodings.to_rgb(message)).all(), encoding
 
 
 @pytest.mark.parametrize('kind, channels', [('jpeg', 3), ('png', 3), ('png', 4)])
@@ -189,4 +189,4 @@ def test_the_real_one_decodes_colours_as_we_do(real, kind, channels):
     message = messages.CompressedImage(format=kind)
     message.data.frombytes(cv2.imencode(f'.{kind}', pixels)[1])
     theirs = sys.modules['cv_bridge'].CvBridge().compressed_imgmsg_to_cv2(message, 'rgb8')
-    assert (theirs == images.compressed_to_rgb(message)).all()
+    assert (theirs == encodings.compressed_to_rgb(message)).all()

@@ -8,7 +8,7 @@ from cliptrase_ros.srv import SetVocabulary
 from processes import ROOT, TINY, wait_for
 from std_srvs.srv import SetBool
 
-from cliptrase_ros.clouds import point_type
+from cliptrase_ros.space.clouds import point_type
 
 DISPLAYS = [
     display

@@ -23,7 +23,7 @@ class Recorder:
 
 
 def test_records_go_to_the_nodes_log_and_nowhere_else(caplog):
-    library, node = logging.getLogger('cliptrase_ros.weights'), Recorder()
+    library, node = logging.getLogger('cliptrase_ros.model.weights'), Recorder()
     library.setLevel(logging.INFO)
     with library_logs_to(node):
         library.info('one')

@@ -27,9 +27,9 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import SetBool, Trigger
 
 import cliptrase_ros as ct
-from cliptrase_ros import draw
 from cliptrase_ros.errors import Cancelled
-from cliptrase_ros.ros import words as words_module
+from cliptrase_ros.media import drawing
+from cliptrase_ros.ros import live_words as words_module
 from cliptrase_ros.ros.node import SegmentationNode
 
 
@@ -339,7 +339,7 @@ def test_an_error_after_the_tower_is_reported_as_well(robot, inside, monkeypatch
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
     with monkeypatch.context() as patch:
-        patch.delattr(draw, 'colorize')
+        patch.delattr(drawing, 'colorize')
         robot.hear('color_mask', Image)
         wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'AttributeError'), what='error')
     count = len(robot.heard['color_mask'])
@@ -349,7 +349,7 @@ def test_an_error_after_the_tower_is_reported_as_well(robot, inside, monkeypatch
 def test_one_output_that_fails_takes_no_other_with_it(robot, inside, monkeypatch):
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
-    monkeypatch.delattr(draw, 'colorize')
+    monkeypatch.delattr(drawing, 'colorize')
     robot.hear('color_mask', Image)
     floor = robot.hear('mask/floor', Image)
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'AttributeError'), what='an error')

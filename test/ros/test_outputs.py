@@ -12,10 +12,10 @@ from robot import LATCHED, PIXELS, WORDS, array, node, stamp
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header, String
 
-from cliptrase_ros import draw
+from cliptrase_ros.media import drawing
 from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.topics import topic_name, topic_names
-from cliptrase_ros.vocabulary import WordClass
+from cliptrase_ros.words.vocabulary import WordClass
 
 OPTIONAL = {
     'confidence': Image,
@@ -183,8 +183,8 @@ def test_what_nobody_listens_to_is_not_made(robot, inside, monkeypatch):
     for name in ('confidence', 'picture', 'jpeg', 'class_masks', 'class_mask'):
         counting(name, messages)
     counting('moved_camera_info', messages)
-    counting('overlay', draw)
-    counting('colorize', draw)
+    counting('overlay', drawing)
+    counting('colorize', drawing)
     robot.stream()
     wait_for(lambda: len(robot.masks) > 3, what='masks')
     assert not made
@@ -211,8 +211,8 @@ def test_what_nobody_listens_to_is_not_made(robot, inside, monkeypatch):
 
 def test_both_overlays_are_drawn_once(robot, inside, monkeypatch):
     drawn = []
-    overlay = draw.overlay
-    monkeypatch.setattr(draw, 'overlay', lambda *a: (drawn.append(1), overlay(*a))[1])
+    overlay = drawing.overlay
+    monkeypatch.setattr(drawing, 'overlay', lambda *a: (drawn.append(1), overlay(*a))[1])
     one, two = robot.hear('overlay', Image), robot.hear('overlay/compressed', CompressedImage)
     wait_for(lambda: inside._words.live, what='the model')
     for topic in ('overlay', 'overlay/compressed'):

@@ -7,8 +7,8 @@ import yaml
 from processes import ROOT
 
 import cliptrase_ros as ct
-from cliptrase_ros.groups import Group
 from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions, names
+from cliptrase_ros.space.groups import Group
 
 
 def test_config_and_documents_say_what_is_declared():

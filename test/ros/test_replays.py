@@ -22,7 +22,7 @@ from robot import WORDS, array, image, node
 from sensor_msgs.msg import CameraInfo, Image, PointCloud2
 from test_outputs import publish_info
 
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 
 # Half the image's size, and twice that of the labels: a floor that comes nearer towards the lower
 # edge, and a stripe without depth.
@@ -46,9 +46,9 @@ KINDS = {
 
 def depth_image(encoding):
     if encoding == '32FC1':
-        return images.fill(Image(), METRES, encoding, Image().header)
+        return encodings.fill(Image(), METRES, encoding, Image().header)
     millimetres = (np.nan_to_num(METRES) * 1000).round().astype(np.uint16)
-    return images.fill(Image(), millimetres, encoding, Image().header)
+    return encodings.fill(Image(), millimetres, encoding, Image().header)
 
 
 @pytest.fixture(params=['16UC1', '32FC1'])

@@ -12,7 +12,7 @@ from sensor_msgs.msg import Image
 from std_srvs.srv import Trigger
 from towers import picture
 
-from cliptrase_ros import weights
+from cliptrase_ros.model import weights
 
 
 def test_one_image_with_the_live_words_and_with_others(running):

@@ -1,0 +1,256 @@
+"""Recordings of ROS with labels: every message of one, and beside each image what the node would
+publish of it. No ROS needed."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rosbags.rosbag2 import Writer
+
+from ..errors import PictureError, SettingError
+from ..media import drawing
+from ..overlap import ahead
+from ..recordings import OVERLAYS, output_messages
+from ..recordings.cameras import Camera, Item, chosen, names
+from ..recordings.channel import LATCHED, OUTPUT
+from ..recordings.reader import Recording, moment
+from ..recordings.writer import Output, written
+from ..segmenter import Segmentation, Segmenter
+from ..words.vocabulary import Vocabulary
+
+# Messages that are read before they are asked for; the next image is mostly among them.
+AHEAD = 8
+# A file in the new recording: the sentences about what could not be used, if there are any.
+SKIPPED = 'skipped.json'
+
+Progress = Callable[[Iterable[Any], int], Iterable[Any]]
+
+
+@dataclass(frozen=True)
+class Report:
+    """What came of a recording.
+
+    Attributes:
+        images: how many were labelled.
+        skipped: sentences about what could not be used.
+        messages: how many were copied.
+        topics: the new ones, and how many messages each has.
+    """
+
+    images: int
+    skipped: tuple[str, ...]
+    messages: int
+    topics: dict[str, int]
+
+    @property
+    def complete(self) -> bool:
+        """Whether all could be used."""
+        return not self.skipped
+
+
+@dataclass(frozen=True)
+class BagOptions:
+    """How a recording is labelled; see `label_bag`."""
+
+    topics: Sequence[str]
+    every: int
+    limit: int
+    overlay: str
+    prefix: str
+    smoothing: float
+
+    def __post_init__(self):
+        if self.overlay not in OVERLAYS:
+            raise SettingError(f'overlay: {self.overlay!r} is none of {", ".join(OVERLAYS)}')
+        if self.every < 1 or self.limit < 0:
+            raise SettingError('every: 1 or more; limit: 1 or more, or 0 for all images')
+        if not 0 <= self.smoothing < 1:
+            raise SettingError(f'smoothing: expected 0 .. 0.99, got {self.smoothing:g}')
+        if not re.fullmatch('(/[A-Za-z_][A-Za-z0-9_]*)+', self.prefix):
+            raise SettingError(f'prefix: expected /NAME or /NAME/NAME, got {self.prefix!r}')
+
+
+def label_bag(
+    source: Path,
+    target: Path,
+    segmenter: Segmenter,
+    words: Vocabulary,
+    *,
+    topics: Sequence[str] = (),
+    every: int = 1,
+    limit: int = 0,
+    overlay: str = 'compressed',
+    prefix: str = '/segmentation',
+    smoothing: float = 0.0,
+    force: bool = False,
+    progress: Progress = lambda items, total: items,
+) -> Report:
+    """Copy a recording to a folder as ros2 bag has it, with MCAP inside, and label its images.
+    What could not be used is noted in the folder, too, in SKIPPED.
+
+    Args:
+        source: a .bag of ROS 1; a folder, an .mcap or a .db3 file of ROS 2.
+        target: the folder.
+        topics: of the images; if empty, the only one in colour.
+        every: label the first and then each Nth image of a topic.
+        limit: the new recording ends with the Nth labelled image; 0: where the old one does.
+        overlay: compressed (JPEG), raw or none.
+        prefix: what the new topics begin with.
+        smoothing: how much the scores of the images before count in those of an image, 0 .. 0.99.
+        force: replace a recording that is there.
+        progress: is given the messages and how many there are, and gives them back one by one.
+
+    Raises:
+        PictureError: nothing can be read, the topic is not clear or holds no image, or the target
+            is there.
+        SettingError: a bad option.
+        OSError: the target cannot be written; then it is not there.
+    """
+    options = BagOptions(topics, every, limit, overlay, prefix, smoothing)
+    check_paths(source, target, force)
+    with Recording(source) as recording, written(target.resolve()) as writer:
+        run = _Run(recording, writer, segmenter, words, options)
+        total = sum(recording.counts.values())
+        with closing(ahead(run.items(), AHEAD)) as items:
+            for item in progress(items, total):
+                run.take(item)
+                if limit and run.images == limit:
+                    break
+        report = run.report()
+        if report.skipped:
+            (writer.path / SKIPPED).write_text(json.dumps(report.skipped, indent=1) + '\n')
+        return report
+
+
+def check_paths(source: Path, target: Path, force: bool) -> None:
+    """Refuse what cannot be read, and what would be lost.
+
+    Raises:
+        PictureError: there is no source; or the target bears the name of a file, is there already,
+            or would be in the way of the source.
+    """
+    if not source.exists():
+        raise PictureError(f'no file or folder {source}')
+    if target.suffix in ('.bag', '.mcap', '.db3'):
+        raise PictureError(f'{target}: the new recording is a folder; leave {target.suffix} out')
+    old, new = source.resolve(), target.resolve()
+    if old == new or old in new.parents or new in old.parents:
+        raise PictureError(f'{target} is the recording itself or around it; name another folder')
+    if not (target.exists() or target.is_symlink()):
+        return
+    if not force:
+        raise PictureError(f'{target} is there already; name another folder, or give --force')
+    if not (target / 'metadata.yaml').is_file():
+        raise PictureError(f'{target} is there already and is no recording; it is left alone')
+
+
+class _Run:
+    """One recording that is being copied and labelled."""
+
+    def __init__(
+        self,
+        recording: Recording,
+        writer: Writer,
+        segmenter: Segmenter,
+        words: Vocabulary,
+        options: BagOptions,
+    ):
+        self._recording, self._options = recording, options
+        self._segmenter, self._words = segmenter, words
+        self._out = Output(recording, writer)
+        channels = chosen(recording, options.topics)
+        self._cameras = {
+            channel: Camera(recording, channel, f'{options.prefix}/{name}', options.every)
+            for channel, name in zip(channels, names([c.topic for c in channels]), strict=True)
+        }
+        self._out.add(f'{options.prefix}/vocabulary', output_messages.VOCABULARY_TYPE, LATCHED)
+        for camera in self._cameras.values():
+            for topic, kind in self._topics(camera):
+                self._out.add(topic, kind, OUTPUT)
+        self.images = 0
+        self._copied = 0
+        self._skipped: list[str] = []
+
+    def _topics(self, camera: Camera) -> Iterator[tuple[str, str]]:
+        yield f'{camera.prefix}label_mask', output_messages.IMAGE
+        yield f'{camera.prefix}confidence', output_messages.IMAGE
+        if self._options.overlay == 'raw':
+            yield f'{camera.prefix}overlay', output_messages.IMAGE
+        elif self._options.overlay == 'compressed':
+            yield f'{camera.prefix}overlay/compressed', output_messages.COMPRESSED_IMAGE
+        if camera.info is not None:
+            yield f'{camera.prefix}camera_info', output_messages.CAMERA_INFO
+
+    def items(self) -> Iterator[Item]:
+        """The messages of the recording, images read."""
+        for message in self._recording.messages():
+            camera = self._cameras.get(message.channel)
+            yield camera.read(message) if camera else Item(message)
+
+    def take(self, item: Item) -> None:
+        """Copy a message, and label what is an image."""
+        message = item.message
+        if item.image is not None and not self.images:
+            vocabulary = output_messages.vocabulary(self._words, item.content.header.stamp)
+            self._out.write(f'{self._options.prefix}/vocabulary', message.time, vocabulary)
+        self._out.copy(message)
+        self._copied += 1
+        if item.image is not None:
+            self._label(item)
+            self.images += 1
+        elif item.camera:
+            self._skipped.append(
+                f'{message.channel.topic}: the image of {moment(message.time)} is skipped: '
+                f'{item.reason}'
+            )
+        for camera in self._cameras.values():
+            topic, kind = camera.info_topic, output_messages.CAMERA_INFO
+            # Without one at the start there is no topic for it.
+            if camera.info and (message.channel.topic, message.channel.type) == (topic, kind):
+                camera.take_info(message)
+
+    def _label(self, item: Item) -> None:
+        segmenter, camera = self._segmenter, item.camera
+        dense = segmenter.encode(item.image)
+        scores = segmenter.scores(dense, self._words)
+        scores = camera.smooth(scores, self._options.smoothing, None)
+        result = segmenter.label(dense, self._words, scores)
+        for topic, message in self._outputs(item, result):
+            self._out.write(topic, item.message.time, message)
+
+    def _outputs(self, item: Item, result: Segmentation) -> Iterator[tuple[str, Any]]:
+        camera, header = item.camera, item.content.header
+        yield f'{camera.prefix}label_mask', output_messages.label_mask(result, header)
+        confidence = output_messages.image(result.confidence_bytes, 'mono8', header)
+        yield f'{camera.prefix}confidence', confidence
+        if self._options.overlay != 'none':
+            pixels = self._segmenter.view(item.image)
+            pixels = drawing.overlay(pixels, result.labels, self._words)
+            if self._options.overlay == 'raw':
+                yield f'{camera.prefix}overlay', output_messages.image(pixels, 'rgb8', header)
+            else:
+                yield f'{camera.prefix}overlay/compressed', output_messages.jpeg(pixels, header)
+        if camera.info is not None:
+            image_size = item.image.shape[:2]
+            size, matrix = self._segmenter.view_geometry(image_size)
+            info = output_messages.camera_info(camera.info, image_size, size, matrix, header)
+            yield f'{camera.prefix}camera_info', info
+
+    def report(self) -> Report:
+        """What came of it.
+
+        Raises:
+            PictureError: no image could be labelled.
+        """
+        skipped = (*self._recording.problems, *self._skipped)
+        if not self.images:
+            topics = ', '.join(camera.channel.topic for camera in self._cameras.values())
+            reasons = ''.join(f'; {sentence}' for sentence in skipped[:3])
+            raise PictureError(f'no image of {topics} could be labelled{reasons}')
+        return Report(self.images, skipped, self._copied, dict(self._out.counts))

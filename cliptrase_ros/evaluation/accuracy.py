@@ -1,0 +1,271 @@
+"""Accuracy on a labelled set: picture by picture, kept as it goes, with all that is needed to
+repeat it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import PIL
+import torch
+from PIL import Image
+
+from .. import files
+from ..errors import PictureError, SettingError
+from ..media.pictures import read_picture
+from ..model import preprocessing, weights
+from ..overlap import ahead
+from ..segmenter import Segmenter
+from ..settings import Settings
+from ..version import version
+from ..words.vocabulary import Vocabulary
+from . import protocols, sheets
+from .datasets import Example, LabelError, Labelled
+from .journal import Journal
+from .metrics import IGNORED, Confusion, Scores
+
+# Settings that say where, not what.
+_PLACES = ('device', 'cache_dir')
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """A set, the words for it and what is to be measured on it.
+
+    Attributes:
+        labelled: the set.
+        segmenter: with the settings to be measured.
+        words: its classes, and the background words.
+    """
+
+    labelled: Labelled
+    segmenter: Segmenter
+    words: Vocabulary
+
+    @classmethod
+    def of(cls, labelled: Labelled, segmenter: Segmenter) -> Evaluation:
+        """With the words of the set.
+
+        Raises:
+            SettingError: labels would have another size than the truth.
+            VocabularyError: the classes cannot be used.
+        """
+        if segmenter.settings.output_size != 'input':
+            raise SettingError("output_size: labels are compared with the truth at 'input' size")
+        words = segmenter.vocabulary(labelled.entries, labelled.background or ())
+        return cls(labelled, segmenter, words)
+
+    @property
+    def settings(self) -> Settings:
+        return self.segmenter.settings
+
+    @property
+    def own_rule(self) -> bool:
+        """Whether truth and numbers are those of CLIPtrase's protocol."""
+        return self.settings.protocol == 'cliptrase'
+
+    @property
+    def arithmetic(self) -> str:
+        """Of the products in the image tower, such as 'bfloat16'; `precision: auto` may be any."""
+        settings = self.settings
+        tower = self.segmenter.backbone.tower(settings.precision, settings.position_offset)
+        return str(tower.dtype).removeprefix('torch.')
+
+    def confusion(self) -> Confusion:
+        """An empty one for this set."""
+        count = len(self.labelled.entries)
+        return Confusion(count, self.labelled.background is not None, IGNORED)
+
+    def scores(self, confusion: Confusion) -> Scores:
+        """By the rule of the protocol."""
+        return confusion.cliptrase_scores() if self.own_rule else confusion.scores()
+
+    def truth(self, values: np.ndarray) -> np.ndarray:
+        """The truth of the pixels that are labelled, of the values in a label file."""
+        if self.own_rule:
+            values = nearest_crop(values, self.settings.input_size)
+        return self.labelled.truth(values)
+
+    def description(self) -> dict[str, Any]:
+        """All that decides the labels; JSON."""
+        settings = dataclasses.asdict(self.settings)
+        file = weights.file_of(self.settings.weights)
+        device = self.segmenter.backbone.device
+        return {
+            'dataset': self.labelled.name,
+            'split': self.labelled.split,
+            'pictures': {'count': len(self.labelled.examples), 'sha256': self.labelled.sha256},
+            'labels': self.labelled.coding.path,
+            'settings': {name: settings[name] for name in settings if name not in _PLACES},
+            'weights_sha256': weights.sha256_of(file) if file else None,
+            'words': {c.name: list(c.prompts) for c in self.words.classes},
+            'background': list(self.words.background),
+            'background_is_a_class': self.labelled.background is not None,
+            'device': torch.cuda.get_device_name(device) if device.type == 'cuda' else device.type,
+            'arithmetic': self.arithmetic,
+            'versions': _versions(),
+        }
+
+
+def _versions() -> dict[str, str]:
+    """Those of the modules; how they were installed is not asked."""
+    return {
+        'cliptrase_ros': version(),
+        'torch': torch.__version__,
+        'open_clip_torch': weights.open_clip_version(),
+        'numpy': np.__version__,
+        'pillow': PIL.__version__,
+    }
+
+
+def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
+    """[side, side] of values [H, W] uint8, as the picture in the cliptrase protocol, but each pixel
+    that of the nearest in the original."""
+    (height, width), top, left = preprocessing.crop_geometry(*values.shape, side)
+    resized = Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST)
+    return np.asarray(resized)[top : top + side, left : left + side]
+
+
+@dataclass(eq=False)
+class Outcome:
+    """What was measured.
+
+    Attributes:
+        confusion: of all pictures.
+        miou: of each picture by its name, None where nothing in it counts.
+        unreadable: what was skipped, and why.
+    """
+
+    confusion: Confusion
+    miou: dict[str, float | None]
+    unreadable: dict[str, str]
+
+
+def measure(
+    evaluation: Evaluation,
+    examples: Iterable[Example],
+    journal: Journal | None = None,
+    warn: Callable[[str], None] = lambda text: None,
+    progress: Callable[[Iterator, int, int], Iterable] = lambda items, count, done: items,
+) -> Outcome:
+    """Label pictures and count; what the journal has already is not done again.
+
+    Args:
+        warn: is told of pictures that cannot be read and are skipped.
+        progress: wraps the pictures, how many there are to do and how many were done before.
+
+    Raises:
+        LabelError: a label does not fit its picture or its set.
+        PictureError: nothing could be read.
+    """
+    examples = list(examples)
+    outcome = Outcome(evaluation.confusion(), {}, {})
+    wanted = {example.name for example in examples}
+    for line in journal.lines() if journal else ():
+        if line['picture'] in wanted and line['picture'] not in outcome.miou:
+            outcome.confusion.add_pairs(line['pairs'])
+            outcome.miou[line['picture']] = line['miou']
+    left = [example for example in examples if example.name not in outcome.miou]
+    reading = ahead(_read(evaluation.labelled, left))
+    for example, image, values in progress(reading, len(left), len(outcome.miou)):
+        if isinstance(image, PictureError):
+            outcome.unreadable[example.name] = str(image)
+            warn(f'{image}; skipped')
+            continue
+        one = evaluation.confusion()
+        one.add(evaluation.truth(values), evaluation.segmenter(image, evaluation.words).labels)
+        miou = number(evaluation.scores(one).miou)
+        if journal:
+            journal.add({'picture': example.name, 'miou': miou, 'pairs': one.pairs})
+        outcome.confusion.add_pairs(one.pairs)
+        outcome.miou[example.name] = miou
+    if not outcome.miou:
+        raise PictureError('no picture could be read')
+    return outcome
+
+
+def _read(
+    labelled: Labelled, examples: Iterable[Example]
+) -> Iterator[tuple[Example, np.ndarray | PictureError, np.ndarray | None]]:
+    """Pictures (as stored: labels know no EXIF orientation) and the values of their labels."""
+    for example in examples:
+        try:
+            image = read_picture(example.picture, upright=False)
+            values = labelled.values(example)
+        except LabelError:
+            raise
+        except PictureError as error:
+            yield example, error, None
+            continue
+        if image.shape[:2] != values.shape:
+            raise LabelError(
+                f'{example.picture} is {image.shape[1]} x {image.shape[0]} px, its label '
+                f'{example.label} {values.shape[1]} x {values.shape[0]} px; they must be equal'
+            )
+        yield example, image, values
+
+
+def number(value: float) -> float | None:
+    """JSON has no NaN."""
+    return None if np.isnan(value) else float(value)
+
+
+def numbers(evaluation: Evaluation, confusion: Confusion) -> dict[str, Any]:
+    """Scores in 0..1 (None where there is none), of all and of each class, and the matrix."""
+    scores = evaluation.scores(confusion)
+    ids = [c.id for c in evaluation.words.classes]
+    names = [c.name for c in evaluation.words.classes]
+    if confusion.background:
+        ids, names = [0, *ids], ['background', *names]
+    rows = zip(ids, names, scores.iou_of, scores.accuracy_of, confusion.true, strict=True)
+    return {
+        'miou': number(scores.miou),
+        'accuracy': number(scores.accuracy),
+        'class_accuracy': number(scores.class_accuracy),
+        'fwiou': number(scores.fwiou),
+        'classes': [
+            {'id': k, 'name': n, 'iou': number(i), 'accuracy': number(a), 'pixels': int(p)}
+            for k, n, i, a, p in rows
+        ],
+        'confusion': confusion.matrix.tolist(),
+    }
+
+
+def write_worst(evaluation: Evaluation, outcome: Outcome, count: int, folder: Path) -> list[Path]:
+    """Sheets of the pictures with the least mean IoU, the worst first; `folder` is made anew."""
+    by_name = {example.name: example for example in evaluation.labelled.examples}
+    rated = [(miou, name) for name, miou in outcome.miou.items() if miou is not None]
+    worst = [by_name[name] for _, name in sorted(rated)[:count]]
+    zero = 'background' if outcome.confusion.background else 'unlabelled'
+    names = []
+    with files.whole(folder) as part:
+        part.mkdir()
+        read = ahead(_read(evaluation.labelled, worst))
+        for place, (example, image, values) in enumerate(read, 1):
+            if isinstance(image, PictureError):
+                raise image
+            labels = evaluation.segmenter(image, evaluation.words).labels
+            shown = evaluation.segmenter.view(image)
+            made = sheets.sheet(shown, evaluation.truth(values), labels, evaluation.words, zero)
+            names.append(f'{place:02}_{example.name.replace("/", "_")}.png')
+            Image.fromarray(made).save(part / names[-1])
+    return [folder / name for name in names]
+
+
+def differs(evaluation: Evaluation, changed: dict[str, list[Any]]) -> list[str]:
+    """What is not as in the published protocol, or not known of it, in sentences.
+
+    Args:
+        changed: see `protocols.overridden`.
+    """
+    settings = evaluation.settings
+    said = protocols.remarks(
+        settings.protocol, settings.method, evaluation.labelled.name, settings.refine == 'pamr'
+    )
+    if evaluation.labelled.coding.remark:
+        said.append(evaluation.labelled.coding.remark)
+    return [*said, *(f'{name} is {used}, not {was}' for name, (was, used) in changed.items())]

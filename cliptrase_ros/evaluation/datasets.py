@@ -1,0 +1,249 @@
+"""Labelled sets of pictures, in the folders that their authors and common converters make."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from ..errors import PictureError, SettingError, did_you_mean
+from ..media import pictures
+from ..words import lists
+from ..words.vocabulary import parse_entry
+from .layouts import FOLDER, LAYOUTS, NAMES, NONE, Coding, Layout, classes, coding
+from .metrics import IGNORED
+
+# Ids of classes are 1 .. 254, and 255 is IGNORED.
+MOST = 254
+
+
+class Example(NamedTuple):
+    """A labelled picture: its name in the set, and the files."""
+
+    name: str
+    picture: Path
+    label: Path
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Labelled pictures, ready to be read.
+
+    Attributes:
+        name: of the set, such as voc21.
+        split: which part of it; empty where there is but one.
+        examples: all of them, in order.
+        coding: how the labels are stored.
+        entries: K classes as entries of a vocabulary, with the ids 1 .. K.
+        background: words for background; None where it is no class.
+        merged: whether what nobody labelled counts as background (the cliptrase protocol).
+    """
+
+    name: str
+    split: str
+    examples: tuple[Example, ...]
+    coding: Coding
+    entries: tuple[str, ...]
+    background: tuple[str, ...] | None
+    merged: bool
+
+    @property
+    def usual(self) -> bool:
+        """Whether it is the part of the set that numbers are published of."""
+        return self.name == FOLDER or self.split == LAYOUTS[self.name].split
+
+    def incomplete(self, measured: int) -> str:
+        """How so many pictures of it are not those that numbers are published of; empty if they
+        are. On disk may be a part of the official set."""
+        if not self.usual:
+            return f'the split is {self.split}'
+        official = len(self.examples) if self.name == FOLDER else LAYOUTS[self.name].count
+        if measured > official:
+            return f'{measured} pictures, the official set has {official}'
+        return f'{measured} of {official} pictures' if measured < official else ''
+
+    @property
+    def sha256(self) -> str:
+        """Of the names of all examples, a line each."""
+        names = ''.join(f'{example.name}\n' for example in self.examples)
+        return hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()
+
+    def values(self, example: Example) -> np.ndarray:
+        """[H, W] uint8: what the label file holds.
+
+        Raises:
+            PictureError: the file is damaged.
+            LabelError: it holds no indices, or one that no class has.
+        """
+        values = _indices(example.label)
+        known = np.isin(values, np.flatnonzero(self.coding.ids != NONE))
+        if not known.all():
+            raise LabelError(
+                f'{example.label} holds the value {values[~known][0]}, which is none of the '
+                f'{len(self.entries)} classes of {self.name} nor 255 (ignored)'
+            )
+        return values.astype(np.uint8)
+
+    def truth(self, values: np.ndarray) -> np.ndarray:
+        """[H, W] uint8 of `values`: ids of classes, 0 background where it is a class, and IGNORED.
+        Where unlabelled pixels are merged with background, a picture that has no others, which the
+        official code leaves out, is all IGNORED."""
+        truth = self.coding.ids.astype(np.uint8)[values]
+        if self.background is None:
+            truth[truth == 0] = IGNORED
+        elif self.merged:
+            truth[values == 255] = 0
+            if np.isin(values, self.coding.void).all():
+                truth[:] = IGNORED
+        return truth
+
+
+class LabelError(PictureError):
+    """A label does not fit its picture or its set, so that no number would be right."""
+
+
+def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') -> Labelled:
+    """A labelled set on disk.
+
+    Args:
+        name: one of NAMES.
+        root: its folder, see doc/evaluation.md.
+        split: which part of it; empty: the usual one.
+        protocol: of the evaluation; 'cliptrase' has words and a truth of its own.
+
+    Raises:
+        SettingError: no such set, or no splits in it.
+        PictureError: a folder, a list or a label is missing; says what is expected.
+        VocabularyError: `folder` with classes that cannot be used.
+    """
+    if name not in NAMES:
+        raise SettingError(
+            f'dataset: {name!r} is not one of {", ".join(NAMES)}.' + did_you_mean(name, NAMES)
+        )
+    if name == FOLDER:
+        return _open_folder(root, split, protocol)
+    layout = LAYOUTS[name]
+    split, own = split or layout.split, protocol == 'cliptrase'
+    background, codings = layout.background, layout.codings
+    if own and layout.cliptrase:
+        background, codings = layout.cliptrase
+    expected = _expected(name, layout, split, codings)
+    found = _pictures(root, layout, split, expected)
+    stored, examples = _with_labels(root, codings, found, split, expected)
+    entries = []
+    for number, entry in enumerate(classes(layout.words), 1):
+        _, word, prompts = parse_entry(entry)
+        entries.append(_entry(number, word, (word,) if own and not layout.ours else prompts))
+    taken = {prompt for entry in entries for prompt in parse_entry(entry)[2]}
+    if background is not None:
+        # Twice the same word: the class has it.
+        background = tuple(word for word in background if word not in taken)
+    return Labelled(name, split, examples, stored, tuple(entries), background, own)
+
+
+def _entry(number: int, name: str, prompts: Iterable[str]) -> str:
+    return f'{number}:{name}={";".join(prompts)}'
+
+
+def _expected(name: str, layout: Layout, split: str, codings: Iterable[Coding]) -> str:
+    paths = [f'{layout.pictures}/*{layout.ending}', codings[0].path]
+    if layout.listing:
+        paths.append(layout.listing)
+    shown = ', '.join(path.format(split=split, name='*') for path in paths)
+    return f'{name} expects {shown} below its root (doc/evaluation.md)'
+
+
+def _pictures(root: Path, layout: Layout, split: str, expected: str) -> list[tuple[str, Path]]:
+    """(name, path) of each picture."""
+    folder = root / layout.pictures.format(split=split)
+    if not folder.is_dir():
+        raise PictureError(f'no folder {folder}; {expected}')
+    if layout.listing:
+        listing = root / layout.listing.format(split=split)
+        try:
+            names = listing.read_text(encoding='utf-8').split()
+        except OSError as error:
+            raise PictureError(f'no list {listing}; {expected}') from error
+        except UnicodeDecodeError as error:
+            raise PictureError(f'{listing} is no text in UTF-8 ({error})') from error
+    else:
+        found = sorted(folder.rglob(f'*{layout.ending}'))
+        names = [p.relative_to(folder).as_posix().removesuffix(layout.ending) for p in found]
+    if not names:
+        raise PictureError(f'no picture in {folder}; {expected}')
+    return [(name, folder / f'{name}{layout.ending}') for name in names]
+
+
+def _with_labels(
+    root: Path,
+    codings: tuple[Coding, ...],
+    found: list[tuple[str, Path]],
+    split: str,
+    expected: str,
+) -> tuple[Coding, tuple[Example, ...]]:
+    """The coding that is there, and all examples in it."""
+
+    def label(stored: Coding, name: str) -> Path:
+        return root / stored.path.format(split=split, name=name)
+
+    first = found[0][0]
+    there = [stored for stored in codings if label(stored, first).is_file()]
+    stored = (there or codings)[0]
+    examples = tuple(Example(name, path, label(stored, name)) for name, path in found)
+    for example in examples:
+        if not example.label.is_file():
+            raise PictureError(f'no label {example.label} of {example.picture.name}; {expected}')
+    return stored, examples
+
+
+def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
+    """images/, labels/NAME.png and classes.txt."""
+    expected = (
+        'folder expects images/, labels/*.png (of the same names; the values are indices of '
+        'classes, 255 ignored) and classes.txt (a class a line) below its root'
+    )
+    if split:
+        raise SettingError(f'split: the layout folder has none, got {split!r}; leave it out')
+    if not (root / 'classes.txt').is_file():
+        raise PictureError(f'no file {root / "classes.txt"}; {expected}')
+    lines = [parse_entry(line) for line in lists.read(str(root / 'classes.txt'))[0]]
+    given = [name for number, name, _ in lines if number is not None]
+    if given:
+        raise PictureError(
+            f'{root / "classes.txt"}: {given[0]!r} has an id, but lines are numbered by their order'
+        )
+    background = None
+    if lines[0][1] == 'background':
+        background, lines = lines[0][2], lines[1:]
+    if not 1 <= len(lines) <= MOST:
+        raise PictureError(
+            f'{root / "classes.txt"}: expected 1 .. {MOST} classes, got {len(lines)}'
+        )
+    if not (root / 'images').is_dir():
+        raise PictureError(f'no folder {root / "images"}; {expected}')
+    first = 0 if background is None else 1
+    other = {} if background is None else {0: 0}
+    stored = coding('labels/{name}.png', first, len(lines), other)
+    found = [(path.stem, path) for path in pictures.list_pictures(root / 'images')]
+    name, times = Counter(name for name, _ in found).most_common(1)[0]
+    if times > 1:
+        raise PictureError(f'{root / "images"}: several pictures are called {name!r}')
+    _, examples = _with_labels(root, (stored,), found, '', expected)
+    entries = tuple(_entry(n, name, prompts) for n, (_, name, prompts) in enumerate(lines, 1))
+    return Labelled(FOLDER, '', examples, stored, entries, background, protocol == 'cliptrase')
+
+
+def _indices(path: Path) -> np.ndarray:
+    """[H, W] values of a file as they are, those of a palette picture included."""
+    with pictures.opened(path) as file:
+        values = np.asarray(file)
+    if values.ndim != 2 or values.dtype.kind not in 'uib':
+        raise LabelError(
+            f'{path} holds colours, mode {file.mode}; expected one index of a class a pixel'
+        )
+    return values.astype(np.int64)

@@ -1,0 +1,324 @@
+"""Measuring on this machine: `cliptrase bench`, and what the scripts in bench/ share.
+
+Whatever a table compares is measured in turn within one process, after a warm-up, so that the
+machine's moods hit all of it alike. Ratios are medians of the ratios turn by turn.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import ctypes
+import json
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..labels import clusters
+from ..model import preprocessing, recipes
+from ..segmenter import Segmenter, load
+from ..settings import Settings
+from ..words.vocabulary import Vocabulary
+
+BARE = 'bare encode_image'
+WHOLE = 'segment()'
+WARM_UP = 2
+# Writing 5 here sets the high-water mark of this process's memory back to what it has now.
+CLEAR_REFS = Path('/proc/self/clear_refs')
+
+Work = dict[str, Callable[[], Any]]
+Key = TypeVar('Key', bound=Hashable)
+
+
+def run(options: argparse.Namespace) -> None:
+    """`cliptrase bench`: print the machine and one table."""
+    segmenter, machine = _load(options, regions=options.regions)
+    if not options.json:
+        print(machine)
+        if options.weights == 'random':
+            print(
+                'Random weights take the time and memory of real ones; how many clusters they '
+                'find, which region maps cost by, is their own.'
+            )
+        columns = 'input', 'method', 'precision', 'words', 'what', 'p50 ms', 'p95 ms', 'of bare'
+        print_header(*columns, 'peak MB')
+    for side in options.sizes:
+        for method in options.methods:
+            for precision in options.precision:
+                changed = segmenter.replace(input_size=side, method=method, precision=precision)
+                image = scene(*options.image[::-1])
+                for row in rows(changed, image, options.words, options.repeats):
+                    if options.json:
+                        print(json.dumps({'machine': machine, **row.values()}), flush=True)
+                    else:
+                        row.print()
+
+
+class Row(NamedTuple):
+    """What one call took: ms of each turn, those of the bare model, and its peak memory."""
+
+    size: tuple[int, int]
+    method: str
+    precision: str
+    words: int | None
+    what: str
+    times: list[float]
+    base: list[float]
+    peak_mb: float
+
+    def print(self) -> None:
+        """As a line of a Markdown table."""
+        height, width = self.size
+        words = '-' if self.words is None else self.words
+        lead = f'{height} x {width} | {self.method} | {self.precision} | {words}'
+        print_rows(lead, {self.what: self.times}, self.base, (_rounded(self.peak_mb),))
+
+    def values(self) -> dict[str, Any]:
+        """For JSON; peak_mb is None where the system does not tell."""
+        p50, p95 = np.percentile(self.times, (50, 95))
+        return {
+            'height': self.size[0],
+            'width': self.size[1],
+            'method': self.method,
+            'precision': self.precision,
+            'words': self.words,
+            'what': self.what,
+            'p50_ms': round(p50, 3),
+            'p95_ms': round(p95, 3),
+            'of_bare': round(ratio(self.times, self.base), 4),
+            'peak_mb': None if math.isnan(self.peak_mb) else round(self.peak_mb, 1),
+        }
+
+
+@torch.no_grad()
+def rows(
+    segmenter: Segmenter, image: np.ndarray, word_counts: Sequence[int], repeats: int
+) -> Iterator[Row]:
+    """The rows of one segmenter: the bare model, all stages, and the whole."""
+    tower = segmenter._encoder.tower
+    height, width = segmenter.encode(image).working_size
+    pixels = torch.randn(1, 3, height, width, generator=_generator())
+    pixels = pixels.to(tower.device, tower.dtype)
+    forward = bare(segmenter, (height, width))
+    groups = {None: {BARE: lambda: forward(pixels), **image_stages(segmenter, image)}}
+    for count in word_counts:
+        groups[count] = word_stages(segmenter, image, count)
+    work = {(group, name): call for group, calls in groups.items() for name, call in calls.items()}
+    times = measure(work, repeats, tower.device)
+    peaks = {key: peak_mb(call, tower.device) for key, call in work.items()}
+    run = (height, width), segmenter.settings.method, precision_of(segmenter)
+    base = times[None, BARE]
+    for (count, name), values in times.items():
+        yield Row(*run, count, name, values, base, peaks[count, name])
+
+
+# The only places that know what the pipeline calls.
+
+
+def bare(segmenter: Segmenter, size: tuple[int, int]) -> nn.Module:
+    """The model's own forward, as open_clip has it: normalised images [B, 3, *size] -> [B, E].
+
+    A copy of its image tower, all of it in the segmenter's precision, with the position
+    embeddings of that size.
+    """
+    tower = segmenter._encoder.tower
+    visual = copy.deepcopy(segmenter.backbone._visual).to(tower.dtype).eval()
+    table = tower._position_table(tuple(side // tower.patch for side in size))
+    visual.positional_embedding = nn.Parameter(table.clone(), requires_grad=False)
+    return visual
+
+
+def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
+    """What `Segmenter.encode` does with an image, stage by stage: {name: what to call}."""
+    encoder, settings, backbone = segmenter._encoder, segmenter.settings, segmenter.backbone
+    tower, dense = encoder.tower, segmenter.encode(image)
+
+    def prepared() -> Tensor:
+        pixels = preprocessing.to_device(encoder.crop(image), backbone.device)
+        pixels = preprocessing.resize(pixels, dense.working_size)
+        return ((pixels / 255 - backbone.mean) / backbone.std)[None]
+
+    pixels = prepared()
+
+    def encode() -> Tensor:
+        correlation = dense.affinity is not None
+        trace, _ = recipes.follow(tower, pixels, encoder._recipe, correlation)
+        return tower.project(encoder._recipe.last(trace))
+
+    work = {'upload, resize': prepared, 'tower': encode}
+    if dense.affinity is None:
+        return work
+    affinity, labels, grid = dense.affinity, dense.clusters.flatten(), tuple(dense.clusters.shape)
+
+    def regions() -> None:
+        maps = clusters.region_maps(
+            affinity, labels, grid, settings.region_upsampling, settings.region_median
+        )
+        clusters.regions(maps, dense.size)
+
+    parameters = clusters.dbscan_parameters(len(affinity))
+    work['DBSCAN'] = lambda: clusters.dbscan(affinity, *parameters)
+    work[f'region maps, clusters: {int(labels.max()) + 1}'] = regions
+    return work
+
+
+def word_stages(segmenter: Segmenter, image: np.ndarray, count: int) -> Work:
+    """What labelling an encoded image with `count` words does, and the whole pipeline."""
+    dense = segmenter.encode(image)
+    words = random_words(count, dense.features.shape[-1])
+    scores = segmenter.scores(dense, words)
+    return {
+        'scores': lambda: segmenter.scores(dense, words),
+        'labels': lambda: segmenter.label(dense, words, scores),
+        WHOLE: lambda: segmenter(image, words),
+    }
+
+
+def precision_of(segmenter: Segmenter) -> str:
+    """That of its tower, such as 'fp32', also where the settings say 'auto'."""
+    kind = torch.finfo(segmenter._encoder.tower.dtype)
+    return 'bf16' if kind.dtype == 'bfloat16' else f'fp{kind.bits}'
+
+
+# What the scripts of bench/ share.
+
+
+def load_printed(options: argparse.Namespace, **changes: Any) -> Segmenter:
+    """The segmenter of the options; prints the machine and the model."""
+    segmenter, machine = _load(options, **changes)
+    print(machine)
+    return segmenter
+
+
+def _load(options: argparse.Namespace, **changes: Any) -> tuple[Segmenter, str]:
+    given = {name: getattr(options, name) for name in ('model', 'weights', 'device')}
+    segmenter = load(Settings(**given, **changes))
+    device = hardware(segmenter.backbone.device)
+    return segmenter, f'{device}; {options.model} ({options.weights}); {date.today()}'
+
+
+def scene(height: int, width: int) -> np.ndarray:
+    """A picture [H, W, 3] uint8 of flat things before a wall and a floor, lit from one side, with
+    a sensor's noise: random weights, too, find clusters in it."""
+    random = np.random.default_rng(0)
+    image = np.empty((height, width, 3))
+    image[: height // 2], image[height // 2 :] = random.integers(0, 256, (2, 3))
+    for _ in range(12):
+        top, left = (random.uniform(0, 0.75, 2) * (height, width)).astype(int)
+        tall, wide = (random.uniform(0.1, 0.35, 2) * (height, width)).astype(int)
+        image[top : top + tall, left : left + wide] = random.integers(0, 256, 3)
+    image += np.linspace(-20, 20, width)[:, None] + random.normal(0, 2, image.shape)
+    return image.clip(0, 255).astype(np.uint8)
+
+
+def random_words(count: int, channels: int, seed: int = 0) -> Vocabulary:
+    """A vocabulary of `count` words with random embeddings."""
+    embeddings = torch.randn(count, channels, generator=_generator(seed))
+    return Vocabulary.from_embeddings([f'w{n}' for n in range(count)], embeddings)
+
+
+@torch.no_grad()
+def measure(
+    work: dict[Key, Callable[[], Any]], repeats: int, device: torch.device
+) -> dict[Key, list[float]]:
+    """Milliseconds of each of the calls, `repeats` times, all in turn."""
+    times = {name: [] for name in work}
+    for turn in range(WARM_UP + repeats):
+        for name, function in work.items():
+            _finish(device)
+            start = time.perf_counter()
+            function()
+            _finish(device)
+            if turn >= WARM_UP:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def peak_mb(function: Callable[[], Any], device: torch.device) -> float:
+    """The most memory that a call takes beyond what is in use, in MB (10^6 bytes): on CUDA of
+    tensors, on the CPU of the process; NaN where the system does not tell."""
+    _finish(device)
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    give_back_memory()
+    try:
+        CLEAR_REFS.write_text('5')
+        before = status_mb('VmRSS')
+    except OSError:
+        return math.nan
+    function()
+    return max(0.0, status_mb('VmHWM') - before)
+
+
+def give_back_memory() -> None:
+    """Return what is freed but kept for reuse to the system, so that its use shows in full."""
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim:  # glibc alone has it
+        trim(0)
+
+
+def status_mb(name: str, process: int | str = 'self') -> float:
+    """A line of /proc/PROCESS/status, such as 'VmRSS', in MB (10^6 bytes)."""
+    lines = Path(f'/proc/{process}/status').read_text().splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith(name + ':')) * 1.024e-3
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> float:
+    """How many times as long, turn by turn: the median."""
+    return float(np.median(np.divide(times, base)))
+
+
+def print_header(*columns: str) -> None:
+    """The head of a Markdown table, which begins with an empty line."""
+    print(f'\n| {" | ".join(columns)} |\n|{"---|" * len(columns)}')
+
+
+def print_rows(
+    lead: str,
+    times: dict[str, list[float]],
+    base: list[float],
+    more: Sequence[str] = (),
+    digits: int = 2,
+) -> None:
+    """A line for each of {name: ms of each turn}: p50, p95, the ratio to `base`, further cells."""
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        cells = lead, name, f'{p50:.1f}', f'{p95:.1f}', f'{ratio(values, base):.{digits}f}', *more
+        print(f'| {" | ".join(cells)} |', flush=True)
+
+
+def hardware(device: torch.device) -> str:
+    """What computes, with what, and how busy it was before."""
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    else:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        names = (x.split(':')[1].strip() for x in lines if x.startswith('model name'))
+        name = f'{next(names, platform.machine())}, {torch.get_num_threads()} threads'
+    load = f'load {os.getloadavg()[0]:.1f} before'
+    return f'{name}, {load}; torch {torch.__version__}; Python {platform.python_version()}'
+
+
+def _rounded(megabytes: float) -> str:
+    return '-' if math.isnan(megabytes) else f'{megabytes:.0f}'
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
+
+
+def _generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)

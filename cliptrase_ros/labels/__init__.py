@@ -1,0 +1,1 @@
+"""From scores to label maps: clusters of patches, votes, enlarging, edges."""

@@ -1,0 +1,1 @@
+"""Picture and video files, encodings of images, drawing."""

@@ -1,0 +1,110 @@
+"""Video files: frames of one, and a new one of frames."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from ..errors import PictureError
+
+# What OpenCV's own FFmpeg can write, by the suffix of the file.
+CODECS = {'.mp4': 'mp4v', '.mkv': 'mp4v', '.avi': 'MJPG'}
+# Of videos that do not say.
+RATE_HZ = 30.0
+
+
+class Video:
+    """The frames of a video, once.
+
+    Attributes:
+        rate_hz: frames a second.
+        count: how many frames its index promises; 0 if it has none.
+        read: how many were read until now.
+
+    Raises:
+        PictureError: there is no such file, or no frame can be read from it.
+    """
+
+    def __init__(self, path: Path):
+        if not path.is_file():
+            raise PictureError(f'no video {path}')
+        self._capture = cv2.VideoCapture(str(path))
+        good, self._first = self._capture.read()
+        if not good:
+            raise PictureError(
+                f'{path} is no video that can be read, or its index (which .mp4 mostly has at its '
+                'end) is cut off'
+            )
+        rate = self._capture.get(cv2.CAP_PROP_FPS)
+        self.rate_hz = rate if 0 < rate <= 1000 else RATE_HZ
+        self.count = max(0, int(self._capture.get(cv2.CAP_PROP_FRAME_COUNT)))
+        self.read = 0
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        """[H, W, 3] uint8 RGB, in order."""
+        good, frame = True, self._first
+        while good:
+            self.read += 1
+            yield cv2.cvtColor(frame, cv2.COLOR_BGR2RGB)
+            good, frame = self._capture.read()
+        self._capture.release()
+
+    @property
+    def cut(self) -> bool:
+        """Whether frames that its index promises could not be read."""
+        # Some containers have an estimate only.
+        return self.count - self.read > max(2, self.count // 100)
+
+
+def check_writable(path: Path) -> None:
+    """Raise PictureError unless a video of that suffix can be written."""
+    if path.suffix.lower() not in CODECS:
+        raise PictureError(f'{path}: the name of a video ends with {", ".join(CODECS)}')
+
+
+class Writer:
+    """A new video file of frames [H, W, 3] uint8 RGB; its size is that of the first, even: an
+    odd last row or column is cut off.
+
+    Raises:
+        OSError: it cannot be written whole.
+    """
+
+    def __init__(self, path: Path, rate_hz: float):
+        self._path, self._rate_hz = path, rate_hz
+        self._writer: cv2.VideoWriter | None = None
+        self._size = (0, 0)
+        self.count = 0
+
+    def __call__(self, frame: np.ndarray) -> None:
+        """Write one more frame."""
+        if self._writer is None:
+            self._open(frame.shape[:2])
+        if frame.shape[:2] != self._size:
+            raise PictureError(f'frame of {frame.shape[:2]} in a video of {self._size}')
+        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        self.count += 1
+
+    def _open(self, size: tuple[int, int]) -> None:
+        codec = cv2.VideoWriter_fourcc(*CODECS[self._path.suffix.lower()])
+        self._size = size
+        self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, size[::-1])
+        if not self._writer.isOpened():
+            raise OSError(f'{self._path}: OpenCV cannot write this kind of video here')
+
+    def close(self) -> None:
+        """Write what is left. OpenCV tells of no error on the way, so the frames are counted."""
+        if self._writer is None:
+            return
+        self._writer.release()
+        written = cv2.VideoCapture(str(self._path)).get(cv2.CAP_PROP_FRAME_COUNT)
+        if written < self.count:
+            disk = os.statvfs(self._path.parent)
+            raise OSError(
+                f'{max(0, int(written))} of {self.count} frames could be written to '
+                f'{self._path.parent}; {disk.f_bavail * disk.f_frsize / 1e6:.0f} MB are free there'
+            )

@@ -1,0 +1,147 @@
+"""SC-CLIP (Self-Calibrated CLIP, IEEE TIP 2025, arXiv 2411.15869), as its official code has it.
+
+Shapes: B images, N = rows * cols patches without [CLS], D width of the tower.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..model import attention
+from ..model.attention import Grid, Heads
+from ..model.recipes import Recipe, Trace, between, by_depth
+from ..model.visual import Tower
+
+NEIGHBOURS = 30
+CONTAMINATION = 0.05
+
+
+@dataclass(frozen=True, eq=False)
+class ScClip(Recipe):
+    """Anomalous tokens repaired, features and attention adjusted by the similarity of earlier
+    features, and a second pass over the sum of many blocks.
+
+    Attributes:
+        middle: number of the block whose features steer attention (9 of 12).
+        low: number of the block whose features smooth the result (4 of 12).
+        levels: numbers of the blocks that are added up for the second pass (4 .. 10 of 12).
+        paper_form: the attention of the paper instead of the code's.
+        beta: similarities below this count nothing where features are averaged.
+        sharpness: factor of the similarities in the attention.
+        cls_share: how much of block L - 1's [CLS] is added to every patch.
+    """
+
+    middle: int = 0
+    low: int = 0
+    levels: Sequence[int] = ()
+    paper_form: bool = False
+    beta: float = 0.4
+    sharpness: float = 3.0
+    cls_share: float = 0.3
+
+    def last(self, trace: Trace) -> Tensor:
+        cls, patches = trace.x[:, :1], trace.x[:, 1:]
+        odd = anomalies(patches)
+        patches = repaired(patches, odd, trace.grid)
+        middle = repaired(trace.states[self.middle][:, 1:], odd, trace.grid)
+        low = trace.states[self.low][:, 1:]
+        similar, smooth = cosines(middle), averaging(cosines(low), self.beta)
+        steering, smooth = self.steering(similar), smooth.to(cls.dtype)
+
+        patches = averaging(similar, self.beta).to(cls.dtype) @ patches
+        x = smooth @ (self._attend(patches, steering) + self.cls_share * cls)
+        levels = sum(trace.states[number] for number in self.levels)
+        again = self._attend(levels[:, 1:], steering) + self.cls_share * levels[:, :1]
+        return torch.cat([cls, x + smooth @ again], 1)
+
+    def _attend(self, patches: Tensor, steering: Tensor) -> Tensor:
+        """The last block's attention among patches [B, N, D], without residual or feed-forward."""
+        block = self.blocks[-1]
+        heads = block.heads(patches)
+        return block.mix(self.weights(heads, steering) @ heads.v)
+
+    def weights(self, heads: Heads, steering: Tensor) -> Tensor:
+        """Attention weights [B, H, N, N]; rows sum to 1, in the paper's form to 2."""
+        own = attention.weights(attention.key_key(heads, ()))
+        both = own + steering[:, None].to(own.dtype)
+        return both if self.paper_form else both / 2
+
+    def steering(self, similar: Tensor) -> Tensor:
+        """The part of the weights [B, N, N] that similarities [B, N, N] make; rows sum to 1."""
+        if self.paper_form:
+            return torch.softmax(similar, -1)
+        centred = self.sharpness * (similar - similar.mean((1, 2), keepdim=True))
+        dropped = centred < 0
+        # A patch is no less like itself than the mean; rounding may say so where all are alike.
+        dropped.diagonal(dim1=1, dim2=2).fill_(False)
+        return torch.softmax(centred.masked_fill(dropped, -torch.inf), -1)
+
+
+def recipe(tower: Tower, paper_form: bool = False) -> ScClip:
+    """SC-CLIP on a tower of at least 3 blocks; block numbers by depth."""
+    depth = len(tower.blocks)
+    middle, low, levels = by_depth(depth, 9), by_depth(depth, 4), between(depth, 4, 10)
+    return ScClip(
+        tower.blocks,
+        states=frozenset({middle, low, *levels}),
+        middle=middle,
+        low=low,
+        levels=tuple(levels),
+        paper_form=paper_form,
+    )
+
+
+def cosines(x: Tensor) -> Tensor:
+    """Cosine of rows with rows: x [B, N, D] -> [B, N, N] float32."""
+    unit = F.normalize(x.float(), dim=-1)
+    return unit @ unit.transpose(1, 2)
+
+
+def averaging(similar: Tensor, beta: float) -> Tensor:
+    """Weights [B, N, N] of an average over similar tokens: entries below beta are 0, rows sum
+    to 1 (to 0 if nothing is similar)."""
+    kept = similar.masked_fill(similar < beta, 0)
+    return kept / (kept.sum(-1, keepdim=True) + 1e-6)
+
+
+def outlier_factors(x: Tensor, neighbours: int = NEIGHBOURS) -> Tensor:
+    """Local outlier factor [B, N] of tokens x [B, N, D].
+
+    In the official code's simple form: with kd the squared distance to the k-th nearest other
+    token, the mean of kd_i / kd_j over the k nearest tokens j.
+    """
+    x = x.float()
+    x = x - x.mean(1, keepdim=True)  # changes no distance, and spares digits
+    square = (x * x).sum(-1)
+    distance = square[:, :, None] + square[:, None] - 2 * x @ x.transpose(1, 2)
+    distance.diagonal(dim1=1, dim2=2).fill_(-torch.inf)  # first, whatever rounding leaves of it
+    near = distance.topk(min(neighbours + 1, x.shape[1]), largest=False)
+    radius = near.values[..., -1].clamp(min=1e-12)  # tokens may be equal
+    others = torch.gather(radius[:, None].expand_as(distance), 2, near.indices[..., 1:])
+    return (radius[..., None] / others).mean(-1)
+
+
+def anomalies(x: Tensor) -> Tensor:
+    """Which tokens of x [B, N, D] are anomalous, [B, N] bool: outlier factors above their 95 %
+    quantile."""
+    factors = outlier_factors(x)
+    return factors > factors.quantile(1 - CONTAMINATION, dim=1, keepdim=True)
+
+
+def repaired(x: Tensor, odd: Tensor, grid: Grid) -> Tensor:
+    """x [B, N, D] with each odd token [B, N] replaced by the mean of its neighbours on the grid,
+    of at most 8, that are not odd; unchanged if all are."""
+    batch, _, width = x.shape
+    valid = (~odd).to(x.dtype).view(batch, 1, *grid)
+    maps = x.transpose(1, 2).reshape(batch, width, *grid)
+    # Means over 3 x 3 with zeros around; their ratio is the mean over valid ones.
+    total = F.avg_pool2d(maps * valid, 3, 1, 1)
+    share = F.avg_pool2d(valid, 3, 1, 1)
+    mean = (total / share.clamp(min=1e-6)).flatten(2).transpose(1, 2)
+    replace = odd & (share.flatten(1) > 0)
+    return torch.where(replace[..., None], mean, x)

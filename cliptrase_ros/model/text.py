@@ -1,0 +1,180 @@
+"""Sentences to embeddings, with the text tower of an open_clip model as it is."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..runtime import memory
+
+# Sentences in one pass. On a CPU a sentence takes the same time in passes of 20 to 64, and more in
+# larger ones.
+BATCH = 64
+# Relative; single precision differs by less than 1e-5.
+_SELF_CHECK_TOLERANCE = 1e-4
+
+
+class TextEncoder:
+    """Sentences to unit embeddings with the text tower of an open_clip model.
+
+    Args:
+        model: with `encode_text`, in evaluation mode, on the device where it is to run. It is
+            read, never changed.
+        tokenizer: open_clip's for this model (`open_clip.get_tokenizer`): texts -> tokens
+            [n, context] int64.
+    """
+
+    def __init__(self, model: nn.Module, tokenizer):
+        self._model = model
+        self._tokenizer = tokenizer
+        self._fingerprint = ''
+        self._longest: dict[tuple[str, ...], str] = {}
+        self._padding = int(tokenizer(['a'])[0, -1])
+
+    def longest(self, templates: tuple[str, ...]) -> str:
+        """The template that takes the most tokens; worked out once."""
+        if templates not in self._longest:
+            tokens = self._tokenizer([template.format('a') for template in templates])
+            self._longest[templates] = templates[int((tokens != self._padding).sum(1).argmax())]
+        return self._longest[templates]
+
+    def too_long(self, sentence: str) -> bool:
+        """Whether the sentence fills the context, so that its end may have been cut off."""
+        return int(self._tokenizer([sentence])[0, -1]) != self._padding
+
+    @property
+    def context(self) -> int:
+        """Tokens in a row for the model; a sentence has to be shorter."""
+        return int(self._tokenizer(['a']).shape[1])
+
+    def tokens(self, sentence: str) -> list[int]:
+        """All tokens of a sentence with the marks around it, also those that the model would not
+        read any more."""
+        # No token is less than a byte, but cleaning and marks may add some.
+        room = max(self.context, 2 * len(sentence.encode()) + 8)
+        tokens = self._tokenizer([sentence], context_length=room)[0].tolist()
+        while tokens[-1] == self._padding:
+            tokens.pop()
+        return tokens
+
+    def pieces(self, word: str) -> list[str]:
+        """What the tokenizer splits a word into: known words stay whole, others fall apart."""
+        # That of the hub's tokenizers is one level further in.
+        decode = getattr(self._tokenizer, 'decode', None) or self._tokenizer.tokenizer.decode
+        marks = set(self.tokens(''))
+        return [decode([token]).strip() for token in self.tokens(word) if token not in marks]
+
+    @torch.no_grad()
+    def encode(self, sentences: Sequence[str]) -> Tensor:
+        """Unit embeddings [n, E] float32 of n sentences, on the model's device; equal sentences
+        are encoded once, and sentences of like length together."""
+        tokens, place = self._tokenizer(list(sentences)).unique(dim=0, return_inverse=True)
+        if self.cuts_context:
+            needed = _ends(self._model, tokens) + 1
+        else:
+            needed = torch.full((len(tokens),), tokens.shape[1])
+        order = needed.argsort()
+        rows = []
+        for part in order.chunk(-(-len(order) // BATCH)):
+            rows += memory.in_halves(self._run, tokens[part, : needed[part[-1]]])
+        rows = torch.cat(rows)[order.argsort()[place].to(rows[0].device)]
+        return F.normalize(rows, dim=-1)
+
+    def _run(self, tokens: Tensor) -> list[Tensor]:
+        """The model's own embeddings [n, E] of tokens [n, length], as a list of one."""
+        model = with_context(self._model, tokens.shape[1]) if self.cuts_context else self._model
+        return [model.encode_text(tokens.to(self._device)).float()]
+
+    @property
+    def _device(self) -> torch.device:
+        return next(self._model.parameters()).device
+
+    @cached_property
+    @torch.no_grad()
+    def cuts_context(self) -> bool:
+        """Whether tokens after a sentence's end are left out: where the tower's own attributes say
+        that no earlier token sees them, and one sentence confirms it."""
+        if not _reads_end_causally(self._model):
+            return False
+        tokens = self._tokenizer(['a photo of a mug'])
+        short = tokens[:, : int(_ends(self._model, tokens)) + 1]
+        model = with_context(self._model, short.shape[1])
+        expected = self._model.encode_text(tokens.to(self._device))
+        error = (model.encode_text(short.to(self._device)) - expected).norm() / expected.norm()
+        return bool(error <= _SELF_CHECK_TOLERANCE)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 over the text tower's weights, the model's layers and heads, and an example of
+        the tokenizer's output."""
+        if not self._fingerprint:
+            digest = hashlib.sha256(self._tokenizer(['a photo of a {}.']).numpy().tobytes())
+            heads = [getattr(module, 'num_heads', 0) for module in self._model.modules()]
+            digest.update(f'{self._model} {heads}'.encode())
+            for name, weight in sorted(self._model.state_dict().items()):
+                if not name.startswith('visual.'):
+                    digest.update(name.encode())
+                    digest.update(weight.cpu().contiguous().view(-1).view(torch.uint8).numpy())
+            self._fingerprint = digest.hexdigest()
+        return self._fingerprint
+
+
+# open_clip's CLIP has the parts of its text tower on itself, its CustomTextCLIP below `text`.
+
+
+def _tower(model: nn.Module) -> nn.Module:
+    return getattr(model, 'text', model)
+
+
+def _pooling(model: nn.Module) -> str:
+    tower = _tower(model)
+    return getattr(tower, 'text_pool_type', getattr(tower, 'pool_type', ''))
+
+
+def _reads_end_causally(model: nn.Module) -> bool:
+    """Whether the embedding is read at the end of the text, and what is there depends on nothing
+    after it. Not so: CoCa's class token, attention to both sides, other libraries' towers."""
+    tower = _tower(model)
+    mask = tower._buffers.get('attn_mask')
+    positions = tower._parameters.get('positional_embedding')
+    if mask is None or positions is None or mask.shape != 2 * positions.shape[:1]:
+        return False
+    causal = torch.full_like(mask, -torch.inf).triu(1)
+    own_token = getattr(tower, 'cls_emb', None) is not None
+    return torch.equal(mask, causal) and not own_token and _pooling(model) in ('argmax', 'eos')
+
+
+def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
+    """Where [n] the model reads the embeddings of tokens [n, length]."""
+    if _pooling(model) == 'eos':
+        tower = _tower(model)
+        end = getattr(tower, 'text_eos_id', getattr(tower, 'eos_id', None))
+        tokens = (tokens == end).int()
+    return tokens.argmax(1)
+
+
+def with_context(model: nn.Module, length: int) -> nn.Module:
+    """The model for rows of `length` tokens. It shares all weights, and its own forward pass runs;
+    CLIP's would refuse short rows, as its positions are added whole."""
+    tower = _shallow(_tower(model))
+    tower._parameters['positional_embedding'] = tower.positional_embedding[:length]
+    tower._buffers['attn_mask'] = tower.attn_mask[:length, :length]
+    if _tower(model) is model:
+        return tower
+    whole = _shallow(model)
+    whole._modules['text'] = tower
+    return whole
+
+
+def _shallow(module: nn.Module) -> nn.Module:
+    """A module of the same parts, of which some can be replaced."""
+    twin = copy.copy(module)
+    for parts in ('_parameters', '_buffers', '_modules'):
+        setattr(twin, parts, dict(getattr(module, parts)))
+    return twin

@@ -1,0 +1,292 @@
+"""Getting a model: open_clip names and tags, local files, what to do without a network.
+
+This is the only module that imports open_clip.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import pickle
+import textwrap
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import huggingface_hub
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from .. import files
+from ..errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
+from ..runtime import deferred
+
+# open_clip imports torchvision and timm, and these import torch's compiler, for what no native
+# tower uses.
+with deferred.imports_of('timm', 'torch._dynamo'):
+    import open_clip
+
+log = logging.getLogger(__name__)
+
+RANDOM = 'random'
+# The model of the demo world and the weights that come with it; they know that world only.
+DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
+DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
+# Metadata of files that `download` writes: weights do not tell which activation they need.
+MADE_FOR = 'open_clip model'
+# With this seed the untrained tiny model gives several words a share of the demo's pictures.
+RANDOM_SEED = 7
+MODELS = Path(__file__).parent / 'configs'
+
+
+def open_clip_version() -> str:
+    """Such as '3.3.0'."""
+    return open_clip.__version__
+
+
+def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Callable]:
+    """(model, tokenizer) of open_clip.
+
+    Args:
+        name, weights, sha256: see Settings.model, weights and weights_sha256.
+
+    Raises:
+        SettingError: no such model or weights tag, or they do not fit each other.
+        WeightsError: the weights cannot be had, are damaged, or are another model's.
+        UnsupportedBackbone: a kind of model that the methods cannot run on.
+    """
+    config = _model_config(name)
+    if weights == DEMO:
+        weights, sha256 = _demo_file(name, sha256)
+    file = file_of(weights)
+    if sha256 and not file:
+        raise SettingError('weights_sha256: only a local file has one; set weights to its path')
+    if file:
+        state = _read_state(file, sha256)
+        _refuse_file_of_another_model(file, name)
+        model = _untrained(name)
+        _put_state(model, state, file, name)
+    elif weights == RANDOM:
+        model = _untrained(name)
+        log.warning('%s has random weights: its labels mean nothing', name)
+    else:
+        model = _pretrained(name, weights, config)
+    return model, _from_open_clip(name, lambda: open_clip.get_tokenizer(name))
+
+
+def file_of(weights: str) -> Path | None:
+    """The file that Settings.weights names; None for a tag and for random weights. ~ stays where
+    there is no such user."""
+    if weights == DEMO:
+        return MODELS / f'{DEMO_MODEL}.safetensors'
+    file = Path(weights)
+    with contextlib.suppress(RuntimeError):
+        file = file.expanduser()
+    return file if '/' in weights or file.suffix else None
+
+
+def _demo_file(name: str, sha256: str) -> tuple[str, str]:
+    if name != DEMO_MODEL:
+        raise SettingError(
+            f'weights: {DEMO!r} are not those of {name}; set model to {DEMO_MODEL!r}'
+        )
+    return str(MODELS / f'{DEMO_MODEL}.safetensors'), sha256 or DEMO_SHA256
+
+
+def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
+    """What open_clip makes for a model; some models need files from the hub even so."""
+    try:
+        return make()
+    except Exception as error:
+        raise WeightsError(
+            f'open_clip cannot make {name} here: {_first_line(error)}. Its text tower or tokenizer '
+            "may need files from the hub; 'ViT-B-16-quickgelu' needs none"
+        ) from error
+
+
+def _untrained(name: str) -> nn.Module:
+    with torch.random.fork_rng(devices=[]), _without_random_weights_warning():
+        torch.manual_seed(RANDOM_SEED)
+        return _from_open_clip(
+            name, lambda: open_clip.create_model(name, pretrained=None, pretrained_hf=False)
+        )
+
+
+def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if weights not in tags:
+        raise SettingError(
+            f'weights: {name} has no tag {weights!r} (it has {", ".join(tags) or "none"}), and '
+            'it is not the path of a file'
+        )
+    _refuse_activation_mismatch(name, weights, config)
+    try:
+        with _patience_only_online():
+            return open_clip.create_model(name, pretrained=weights)
+    except Exception as error:
+        raise WeightsError(
+            f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
+            'is offline, run on one with a network: '
+            f'cliptrase download --model {name} --weights {weights} --out FOLDER ; copy the file '
+            'here and set weights to its path. For a trial without: model cliptrase-demo, weights '
+            'demo (it knows its demo world only).'
+        ) from error
+
+
+def _model_config(name: str) -> dict:
+    own = MODELS / f'{name}.json'
+    if own.is_file() and own.parent == MODELS:
+        open_clip.add_model_config(own)
+    config = open_clip.get_model_config(name)
+    if config is None:
+        raise SettingError(
+            f'model: open_clip has no {name!r}.{did_you_mean(name, open_clip.list_models())}'
+        )
+    vision = config['vision_cfg']
+    if 'timm_model_name' in vision or isinstance(vision.get('layers'), list):
+        raise UnsupportedBackbone(
+            f'{name}: its image tower is a timm model or a ResNet; choose one with a native '
+            "VisionTransformer, such as 'ViT-B-16-quickgelu'"
+        )
+    return config
+
+
+@contextlib.contextmanager
+def _patience_only_online() -> Iterator[None]:
+    """Where the hub cannot be reached, look into its cache only: its client would retry for the
+    better part of a minute before it says so."""
+    constants = huggingface_hub.constants
+    offline = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = offline or not hub_reachable()
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = offline
+
+
+def hub_reachable(timeout_s: float = 3.0) -> bool:
+    """Whether the hub that serves open_clip's weights answers within the time."""
+    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method='HEAD')
+    try:
+        with urllib.request.urlopen(request, timeout=timeout_s):
+            return True
+    except (OSError, ValueError):  # an answer such as a proxy's 403 is an OSError, too
+        return False
+
+
+@contextlib.contextmanager
+def _without_random_weights_warning() -> Iterator[None]:
+    """open_clip warns of random weights on the root logger, though ours are put in next."""
+
+    def keep(record: logging.LogRecord) -> bool:
+        return 'nitialized randomly' not in record.getMessage()
+
+    logging.root.addFilter(keep)
+    try:
+        yield
+    finally:
+        logging.root.removeFilter(keep)
+
+
+def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
+    """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors, to be loaded by
+    path on a machine without a network: (path, SHA-256). Errors as load_model."""
+    path = folder / f'{model}-{weights}.safetensors'
+    return path, save(load_model(model, weights)[0].state_dict(), path, model)
+
+
+def save(state: dict[str, Tensor], path: Path, model: str) -> str:
+    """Write a state dict as .safetensors that says of which model it is; returns its SHA-256."""
+    tensors = {key: value.clone().contiguous() for key, value in state.items()}
+    with files.whole(path) as part:
+        try:
+            save_file(tensors, part, metadata={MADE_FOR: model})
+        except SafetensorError as error:
+            raise OSError(f'{path} cannot be written ({_first_line(error)})') from error
+    return sha256_of(path)
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
+    """A tower trained with one activation gives wrong features, and no error, with the other."""
+    needs = bool(open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False))
+    if needs == bool(config.get('quick_gelu', False)):
+        return
+    other = f'{name}-quickgelu' if needs else name.removesuffix('-quickgelu')
+    raise SettingError(
+        f'model: the weights {tag!r} were trained with {"QuickGELU" if needs else "GELU"}, which '
+        f'{name} does not use; set model to {other!r}'
+    )
+
+
+def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
+    """The state dict in a .safetensors file or a checkpoint, read without running code from it."""
+    if not path.is_file():
+        raise WeightsError(f'weights: no file {path}')
+    if sha256:
+        found = sha256_of(path)
+        if found != sha256.strip().lower():
+            raise WeightsError(
+                f'weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or '
+                'another one'
+            )
+    try:
+        if path.suffix == '.safetensors':
+            state = load_file(path)
+        else:
+            state = torch.load(path, map_location='cpu', weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError) as error:
+        raise WeightsError(
+            f'weights: {path} holds more than tensors, or is not a checkpoint '
+            f'({_first_line(error)}); convert it to .safetensors'
+        ) from error
+    except Exception as error:
+        raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
+    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
+        state = state['state_dict']
+    if not isinstance(state, dict) or not all(
+        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
+    ):
+        raise WeightsError(f'weights: {path} holds no state dict')
+    return {key.removeprefix('module.'): value for key, value in state.items()}
+
+
+def _refuse_file_of_another_model(path: Path, name: str) -> None:
+    if path.suffix != '.safetensors':
+        return
+    with safe_open(path, 'pt') as file:
+        made_for = (file.metadata() or {}).get(MADE_FOR, name)
+    if made_for != name:
+        raise WeightsError(f'weights: {path} was downloaded for {made_for}; set model to that')
+
+
+def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
+    own = model.state_dict()
+    # Scalars are saved as [] or [1], and position_ids and attn_mask are buffers that come and go.
+    if 'logit_scale' in state and 'logit_scale' in own:
+        state['logit_scale'] = state['logit_scale'].reshape(own['logit_scale'].shape)
+    state = {k: v for k, v in state.items() if k in own or not k.endswith(('_ids', 'attn_mask'))}
+    missing = sorted(own.keys() - state.keys())
+    foreign = sorted(state.keys() - own.keys())
+    bent = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
+    for what, keys in (('lacks', missing), ('has unknown', foreign), ('has other shapes of', bent)):
+        if keys:
+            raise WeightsError(
+                f'weights: {path} is not of {name}: it {what} {", ".join(keys[:3])}'
+                f'{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'
+            )
+    model.load_state_dict(state)
+
+
+def _first_line(error: BaseException) -> str:
+    """Its first sentence; some of what follows is advice that is not ours."""
+    line = (str(error).strip() or type(error).__name__).splitlines()[0]
+    return textwrap.shorten(line.split('. ')[0].rstrip('.'), 160, placeholder=' ...')

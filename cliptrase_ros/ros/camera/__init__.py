@@ -1,0 +1,1 @@
+"""camera_publisher: a camera without a camera."""

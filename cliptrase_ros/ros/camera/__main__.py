@@ -1,0 +1,5 @@
+import sys
+
+from .publisher import main
+
+sys.exit(main())

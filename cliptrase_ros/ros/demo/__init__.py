@@ -1,0 +1,1 @@
+"""The demo: a simulated camera, the node beside it, scores and pictures."""

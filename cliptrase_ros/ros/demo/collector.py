@@ -1,0 +1,250 @@
+"""What the demo hears: camera, truth, and what the segmentation node publishes."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import numpy as np
+from rcl_interfaces.srv import SetParameters
+from rclpy.node import Node
+from rclpy.parameter import Parameter
+from rclpy.time import Time
+from sensor_msgs.msg import Image, PointCloud2, PointField
+
+from ...errors import CliptraseError
+from ...media import encodings
+from ...msg import ObjectArray, Vocabulary
+from ..qos import LATCHED
+
+CAMERA = '/camera/image_raw'
+DEPTH = '/camera/depth/image_rect'
+TRUTH = '/ground_truth/label_mask'
+# Pictures beside a label image that are kept for a moment: 20 s at 5 Hz. Clouds are large.
+_RECENT, _RECENT_CLOUDS = 100, 8
+POINT = {'x': 'f4', 'y': 'f4', 'z': 'f4', 'rgb': 'f4', 'confidence': 'f4', 'label': 'u1'}
+_TYPES = {PointField.FLOAT32: 'f4', PointField.UINT8: 'u1'}
+
+
+class Failure(CliptraseError):
+    """What the demo promises did not happen."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """One label image.
+
+    Attributes:
+        mask: as it came.
+        truth: the true labels of the same stamp, or None.
+        version: of the newest vocabulary heard of when it came.
+        arrival_s: on the monotonic clock.
+        delay_s: from the camera's stamp to here.
+    """
+
+    mask: Image
+    truth: Image | None
+    version: int
+    arrival_s: float
+    delay_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class Cloud:
+    """What is told of one cloud.
+
+    Attributes:
+        arrival_s: on the monotonic clock.
+        delay_s: from the camera's stamp to here.
+        valid: share of its points that are not NaN, 0..1.
+        error_mm: (largest, 99th percentile) of |z - true depth| over its labelled points; None
+            without a truth or without such points.
+    """
+
+    arrival_s: float
+    delay_s: float
+    valid: float
+    error_mm: tuple[float, float] | None
+
+
+@dataclass(frozen=True, eq=False)
+class Snapshot:
+    """A label image with all that belongs to it; a cloud only where there is depth."""
+
+    labelled: Labelled
+    camera: Image
+    confidence: Image
+    overlay: Image
+    cloud: PointCloud2 | None = None
+
+
+class Recent:
+    """The last messages of a topic, by stamp."""
+
+    def __init__(self, size: int = _RECENT):
+        self._messages: OrderedDict[tuple[int, int], Image | PointCloud2] = OrderedDict()
+        self._size = size
+        self.stamps_s: list[float] = []
+
+    def keep(self, message: Image | PointCloud2) -> None:
+        """Add one; the oldest goes."""
+        stamp = message.header.stamp
+        self._messages[stamp.sec, stamp.nanosec] = message
+        self.stamps_s.append(stamp.sec + 1e-9 * stamp.nanosec)
+        while len(self._messages) > self._size:
+            self._messages.popitem(last=False)
+
+    def beside(self, other: Image | PointCloud2) -> Image | PointCloud2 | None:
+        """The message with the other's stamp."""
+        return self._messages.get((other.header.stamp.sec, other.header.stamp.nanosec))
+
+
+def points_of(cloud: PointCloud2) -> np.ndarray:
+    """The points [H, W] of a cloud, with a name for each field: x, y, z in metres, NaN where there
+    is no point, rgb, confidence, label.
+
+    Raises:
+        Failure: other fields or types, or fewer bytes than promised.
+    """
+    fields = {field.name: _TYPES.get(field.datatype) for field in cloud.fields}
+    if fields != POINT:
+        raise Failure(f'a cloud has the fields {fields}')
+    size = cloud.height * cloud.width * cloud.point_step
+    if cloud.row_step * cloud.height != size or len(cloud.data) != size:
+        raise Failure('a cloud has padded rows or another number of bytes than it promises')
+    order = '>' if cloud.is_bigendian else '<'
+    point = np.dtype(
+        {
+            'names': list(fields),
+            'formats': [order + kind for kind in fields.values()],
+            'offsets': [field.offset for field in cloud.fields],
+            'itemsize': cloud.point_step,
+        }
+    )
+    return np.frombuffer(cloud.data, point).reshape(cloud.height, cloud.width)
+
+
+def depth_error_mm(points: np.ndarray, depth: Image) -> tuple[float, float] | None:
+    """(largest, 99th percentile) of |z - depth| over the labelled points of a cloud [H, W], by
+    the true depth in metres; None if there is no such point.
+
+    Raises:
+        Failure: they differ in size, or such a point has no true depth.
+    """
+    true_m = encodings.depth(depth)
+    if true_m.shape != points.shape:
+        raise Failure(f'a cloud of {points.shape} points for depth of {true_m.shape} pixels')
+    labelled = (points['label'] > 0) & np.isfinite(points['z'])
+    if not labelled.any():
+        return None
+    off_mm = 1e3 * np.abs(points['z'][labelled].astype(np.float64) - true_m[labelled])
+    if np.isnan(off_mm).any():
+        raise Failure('a cloud has points where there is no depth')
+    return float(off_mm.max()), float(np.percentile(off_mm, 99))
+
+
+class Collector(Node):
+    """Subscribes as a consumer would and keeps what is needed for the report.
+
+    Args:
+        clouds: whether the node has depth and publishes clouds and objects.
+        true_depth: whether the camera's depth is the truth.
+    """
+
+    def __init__(self, clouds: bool = False, true_depth: bool = False):
+        super().__init__('collector')
+        self.labelled: list[Labelled] = []
+        self.clouds: list[Cloud] = []
+        # How many things each message told of.
+        self.object_counts: list[int] = []
+        # What is wrong with clouds; the thread that hears them goes on.
+        self.failures: list[Failure] = []
+        self.vocabularies: list[Vocabulary] = []
+        self.truth_vocabularies: list[Vocabulary] = []
+        self.camera, self._truth = Recent(), Recent()
+        self._confidence, self._overlay = Recent(), Recent()
+        self._depth, self._cloud = Recent(), Recent(_RECENT_CLOUDS)
+        self._listening = False
+        self.create_subscription(
+            Vocabulary, '/segmentation/vocabulary', self._take_vocabulary, LATCHED
+        )
+        self.create_subscription(
+            Vocabulary, '/ground_truth/vocabulary', self.truth_vocabularies.append, LATCHED
+        )
+        for topic, recent in (
+            (TRUTH, self._truth),
+            ('/segmentation/confidence', self._confidence),
+            ('/segmentation/overlay', self._overlay),
+        ):
+            self.create_subscription(Image, topic, recent.keep, 10)
+        self.create_subscription(Image, '/segmentation/label_mask', self._take_mask, 10)
+        if true_depth:
+            self.create_subscription(Image, DEPTH, self._depth.keep, 10)
+        if clouds:
+            self.create_subscription(PointCloud2, '/segmentation/points', self._take_cloud, 2)
+            self.create_subscription(ObjectArray, '/segmentation/objects', self._take_objects, 10)
+        self._setter = self.create_client(SetParameters, '/segmentation/set_parameters')
+
+    def _take_vocabulary(self, words: Vocabulary) -> None:
+        self.vocabularies.append(words)
+        if not self._listening:
+            # Not before: the camera waits for its first subscriber, which is to be the node.
+            self._listening = True
+            self.create_subscription(Image, CAMERA, self.camera.keep, 10)
+
+    def _take_mask(self, mask: Image) -> None:
+        version = self.vocabularies[-1].version if self.vocabularies else 0
+        truth = self._truth.beside(mask)
+        self.labelled.append(Labelled(mask, truth, version, time.monotonic(), self._delay_s(mask)))
+
+    def _take_cloud(self, cloud: PointCloud2) -> None:
+        arrival_s, delay_s = time.monotonic(), self._delay_s(cloud)
+        self._cloud.keep(cloud)
+        try:
+            points, depth = points_of(cloud), self._depth.beside(cloud)
+            error_mm = depth_error_mm(points, depth) if depth else None
+        except Failure as failure:
+            self.failures.append(failure)
+            return
+        valid = float(np.isfinite(points['z']).mean())
+        self.clouds.append(Cloud(arrival_s, delay_s, valid, error_mm))
+
+    def _take_objects(self, message: ObjectArray) -> None:
+        self.object_counts.append(len(message.objects))
+
+    def _delay_s(self, message: Image | PointCloud2) -> float:
+        """From the stamp to now."""
+        stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
+        return (self.get_clock().now() - stamp).nanoseconds * 1e-9
+
+    def snapshot(self) -> Snapshot | None:
+        """The newest label image with its picture, confidence, overlay and, where there are any,
+        cloud; None before the first.
+
+        They come after the label image, so it is mostly the last but one.
+        """
+        for labelled in reversed(self.labelled[-_RECENT:]):
+            topics = [self.camera, self._confidence, self._overlay]
+            topics += [self._cloud] if self.clouds else []
+            beside = [recent.beside(labelled.mask) for recent in topics]
+            if None not in beside:
+                return Snapshot(labelled, *beside)
+        return None
+
+    def set_words(self, words: list[str]) -> None:
+        """Change the vocabulary of the running node, as `ros2 param set` does.
+
+        Raises:
+            Failure: no answer within 30 s, or the node refused the words.
+        """
+        parameter = Parameter('vocabulary', value=words).to_parameter_msg()
+        answered = threading.Event()
+        future = self._setter.call_async(SetParameters.Request(parameters=[parameter]))
+        future.add_done_callback(lambda _: answered.set())
+        if not answered.wait(30):
+            raise Failure('the node did not answer to a new vocabulary')
+        result = future.result().results[0]
+        if not result.successful:
+            raise Failure(f'the node refused the new vocabulary: {result.reason}')

@@ -1,0 +1,140 @@
+"""demo_world: a simulated robot camera with depth, pose and ground truth (demo/world.py)."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+
+import numpy as np
+from geometry_msgs.msg import Point, Pose, PoseStamped, Quaternion, TransformStamped, Vector3
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+from std_msgs.msg import Header
+
+from ...demo.world import MOTIONS, THINGS, World
+from ...media import encodings
+from ...msg import Vocabulary as VocabularyMessage
+from ...settings import check, option
+from ...words.vocabulary import parse
+from .. import messages, parameters
+from ..qos import LATCHED, OUTPUT
+from ..shutdown import run
+from ..space.object_messages import quaternion
+
+try:
+    from tf2_msgs.msg import TFMessage
+except ImportError:  # not among the pip wheels
+    TFMessage = None
+
+
+@dataclass(frozen=True)
+class WorldOptions:
+    """The parameters of demo_world."""
+
+    seed: int = option(500000, 'Seed of the scenes.', low=0, high=2**31 - 1)
+    width: int = option(320, 'Width of the images in px.', low=64, high=1920)
+    height: int = option(240, 'Height of the images in px.', low=48, high=1080)
+    rate_hz: float = option(
+        5.0, 'Images a second; fewer where the CPU is slow.', low=0.1, high=100.0
+    )
+    scene_s: float = option(
+        6.0,
+        'Seconds until the next scene, counted in images at rate_hz, so that a seed always gives '
+        'the same images; 0: the first one stays.',
+        low=0.0,
+        high=86400.0,
+    )
+    motion: str = option(
+        'drive', 'drive: past things on an arc; pan: turning on the spot.', choices=MOTIONS
+    )
+    frame_id: str = option('camera_optical_frame', 'frame_id of the images.')
+    world_frame: str = option('world', 'frame_id of the pose, and parent frame in TF.')
+    wait_for_subscriber: bool = option(False, 'Hold the first image until heard.')
+
+    def __post_init__(self):
+        check(self)
+
+
+class DemoWorld(Node):
+    """Publishes what the simulated camera sees, until it is ended."""
+
+    def __init__(self, **kwargs):
+        super().__init__('demo_world', **kwargs)
+        parameters.declare(self, WorldOptions)
+        self._options = options = parameters.read(self, WorldOptions)
+        self._world = World(options.seed, (options.height, options.width))
+        self._wait = options.wait_for_subscriber
+        self._truth_classes, _ = parse([thing.title for thing in THINGS])
+        self._truth_ids = {c.name: c.id for c in self._truth_classes}
+        self._image = self.create_publisher(Image, 'image', OUTPUT)
+        self._info = self.create_publisher(CameraInfo, 'camera_info', OUTPUT)
+        self._depth = self.create_publisher(Image, 'depth/image_rect', OUTPUT)
+        self._depth_info = self.create_publisher(CameraInfo, 'depth/camera_info', OUTPUT)
+        self._truth = self.create_publisher(Image, 'ground_truth/label_mask', OUTPUT)
+        self._pose = self.create_publisher(PoseStamped, 'pose', OUTPUT)
+        self._tf = self.create_publisher(TFMessage, '/tf', 10) if TFMessage else None
+        self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', LATCHED)
+        self._words.publish(messages.vocabulary(self._truth_classes, (), 1, self._header()))
+        self._count = 0
+        self._cameras = iter(())
+        self.create_timer(1 / options.rate_hz, self._publish)
+        self.get_logger().info(
+            f'{options.width} x {options.height} px at {options.rate_hz:g} Hz on '
+            f'{self._image.topic_name}'
+        )
+
+    def destroy_node(self) -> None:
+        """Let the renderer go, too."""
+        self._world.close()
+        super().destroy_node()
+
+    def _header(self) -> Header:
+        return Header(stamp=self.get_clock().now().to_msg(), frame_id=self._options.frame_id)
+
+    def _publish(self) -> None:
+        if self._wait and not self._image.get_subscription_count():
+            return
+        self._wait = False
+        self._move()
+        header = self._header()
+        view = self._world.render(next(self._cameras))
+        size = view.depth.shape
+        self._image.publish(messages.picture(view.image, header))
+        self._depth.publish(encodings.fill(Image(), view.depth, '32FC1', header))
+        truth = view.labels(self._truth_ids).astype(np.uint8)
+        self._truth.publish(encodings.fill(Image(), truth, 'mono8', header))
+        for publisher in (self._info, self._depth_info):
+            publisher.publish(messages.camera_info(size, view.camera_matrix, header))
+        self._publish_pose(view.pose, header)
+
+    def _move(self) -> None:
+        """On to the next scene when all images of this one are out."""
+        options = self._options
+        per_scene = max(1, round(options.scene_s * options.rate_hz)) if options.scene_s else 0
+        starts = self._count % per_scene == 0 if per_scene else not self._count
+        if starts and self._count:
+            self._world.new_scene()
+        if starts:
+            self._cameras = self._world.tour(options.motion, 1 / options.rate_hz)
+        self._count += 1
+
+    def _publish_pose(self, pose: np.ndarray, header: Header) -> None:
+        x, y, z = (float(value) for value in pose[:3, 3])
+        rotation = Quaternion(**dict(zip('xyzw', quaternion(pose[:3, :3]), strict=True)))
+        world = Header(stamp=header.stamp, frame_id=self._options.world_frame)
+        place = Pose(position=Point(x=x, y=y, z=z), orientation=rotation)
+        self._pose.publish(PoseStamped(header=world, pose=place))
+        if self._tf is not None:
+            transform = TransformStamped(header=world, child_frame_id=header.frame_id)
+            transform.transform.translation = Vector3(x=x, y=y, z=z)
+            transform.transform.rotation = rotation
+            self._tf.publish(TFMessage(transforms=[transform]))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run until Ctrl-C or SIGTERM; 1 if PyBullet is missing or a parameter is bad."""
+    return run('demo_world', DemoWorld, args)
+
+
+if __name__ == '__main__':
+    sys.exit(main())

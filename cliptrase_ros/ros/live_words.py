@@ -1,0 +1,266 @@
+"""The words of the node: those asked for, those that are live, and what names have for good."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rclpy.node import Node
+from rclpy.task import Future
+from std_msgs.msg import Header
+
+from ..errors import Cancelled, CliptraseError, did_you_mean
+from ..model.backbone import Backbone
+from ..msg import Vocabulary as VocabularyMessage
+from ..segmenter import Segmenter, load
+from ..settings import Settings
+from ..words.vocabulary import Ids, Vocabulary, WordClass, parse
+from . import diagnostics, messages, parameters
+from .jobs import Jobs
+from .outputs import Live
+from .parameters import NodeOptions
+from .qos import LATCHED
+from .stream import Stream
+from .topics import topic_names
+from .worker import Statistics
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What decides which words there are, and the model that encodes them."""
+
+    words: tuple
+    backbone: Backbone
+
+
+# Making a topic takes most of a millisecond, and each word has two of each camera.
+TOPICS_AT_ONCE = 5
+
+
+class Words:
+    """Follows the parameters. For the executor's thread; others may read `live`, and hold `switch`
+    while they label and publish: then a mask never follows a vocabulary that does not describe it.
+    """
+
+    def __init__(self, node: Node, streams: list[Stream], statistics: Statistics):
+        self.live: Live | None = None
+        self.switch = threading.Lock()
+        self.last_error = ''
+        self._node = node
+        self._streams = streams
+        self._statistics = statistics
+        # Of every word that there ever was: they never move.
+        self._known_ids: dict[str, int] = {}
+        self._topics: dict[str, str] = {}
+        self._version = 0
+        # What words are encoded with, that is the live model or one that is to take its place.
+        self._base: Segmenter | None = None
+        # The newest that is asked for, and its outcome.
+        self._wanted: Wanted | None = None
+        self._change: Future | None = None
+        # What else of the parameters is live.
+        self._applied: tuple | None = None
+        self._jobs: Jobs | None = None
+        self._announcing = False
+        self._missing: list[str] = []
+        self._vocabulary = self._label_info = None
+
+    def open(self, jobs: Jobs) -> None:
+        """Load the model, encode the words, make the topics.
+
+        Raises:
+            CliptraseError: one of these fails.
+        """
+        node, self._jobs = self._node, jobs
+        options, settings = self._parameters()
+        self._base = _ready(settings)
+        classes, background = self._reserve(self._base, options)
+        words = self._base.encode_words(classes, background, jobs.stopping)
+        self._vocabulary = node.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
+        self._label_info = messages.LabelInfo and node.create_publisher(
+            messages.LabelInfo, '~/label_info', LATCHED
+        )
+        self._wanted, self._change = _wanted(options, settings, self._base), Future()
+        self._change.set_result('')
+        self._go_live(self._base, words)
+
+    def close(self) -> None:
+        """Free the model, drop the topics."""
+        for publisher in filter(None, (self._vocabulary, self._label_info)):
+            self._node.destroy_publisher(publisher)
+        self._vocabulary = self._label_info = None
+        self._base = self._wanted = self._jobs = self.live = None
+
+    def announce(self, yes: bool = True) -> None:
+        """Publish the words now and with each change, or stop doing so."""
+        self._announcing = yes
+        if yes:
+            self._publish_vocabulary(self.live)
+            self._publish_label_info(self.live)
+
+    def ids(self, options: NodeOptions) -> Ids:
+        """Which ids new words may have."""
+        return Ids(self._known_ids, options.largest_id, options.unlabeled_id)
+
+    def check(self, options: NodeOptions, settings: Settings) -> None:
+        """Raise VocabularyError if the words of these parameters cannot be taken over."""
+        self._parse(self._base and self._base.replace(**settings.live()), options)
+
+    async def follow(self) -> str:
+        """Do as the parameters say; '' once that is live, or why it is not."""
+        if not self.live:
+            return ''  # the next configuration will
+        options, settings = self._parameters()
+        if self._applied != _applied(options, settings):
+            self._go_live(self.live.segmenter, self.live.words)
+        wanted = _wanted(options, settings, self._base)
+        if wanted == self._wanted:
+            return await self._change
+        self._wanted, change = wanted, Future(executor=self._node.executor)
+        self._change = change
+        change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
+        try:
+            reason = await self._take_over(wanted, options, settings)
+        except Exception as error:
+            reason = self._failed(wanted, error)
+        change.set_result(reason)
+        return reason
+
+    async def reload(self) -> str:
+        """Load the model anew, while images go on with the old one; '' or why that failed."""
+        if not self.live:
+            raise CliptraseError('the node is not configured')
+        jobs = self._jobs
+        base = await jobs.run(_ready, self._parameters()[1])
+        if self._jobs is not jobs:
+            raise Cancelled('the node was cleaned up')
+        self._base = base
+        return await self.follow()
+
+    async def _take_over(self, wanted: Wanted, options: NodeOptions, settings: Settings) -> str:
+        jobs, base = self._jobs, self._base.replace(**settings.live())
+        classes, background = self._reserve(base, options)
+        words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
+        for first in range(0, len(classes), TOPICS_AT_ONCE):
+            if self._wanted is wanted:
+                self._add_topics(classes[first : first + TOPICS_AT_ONCE])
+                await jobs.run(lambda: None)  # meanwhile the executor takes images
+        if self._wanted is not wanted:
+            newest = self._wanted
+            if newest and newest.words == wanted.words:  # with a model that was loaded meanwhile
+                return await self._change
+            return 'newer words came before these were live'
+        self._go_live(base, words)
+        names = ', '.join(c.name for c in classes)
+        self._node.get_logger().info(f'vocabulary {self._version}: {names}')
+        return ''
+
+    def _failed(self, wanted: Wanted, error: Exception) -> str:
+        reason = f'new words not taken over: {error}'
+        if self._jobs and not self._jobs.stopping():
+            if self._wanted is wanted:
+                # Setting the same words again tries again, with the model that is live.
+                self._wanted, self._base = None, self.live.segmenter
+            self.last_error = reason
+            self._statistics.count(diagnostics.VOCABULARY_ERRORS)
+            self._node.get_logger().error(reason)
+        return reason
+
+    def _parameters(self) -> tuple[NodeOptions, Settings]:
+        return parameters.read(self._node, NodeOptions), parameters.read(self._node, Settings)
+
+    def _parse(self, segmenter: Segmenter | None, options: NodeOptions) -> tuple:
+        """(classes, background words) of the parameters."""
+        check = segmenter.check_vocabulary if segmenter else parse
+        return check(options.vocabulary, options.background_words, self.ids(options))
+
+    def _reserve(self, segmenter: Segmenter, options: NodeOptions) -> tuple:
+        """As _parse; the ids are now taken for good."""
+        classes, background = self._parse(segmenter, options)
+        self._known_ids.update((c.name, c.id) for c in classes)
+        return classes, background
+
+    def _add_topics(self, classes: Sequence[WordClass]) -> None:
+        """Make those topics of classes that are not there."""
+        self._topics = topic_names(classes, self._topics)
+        for stream in self._streams:
+            stream.add_topics([self._topics[c.name] for c in classes])
+
+    def _go_live(self, segmenter: Segmenter, words: Vocabulary) -> None:
+        """Label images with this from now on, and with what else the parameters say."""
+        options, settings = self._parameters()
+        segmenter = segmenter.replace(**settings.live())
+        words = words.recolored(options.colors_by_name)
+        old = self.live
+        new = not old or old.words.embeddings is not words.embeddings
+        new = new or old.words.classes != words.classes
+        self._version += new
+        self._applied = _applied(options, settings)
+        live = Live(segmenter, words, self._version)
+        self._add_topics(words.classes)
+        by_topic = {self._topics[c.name]: c for c in words.classes}
+        groups = options.groups_by_topic
+        for stream in self._streams:
+            stream.add_topics((), groups)
+        with self.switch:
+            self.live = live
+            for stream in self._streams:
+                stream.switch(by_topic, groups)
+            if new and self._announcing:
+                self._publish_vocabulary(live)
+        if self._announcing:
+            self._publish_label_info(live)
+        for stream in self._streams:
+            stream.drop_topics()
+        self._warn_of_missing(words.classes, options)
+
+    def _warn_of_missing(self, classes: Sequence[WordClass], options: NodeOptions) -> None:
+        """Names that outputs in space are to follow, and that are no class (any more)."""
+        known = [c.name for c in classes]
+        named = {f'point_groups: {g.name}': g.classes for g in options.groups_by_topic.values()}
+        named |= {'target_classes': options.targets, 'object_classes': options.objects}
+        missing = []
+        for where, names in named.items():
+            for name in names:
+                if name not in known:
+                    missing.append(
+                        f'{where}: {name!r} is not among the classes.{did_you_mean(name, known)}'
+                    )
+        for sentence in missing:
+            if sentence not in self._missing:
+                self._node.get_logger().warning(sentence)
+        self._missing = missing
+
+    def _publish_vocabulary(self, live: Live) -> None:
+        header = Header(stamp=self._node.get_clock().now().to_msg())
+        unlabeled = self._node.get_parameter('unlabeled_id').value
+        words = live.words
+        self._vocabulary.publish(
+            messages.vocabulary(words.classes, words.background, live.version, header, unlabeled)
+        )
+
+    def _publish_label_info(self, live: Live) -> None:
+        """Again also where only the threshold has changed."""
+        if self._label_info:
+            header = Header(stamp=self._node.get_clock().now().to_msg())
+            threshold = live.segmenter.settings.confidence_threshold
+            self._label_info.publish(messages.label_info(live.words.classes, threshold, header))
+
+
+def _ready(settings: Settings) -> Segmenter:
+    """Load the model, and do what the first images would else wait for."""
+    segmenter = load(settings)
+    segmenter.warm_up()
+    return segmenter
+
+
+def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted:
+    texts = options.vocabulary, options.background, settings.distractors
+    return Wanted((*texts, settings.prompt_templates), base.backbone)
+
+
+def _applied(options: NodeOptions, settings: Settings) -> tuple:
+    """What needs no encoding."""
+    named = options.point_groups, options.target_classes, options.object_classes
+    return options.colors, *named, settings.live()

@@ -1,0 +1,1 @@
+"""What the node does with depth: clouds, depth of targets, things."""

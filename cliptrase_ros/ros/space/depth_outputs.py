@@ -1,0 +1,217 @@
+"""What comes out for one camera in space: clouds, depth of targets, things. Only while somebody
+listens, and only where an image has depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from visualization_msgs.msg import MarkerArray
+
+from ...media import encodings
+from ...msg import ObjectArray
+from ...space import clouds, objects
+from ...space.geometry import Pinhole, after, inverse, looked_up, resized
+from ...space.groups import Group
+from ...space.objects import Found
+from ...words.vocabulary import UNLABELED
+from .. import messages
+from ..outputs import Labelled
+from ..parameters import NodeOptions
+from ..publishers import Publishers
+from . import cloud_messages, object_messages
+from .depth import Depth
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A labelled image with its depth; what several outputs need is made once."""
+
+    it: Labelled
+    depth: Depth
+
+    @cached_property
+    def _to_labels(self) -> np.ndarray:
+        """[2, 3]: pixels of the depth image -> of the labels."""
+        size = self.it.image.shape[:2]
+        _, move = self.it.live.segmenter.view_geometry(size)
+        return after(move, resized(self.depth.metres.shape, size))
+
+    @cached_property
+    def camera(self) -> Pinhole:
+        """Of the labels' pixels."""
+        return self.depth.camera.moved(self._to_labels)
+
+    @cached_property
+    def metres(self) -> np.ndarray:
+        """The depth of each label, [H, W] float32, NaN where there is none."""
+        labels = self.it.result.labels
+        return looked_up(self.depth.metres, self._to_labels, labels.shape, np.nan)
+
+    @cached_property
+    def labels_of_depth(self) -> np.ndarray:
+        """The label of each pixel of the depth image."""
+        back, size = inverse(self._to_labels), self.depth.metres.shape
+        return looked_up(self.it.result.labels, back, size, UNLABELED)
+
+    @cached_property
+    def points(self) -> np.ndarray:
+        """[H, W] of a `clouds.point_type`, unlabelled ones included."""
+        points = np.empty(self.metres.shape, clouds.point_type(self._labels.dtype))
+        self._fill(points, self.metres)
+        return points
+
+    @cached_property
+    def found(self) -> list[Found]:
+        """The things in it."""
+        it, options = self.it, self.it.options
+        wanted = options.objects
+        return objects.find(
+            it.result.labels,
+            it.result.confidence,
+            self.metres,
+            self.camera,
+            [c.id for c in it.live.words.classes if not wanted or c.name in wanted],
+            options.object_depth_jump,
+            options.object_min_pixels,
+        )
+
+    @cached_property
+    def _labels(self) -> np.ndarray:
+        options = self.it.options
+        return messages.published_labels(
+            self.it.result, options.label_encoding, options.unlabeled_id
+        )
+
+    def _fill(self, points: np.ndarray, metres: np.ndarray) -> None:
+        it = self.it
+        clouds.fill(points, metres, self.camera, it.seen, self._labels, it.result.confidence)
+
+    # What of it is published
+
+    def cloud(self) -> PointCloud2:
+        """Every pixel of the label mask, in rows and columns as there."""
+        labels, metres = self._labels, self.metres
+        if not self.it.options.unlabeled_points:
+            metres = np.where(self.it.result.labels == UNLABELED, np.float32(np.nan), metres)
+        message, points = cloud_messages.empty(labels.shape, labels.dtype, self.it.header)
+        self._fill(points, metres)
+        return message
+
+    def group_cloud(self, group: Group) -> PointCloud2:
+        """The points of a group of classes."""
+        chosen = self._table(group).take(self.it.result.labels)
+        return cloud_messages.cloud(clouds.selected(self.points, chosen), self.it.header)
+
+    def target_depth(self) -> Image:
+        """The depth image with nothing but the target classes."""
+        return self._depth_image(~self._target)
+
+    def rest_depth(self) -> Image:
+        """The depth image without the target classes and what is close around them."""
+        depth, margin_m = self.depth, self.it.options.target_margin_m
+        return self._depth_image(
+            clouds.grown(depth.metres, self._target, depth.camera.fx, margin_m)
+        )
+
+    def depth_info(self) -> CameraInfo:
+        """The intrinsics of the two depth images."""
+        camera = self.depth.camera
+        matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
+        return messages.camera_info(self.depth.metres.shape, matrix, self.it.header)
+
+    def objects(self) -> ObjectArray:
+        """The things in it."""
+        version = self.it.live.version
+        return object_messages.objects(self.found, self._names, version, self.it.header)
+
+    def markers(self) -> MarkerArray:
+        """The things in it, for RViz."""
+        return object_messages.markers(self.found, self.it.live.words.classes, self.it.header)
+
+    def detections(self) -> Any:
+        """The things in it, as vision_msgs has them."""
+        return object_messages.detections(self.found, self._names, self.it.header)
+
+    @property
+    def _names(self) -> dict[int, str]:
+        return {c.id: c.name for c in self.it.live.words.classes}
+
+    @cached_property
+    def _target(self) -> np.ndarray:
+        """Which pixels of the depth image the target classes have."""
+        targets = Group('targets', self.it.options.targets)
+        return self._table(targets).take(self.labels_of_depth)
+
+    def _table(self, group: Group) -> np.ndarray:
+        largest = np.iinfo(self.it.result.labels.dtype).max
+        return group.table(self.it.live.words.classes, int(largest))
+
+    def _depth_image(self, emptied: np.ndarray) -> Image:
+        """The depth image as it came, but for pixels [H, W] bool that are emptied, and for those
+        that are not valid."""
+        pixels = encodings.depth(self.depth.message).copy()
+        whole = pixels.dtype == np.uint16
+        pixels[emptied | np.isnan(self.depth.metres)] = 0 if whole else np.nan
+        return encodings.fill(Image(), pixels, '16UC1' if whole else '32FC1', self.it.header)
+
+
+class Space:
+    """The publishers of one camera that need depth."""
+
+    def __init__(self, node: Node, prefix: str, options: NodeOptions):
+        self._publishers = Publishers(node, prefix, options)
+        kinds: dict[str, tuple[type, Callable[[Scene], Any]]] = {
+            'points': (PointCloud2, Scene.cloud),
+            'depth/target': (Image, Scene.target_depth),
+            'depth/rest': (Image, Scene.rest_depth),
+            'depth/camera_info': (CameraInfo, Scene.depth_info),
+            'objects': (ObjectArray, Scene.objects),
+            'objects/markers': (MarkerArray, Scene.markers),
+        }
+        if object_messages.Detection3DArray:
+            kinds['detections'] = (object_messages.Detection3DArray, Scene.detections)
+        for topic, (kind, _) in kinds.items():
+            self._publishers.make(kind, topic)
+        self._makers = {topic: make for topic, (_, make) in kinds.items()}
+        self._groups: dict[str, Group] = {}
+
+    def add_topics(self, topics: Iterable[str]) -> None:
+        """Make a topic ~/points/TOPIC for each; nothing is published on it yet."""
+        for topic in topics:
+            self._publishers.add(PointCloud2, f'points/{topic}')
+
+    def switch(self, groups: Mapping[str, Group]) -> None:
+        """From now on publish clouds: topic, which has been made -> group of classes."""
+        self._groups = {f'points/{topic}': group for topic, group in groups.items()}
+
+    def drop_topics(self) -> None:
+        """Destroy the topics of clouds that are no longer used."""
+        self._publishers.keep(self._groups)
+
+    def wanted(self) -> dict[str, Callable[[Scene], Any]]:
+        """What somebody listens to: topic -> what makes its message of a scene."""
+        makers = self._makers | {
+            topic: lambda scene, group=group: scene.group_cloud(group)
+            for topic, group in self._groups.items()
+        }
+        return {
+            topic: make
+            for topic, make in makers.items()
+            if self._publishers[topic].get_subscription_count()
+        }
+
+    def publish(self, messages: Mapping[str, Any]) -> None:
+        """Publish messages by topic; those whose topic has gone are dropped."""
+        for topic, message in messages.items():
+            if topic in self._makers or topic in self._groups:
+                self._publishers[topic].publish(message)
+
+    def destroy(self) -> None:
+        """Destroy the publishers."""
+        self._publishers.destroy()

@@ -1,0 +1,80 @@
+"""From labels and depth to outputs in space, on a thread of its own: waiting for depth, and what
+is made of it, cost the labels of the next image nothing."""
+
+from __future__ import annotations
+
+import time
+
+from rclpy.node import Node
+
+from ...runtime import memory
+from .. import diagnostics
+from ..live_words import Words
+from ..outputs import Labelled
+from ..stream import Frame
+from ..worker import Worker
+from .depth import DepthError
+from .depth_outputs import Scene
+
+
+class Scenes:
+    """Works on the newest labelled image of each camera until it is stopped."""
+
+    def __init__(self, node: Node, words: Words):
+        self._node = node
+        self._words = words
+        self._worker = Worker('space', self._publish_all)
+
+    def put(self, frame: Frame, it: Labelled) -> None:
+        """Hand over a labelled image; it replaces the one of its camera that waits."""
+        if self._worker.put(frame.stream, (frame, it)):
+            frame.stream.statistics.count(diagnostics.SPACE_FOR_NEWER)
+
+    def stop(self) -> None:
+        """Finish the images in hand, drop those that wait."""
+        self._worker.stop()
+
+    def _publish_all(self, labelled: list[tuple[Frame, Labelled]]) -> None:
+        for frame, it in labelled:
+            try:
+                with memory.explained():
+                    self._publish(frame, it)
+            except Exception as error:
+                self._failed(frame, error)
+
+    def _publish(self, frame: Frame, it: Labelled) -> None:
+        stream = frame.stream
+        with self._words.switch:  # topics go and come with the words
+            wanted = stream.space.wanted()
+            sized = self._words.live.segmenter.settings.output_size == 'depth'
+        stream.depth.want(bool(wanted) or sized)
+        if not wanted:
+            return
+        message = stream.depth.beside(frame.depth, it.options)
+        if message is None:
+            return
+        started = time.monotonic()
+        scene = Scene(it, stream.depth.read(message, it))
+        messages, errors = {}, []
+        for topic, make in wanted.items():
+            try:
+                messages[topic] = make(scene)
+            except Exception as error:
+                errors.append(error)
+        with self._words.switch:
+            if self._words.live.version != it.live.version:
+                return  # the words are others now
+            stream.space.publish(messages)
+        stream.statistics.count(diagnostics.SPACE_PUBLISHED)
+        stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
+        if errors:
+            raise errors[0]
+
+    def _failed(self, frame: Frame, error: Exception) -> None:
+        if not self._node.context.ok():
+            return  # shutting down: nothing can be published any more
+        stream = frame.stream
+        if isinstance(error, DepthError):
+            stream.warn(error.event, f'{stream.depth.topic}: {error}')
+            return
+        stream.fail(diagnostics.SPACE_ERROR, 'an output in space failed', error)

@@ -1,0 +1,1 @@
+"""Depth, cameras, labelled points, things in space. NumPy only, without ROS."""

@@ -1,0 +1,232 @@
+"""Things in a label image with depth: connected pixels of one class, and where they are in space.
+
+A thing is what the camera sees of it: its points are on the near side, so its box is a part of the
+true one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from ..errors import ShapeError
+from .geometry import Pinhole
+
+# The part of a thing's points that its box leaves out, at either end of each side.
+OUTLYING = 0.01
+# Up to so many points are sorted; the histograms of more have so many bins.
+MANY = 2048
+BINS = 1024
+# No extent is taken to be smaller, in metres.
+FINEST = 1e-12
+# Of an axis and its opposite, the one nearer to this direction is taken. Upright, level and
+# receding things are all far from the plane where the choice changes.
+TOWARDS = np.array([3.0, 2.0, 1.0])
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """One thing, in the optical frame: x right, y down, z ahead, in metres."""
+
+    id: int  # of its class: its label
+    score: float  # largest confidence of its pixels
+    confidence: float  # mean
+    area: int  # pixels, all with valid depth
+    box: tuple[int, int, int, int]  # x, y, width, height in pixels
+    centroid: np.ndarray  # [3] mean of its points
+    center: np.ndarray  # [3] of the oriented box
+    axes: np.ndarray  # [3, 3] rotation: its columns are the box's x, y, z, longest side first
+    size: np.ndarray  # [3] sides along the axes
+
+
+def components(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
+    """The connected pixels of each class: [H, W] int32, 0 for none, 1 and up for the others.
+
+    4-neighbours belong together iff they have the same label and |z1 - z2| <= jump * min(z1, z2).
+
+    Args:
+        labels: [H, W] uint8 or uint16, 0 for pixels that belong to nothing.
+        depth: [H, W] float32 in metres, NaN where not valid: such pixels belong to nothing.
+
+    Raises:
+        ShapeError: another shape or dtype.
+    """
+    _check(labels, depth=depth)
+    # What touches at a corner on this grid has a pixel in common, and 8-neighbours are faster.
+    _, numbers = cv2.connectedComponents(_grid(labels, depth, jump), connectivity=8)
+    return np.ascontiguousarray(numbers[::2, ::2])
+
+
+def find(
+    labels: np.ndarray,
+    confidence: np.ndarray,
+    depth: np.ndarray,
+    camera: Pinhole,
+    ids: Sequence[int],
+    jump: float,
+    min_pixels: int,
+) -> list[Found]:
+    """The things of some classes, in the order of `ids`, the largest area of each class first.
+
+    Args:
+        labels: [H, W] uint8 or uint16, 0 for pixels of no class.
+        confidence: [H, W] float32, 0 .. 1.
+        depth: [H, W] float32 in metres, NaN where not valid.
+        camera: of these images.
+        ids: the classes that are wanted, each once.
+        jump: see `components`.
+        min_pixels: things with fewer pixels are left out; at least 1.
+
+    Raises:
+        ShapeError: another shape or dtype.
+    """
+    _check(labels, confidence=confidence, depth=depth)
+    wanted = np.zeros(1 << 16, np.uint16)
+    wanted[list(ids)] = ids
+    pixels, areas = _grouped(components(wanted.take(labels), depth, jump).ravel(), min_pixels)
+    if not len(areas):
+        return []
+    ends = areas.cumsum()
+    starts = ends - areas
+    points = _points(depth, camera, pixels)
+    centroids = np.add.reduceat(points, starts, axis=1, dtype=np.float64).T / areas[:, None]
+    clouds = np.split(points, starts[1:], axis=1)
+    origins = centroids.astype(np.float32)
+    for cloud, origin in zip(clouds, origins, strict=True):
+        cloud -= origin[:, None]
+    centers, axes, sizes = oriented_boxes(clouds)
+    certain = confidence.take(pixels)
+    rows = pixels // labels.shape[1]
+    columns = pixels - rows * labels.shape[1]
+    left, right = (f.reduceat(columns, starts) for f in (np.minimum, np.maximum))
+    top, bottom = rows[starts], rows[ends - 1]
+    boxes = np.stack([left, top, right - left + 1, bottom - top + 1], axis=1)
+    things = map(
+        Found,
+        labels.take(pixels[starts]).tolist(),
+        np.maximum.reduceat(certain, starts).tolist(),
+        (np.add.reduceat(certain, starts, dtype=np.float64) / areas).tolist(),
+        areas.tolist(),
+        map(tuple, boxes.tolist()),
+        centroids,
+        origins + centers,
+        axes,
+        sizes,
+    )
+    place = {label: n for n, label in enumerate(ids)}
+    return sorted(things, key=lambda thing: (place[thing.id], -thing.area, thing.box))
+
+
+def _check(labels: np.ndarray, **others: np.ndarray) -> None:
+    if labels.ndim != 2 or labels.dtype not in (np.uint8, np.uint16):
+        raise ShapeError(
+            f'labels: expected [H, W] uint8 or uint16, got {list(labels.shape)} {labels.dtype}'
+        )
+    for name, image in others.items():
+        if image.shape != labels.shape or image.dtype != np.float32:
+            raise ShapeError(
+                f'{name}: expected {list(labels.shape)} float32, as large as the labels, got '
+                f'{list(image.shape)} {image.dtype}'
+            )
+
+
+def _grid(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
+    """The pixels with room for what lies between neighbours, on where they are joined: [2 H, 2 W]
+    uint8, the pixels at even places."""
+    height, width = labels.shape
+    z = np.full(labels.shape, np.nan, np.float32)
+    np.copyto(z, depth, where=labels != 0)
+    right, down = np.zeros((2, height, width), bool)
+    right[:, :-1] = _joined((labels[:, :-1], labels[:, 1:]), (z[:, :-1], z[:, 1:]), jump)
+    down[:-1] = _joined((labels[:-1], labels[1:]), (z[:-1], z[1:]), jump)
+    grid = np.zeros((height, 2, width, 2), np.uint8)
+    grid[:, 0] = cv2.merge([(~np.isnan(z)).view(np.uint8), right.view(np.uint8)])
+    grid[:, 1, :, 0] = down
+    return grid.reshape(2 * height, 2 * width)
+
+
+def _joined(
+    labels: tuple[np.ndarray, np.ndarray], z: tuple[np.ndarray, np.ndarray], jump: float
+) -> np.ndarray:
+    """Which pixels of two images of neighbours belong together; NaN with nothing."""
+    return (np.abs(z[0] - z[1]) <= jump * np.minimum(*z)) & (labels[0] == labels[1])
+
+
+def _grouped(numbers: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarray]:
+    """The places [N] of all pixels of large components, one component after the other, in order
+    within each; and how many each has [K]. From the components' numbers, flat."""
+    areas = np.bincount(numbers)
+    areas[0] = 0
+    kept = np.flatnonzero(areas >= min_pixels)
+    # Integers this small are sorted fast.
+    key = np.zeros(len(areas), np.min_scalar_type(len(kept)))
+    key[kept] = np.arange(1, len(kept) + 1)
+    order = np.argsort(key.take(numbers), kind='stable')
+    return order[len(order) - areas[kept].sum() :], areas[kept]
+
+
+def _points(depth: np.ndarray, camera: Pinhole, pixels: np.ndarray) -> np.ndarray:
+    """Of the pixels at flat places [N]: [3, N] float32."""
+    x, y = camera.rays(depth.shape)
+    points = np.empty((3, len(pixels)), np.float32)
+    for row, ray in zip(points, (x, y[:, None], np.float32(1)), strict=True):
+        row[:] = (ray * depth).take(pixels)
+    return points
+
+
+def oriented_boxes(
+    clouds: Sequence[np.ndarray],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The boxes along the principal axes of clouds of points: centers, axes, sizes.
+
+    A side leaves out the outermost 1 % of the points at either end: depth sensors put points
+    between a thing and what is behind it, and a box around all of them is much too long, while of
+    a rectangle this takes 2 %.
+
+    Args:
+        clouds: K of [3, N] float32, the mean of each at 0.
+
+    Returns:
+        [K, 3], [K, 3, 3], [K, 3]: see `Found`.
+    """
+    # No BLAS: with so few rows its threads cost more than they save.
+    spreads = [cv2.mulTransposed(cloud, aTa=False, dtype=cv2.CV_64F) for cloud in clouds]
+    _, axes = np.linalg.eigh(np.array(spreads))
+    turned = (
+        np.einsum('ik,in->kn', turn.astype(np.float32), cloud)
+        for turn, cloud in zip(axes, clouds, strict=True)
+    )
+    ends = np.array([_ends(values) for values in turned], np.float64)  # [K, 3, 2]
+    centers = (axes @ ends.mean(2)[:, :, None])[:, :, 0]
+    sizes = ends[:, :, 1] - ends[:, :, 0]
+    order = np.argsort(-sizes, axis=1, kind='stable')
+    axes = np.take_along_axis(axes, order[:, None], axis=2)
+    axes *= np.where(TOWARDS @ axes < 0, -1, 1)[:, None]
+    axes[:, :, 2] = np.cross(axes[:, :, 0], axes[:, :, 1])
+    return centers, axes, np.take_along_axis(sizes, order, axis=1)
+
+
+def _ends(values: np.ndarray) -> np.ndarray:
+    """Between what ends the rows of float32 [M, N] lie but for the OUTLYING values: [M, 2].
+
+    Of many values to 1/1024 of their whole extent, from histograms: sorting takes several times
+    as long. The values are lost.
+    """
+    count = values.shape[1]
+    left_out = int(OUTLYING * count)
+    places = np.array([left_out, count - 1 - left_out])
+    if count <= MANY:
+        return np.partition(values, places, axis=1)[:, places]
+    result = []
+    for row in values:
+        low = row.min()
+        # A little wider than the values, so that the largest one is in the last bin.
+        width = max(1.00001 * (row.max() - low), FINEST) / BINS
+        row -= low
+        row /= width
+        below = np.concatenate([[0], np.bincount(row.astype(np.intp), minlength=BINS).cumsum()])
+        result.append(low + width * np.interp(places + 0.5, below, np.arange(BINS + 1)))
+    return np.array(result)

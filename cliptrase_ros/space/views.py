@@ -1,0 +1,114 @@
+"""Orthographic pictures of a cloud for people, with a grid of one metre."""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+
+from ..errors import ShapeError
+
+Range = tuple[float, float]
+
+EVERYWHERE = (-math.inf, math.inf)
+_GROUND = (24, 24, 24)
+_GRID = (64, 64, 64)
+_AXIS = (120, 120, 120)
+_TEXT = (255, 255, 255)
+_FONT = cv2.FONT_HERSHEY_SIMPLEX
+
+
+def top_view(
+    points: np.ndarray,
+    colors: np.ndarray,
+    x_m: Range = (-3.0, 3.0),
+    z_m: Range = (0.0, 6.0),
+    y_m: Range = EVERYWHERE,
+    pixels_per_m: float = 60.0,
+) -> np.ndarray:
+    """A cloud from above: right is right, ahead is up; of points on one pixel the highest is seen.
+
+    Args:
+        points: [N, 3] float32 in metres in the optical frame: x right, y down, z ahead; those
+            with NaN are left out.
+        colors: [N, 3] uint8 RGB.
+        x_m, z_m: what the picture shows, lowest and highest.
+        y_m: points outside are left out, such as the ceiling with y_m=(-1.0, inf).
+
+    Returns:
+        [h, w, 3] uint8 RGB with h, w = the ranges of z and x times pixels_per_m.
+
+    Raises:
+        ShapeError: points and colours are not [N, 3], or a range is empty.
+    """
+    return _drawn(points, colors, (0, 2, 1), (x_m, z_m, y_m), pixels_per_m, up=True)
+
+
+def front_view(
+    points: np.ndarray,
+    colors: np.ndarray,
+    x_m: Range = (-3.0, 3.0),
+    y_m: Range = (-2.0, 2.0),
+    z_m: Range = EVERYWHERE,
+    pixels_per_m: float = 60.0,
+) -> np.ndarray:
+    """A cloud from the camera's side, without perspective; of points on one pixel the nearest is
+    seen. Arguments and errors as of `top_view`; h, w = the ranges of y and x times pixels_per_m."""
+    return _drawn(points, colors, (0, 1, 2), (x_m, y_m, z_m), pixels_per_m, up=False)
+
+
+def _drawn(
+    points: np.ndarray,
+    colors: np.ndarray,
+    axes: tuple[int, int, int],
+    ranges: tuple[Range, Range, Range],
+    pixels_per_m: float,
+    up: bool,
+) -> np.ndarray:
+    """Axes and ranges: of columns, of rows, towards the viewer's back; up: the second goes up."""
+    if points.ndim != 2 or points.shape[1] != 3 or colors.shape != points.shape:
+        raise ShapeError(
+            'view: expected points and colours [N, 3], got '
+            f'{list(points.shape)} and {list(colors.shape)}'
+        )
+    for axis, (low, high) in zip(axes, ranges, strict=True):
+        if not low < high:
+            raise ShapeError(f'view: the range {low:g} .. {high:g} m of {"xyz"[axis]} is empty')
+    width, height = (max(1, round((high - low) * pixels_per_m)) for low, high in ranges[:2])
+    inside = np.isfinite(points).all(axis=1)
+    for axis, (low, high) in zip(axes, ranges, strict=True):
+        inside &= (points[:, axis] >= low) & (points[:, axis] < high)
+    columns, rows, away = (points[inside, axis] for axis in axes)
+    columns = _places(columns, ranges[0][0], pixels_per_m, width)
+    rows = _places(rows, ranges[1][0], pixels_per_m, height)
+    picture = _grid(height, width, ranges[:2], pixels_per_m)
+    order = np.argsort(-away, kind='stable')  # on one pixel the last assigned stays
+    picture[rows[order], columns[order]] = colors[inside][order]
+    if up:
+        picture = np.ascontiguousarray(picture[::-1])
+    caption = ', '.join(
+        f'{"xyz"[axis]} {low:.3g}..{high:.3g}'
+        for axis, (low, high) in zip(axes[:2], ranges[:2], strict=True)
+    )
+    text = f'{caption} m; grid 1 m'
+    for color, thickness in ((_GROUND, 3), (_TEXT, 1)):
+        place = (4, height - 5)
+        cv2.putText(picture, text, place, _FONT, 0.4, color, thickness, cv2.LINE_AA)
+    return picture
+
+
+def _places(values: np.ndarray, low: float, pixels_per_m: float, side: int) -> np.ndarray:
+    return ((values - low) * pixels_per_m).astype(np.intp).clip(0, side - 1)
+
+
+def _grid(height: int, width: int, ranges: tuple[Range, Range], pixels_per_m: float) -> np.ndarray:
+    """The empty picture: lines at whole metres, those through the camera brighter."""
+    picture = np.full((height, width, 3), _GROUND, np.uint8)
+    by_axis = picture.swapaxes(0, 1), picture
+    for color, only_zero in ((_GRID, False), (_AXIS, True)):
+        for lines, (low, high) in zip(by_axis, ranges, strict=True):
+            metres = np.arange(math.ceil(low), math.ceil(high))
+            shown = metres[metres == 0] if only_zero else metres
+            lines[_places(shown, low, pixels_per_m, len(lines))] = color
+    return picture

@@ -1,0 +1,1 @@
+"""From frame to frame: scores smoothed, and which words are in the picture."""

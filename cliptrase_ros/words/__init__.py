@@ -1,0 +1,1 @@
+"""Words: grammar, ids, prompts, embeddings, lists in files, checks before use."""

@@ -1,0 +1,146 @@
+"""Words to embeddings: the prompt ensemble, and a cache on disk for the next start."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..errors import Cancelled
+from ..model.text import BATCH
+
+log = logging.getLogger(__name__)
+
+
+# Embeddings that are kept in memory, of 2 to 4 kB each; beyond that it begins anew.
+IN_MEMORY = 4096
+
+
+class EmbeddingCache:
+    """Word embeddings on disk, one small file a word, and in memory.
+
+    The key is the hash of the encoder's weights, the templates and the word. A file that is
+    missing or damaged is a miss; a folder that cannot be written is reported once and then
+    embeddings are kept in memory only.
+    """
+
+    def __init__(self, folder: Path):
+        self._folder = folder
+        self._writable = True
+        self._recent: dict[Path, Tensor] = {}
+
+    def path(self, fingerprint: str, templates: Sequence[str], word: str) -> Path:
+        """Where the embedding of a word is kept."""
+        key = hashlib.sha256('\0'.join([fingerprint, *templates, word]).encode()).hexdigest()
+        return self._folder / f'{key}.npy'
+
+    def get(self, path: Path) -> Tensor | None:
+        """The unit embedding [E] of the word with this path, or None."""
+        if path in self._recent:
+            return self._recent[path]
+        row = self._read(path)
+        if row is not None:
+            self._keep(path, row)
+        return row
+
+    def _keep(self, path: Path, row: Tensor) -> None:
+        if len(self._recent) >= IN_MEMORY:
+            self._recent = {}
+        self._recent[path] = row
+
+    def _read(self, path: Path) -> Tensor | None:
+        try:
+            row = torch.from_numpy(np.load(path, allow_pickle=False))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, EOFError, TypeError) as error:
+            log.warning('embedding cache: %s is unreadable and made anew (%s)', path, error)
+            return None
+        if row.dim() != 1 or row.dtype != torch.float32 or not abs(row.norm() - 1) < 1e-3:
+            log.warning('embedding cache: %s is damaged and made anew', path)
+            return None
+        return row
+
+    def put(self, path: Path, row: Tensor) -> None:
+        """Keep the embedding [E] and write it; readers see the whole file or none."""
+        self._keep(path, row)
+        if not self._writable:
+            return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=path.parent) as folder:
+                whole = Path(folder) / path.name
+                np.save(whole, row.numpy(), allow_pickle=False)
+                os.replace(whole, path)
+        except OSError as error:
+            self._writable = False
+            log.warning('embedding cache: cannot write to %s (%s); cache off', path.parent, error)
+
+
+@functools.lru_cache
+def cache_in(folder: Path) -> EmbeddingCache:
+    """The cache of a folder, one object for all segmenters."""
+    return EmbeddingCache(folder)
+
+
+def default_cache_folder() -> Path:
+    """The user's cache folder of this package."""
+    base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
+    return Path(base) / 'cliptrase_ros' / 'embeddings'
+
+
+def embed_words(
+    words: Sequence[str],
+    templates: Sequence[str],
+    encode: Callable[[list[str]], Tensor],
+    fingerprint: str,
+    cache: EmbeddingCache,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Tensor:
+    """Unit embeddings [n, E] float32 of words, each the normalised mean over the templates.
+
+    As in CLIP's ImageNet ensemble: every sentence's embedding is normalised, then the mean, then
+    the mean is normalised.
+
+    Args:
+        encode: sentences -> unit embeddings [n, E].
+        fingerprint: identifies the encoder's weights.
+        cancelled: asked before each word, and before each pass of the encoder.
+
+    Raises:
+        Cancelled: `cancelled` said so; the words encoded until then are in the cache.
+    """
+
+    def go_on() -> None:
+        if cancelled():
+            raise Cancelled('encoding of words was cancelled')
+
+    rows: dict[str, Tensor] = {}
+    new: dict[str, Path] = {}
+    for word in dict.fromkeys(words):
+        go_on()
+        path = cache.path(fingerprint, templates, word)
+        row = cache.get(path)
+        if row is None:
+            new[word] = path
+        else:
+            rows[word] = row
+    at_once = max(1, BATCH // len(templates))
+    for first in range(0, len(new), at_once):
+        go_on()
+        group = list(new)[first : first + at_once]
+        sentences = [template.format(word) for word in group for template in templates]
+        means = encode(sentences).unflatten(0, (len(group), -1)).mean(1)
+        for word, row in zip(group, F.normalize(means, dim=1).float().cpu(), strict=True):
+            cache.put(new[word], row)
+            rows[word] = row
+    return torch.stack([rows[word] for word in words])

@@ -1,0 +1,332 @@
+"""Words: classes with ids that never move, their prompts, distractor words, embeddings, colours.
+
+An entry of a vocabulary reads ``[id:]name[=prompt;prompt...]``, such as ``floor`` or
+``7:mug=mug;coffee cup``; ``mug|cup`` is short for ``mug=mug;cup``.
+
+torch is imported where embeddings are made: who only reads words does not wait for it.
+"""
+
+from __future__ import annotations
+
+import colorsys
+import hashlib
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from ..errors import SettingError, ShapeError, VocabularyError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+UNLABELED = 0
+MAX_ID = 65534
+
+_ID = re.compile(r'\s*(\d+)\s*:(.*)', re.DOTALL)
+_COLOR = re.compile(r'(.+)=\s*#([0-9a-fA-F]{6})\s*')
+
+RGB = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class WordClass:
+    """One class: its id in label images, its name, the prompts that stand for it, and its colour,
+    RGB 0..255, which depends on the name unless it is given."""
+
+    id: int
+    name: str
+    prompts: tuple[str, ...]
+    color: RGB = None
+
+    def __post_init__(self):
+        if self.color is None:
+            object.__setattr__(self, 'color', color_of(self.name))
+
+
+@dataclass(frozen=True)
+class Ids:
+    """Which ids words may have.
+
+    Attributes:
+        known: name -> id of every name used before. A name keeps its id, and no id is ever given
+            to another name.
+        largest: the largest id that the label image can hold.
+        unlabeled: the id of pixels without a label; no word has it.
+    """
+
+    known: Mapping[str, int] = field(default_factory=dict)
+    largest: int = MAX_ID
+    unlabeled: int = UNLABELED
+
+
+# (saturation, value) of vivid, pale, dark and greyish colours: hues alone are soon too near.
+_SHADES = ((0.95, 0.95), (0.5, 1.0), (0.9, 0.55), (0.3, 0.75))
+# Chosen so that common indoor and street words, and those of the demo, look well apart.
+_COLOR_SEED = '3372 '
+
+
+def color_of(name: str) -> RGB:
+    """An RGB colour (0..255 each) that depends on the name alone."""
+    digest = hashlib.sha256((_COLOR_SEED + name).encode()).digest()
+    hue = int.from_bytes(digest[:2], 'big') / 65536
+    red, green, blue = colorsys.hsv_to_rgb(hue, *_SHADES[digest[2] % len(_SHADES)])
+    return round(255 * red), round(255 * green), round(255 * blue)
+
+
+def parse_colors(entries: Sequence[str]) -> dict[str, RGB]:
+    """Colours by name, from entries such as 'floor=#8000ff'.
+
+    Raises:
+        SettingError: an entry is not of this form.
+    """
+    colors = {}
+    for entry in entries:
+        match = _COLOR.fullmatch(entry)
+        if not match:
+            raise SettingError(f"colour {entry!r}: write name=#rrggbb, such as 'floor=#8000ff'")
+        colors[match[1].strip()] = tuple(bytes.fromhex(match[2]))
+    return colors
+
+
+def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
+    """(id or None, name, prompts) of one vocabulary entry.
+
+    Raises:
+        VocabularyError: not a string, no name, no prompt, or a control character.
+    """
+    if not isinstance(entry, str):
+        raise VocabularyError(f'vocabulary entry {entry!r}: expected text')
+
+    def refuse(reason: str):
+        raise VocabularyError(
+            f'vocabulary entry {entry!r}: {reason}. Write [id:]name[=prompt;prompt...], such as '
+            "'floor' or '7:mug=mug;coffee cup'"
+        )
+
+    match = _ID.fullmatch(entry)
+    digits, rest = match.groups() if match else (None, entry)
+    name, equals, prompts = rest.partition('=')
+    words = prompts.split(';') if equals else name.split('|')
+    words = tuple(' '.join(word.split()) for word in words)
+    name = (name if equals else name.split('|')[0]).strip()
+    if not name:
+        refuse('no name')
+    if not all(words):
+        refuse('an empty prompt')
+    if any(not c.isprintable() for c in name + ''.join(words)):
+        refuse('a control character')
+    if digits is None:
+        return None, name, words
+    if len(digits) > 9 or not 1 <= int(digits) <= MAX_ID:
+        refuse(f'the id must be 1 .. {MAX_ID}')
+    return int(digits), name, words
+
+
+def parse(
+    entries: Sequence[str],
+    background: Sequence[str] = (),
+    ids: Ids | None = None,
+) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
+    """Classes and background words of a vocabulary, checked as a whole.
+
+    Args:
+        entries: see the module's text; never empty.
+        background: distractor words; what they win becomes unlabelled.
+        ids: which ids the words may have; any above 0 if None.
+
+    Raises:
+        VocabularyError: with the entry and the reason; nothing is taken over.
+    """
+    if isinstance(entries, str) or isinstance(background, str):
+        raise VocabularyError('a vocabulary is a list of entries, not one text')
+    if not entries:
+        raise VocabularyError('the vocabulary is empty; give at least one word')
+    parsed = [parse_entry(entry) for entry in entries]
+    ids = ids or Ids()
+    taken = dict(ids.known)
+    _refuse_twice('name', [name for _, name, _ in parsed])
+    _refuse_twice('prompt', [p for _, _, prompts in parsed for p in prompts] + list(background))
+    for word in background:
+        if not isinstance(word, str) or not word.strip() or not word.isprintable():
+            raise VocabularyError(f'background word {word!r}: expected printable text')
+
+    holders = {number: name for name, number in taken.items()}
+    for number, name, _ in parsed:
+        if number is None:
+            continue
+        if number == ids.unlabeled:
+            raise VocabularyError(
+                f'{name!r} cannot have id {number}, which is that of unlabelled pixels'
+            )
+        if taken.get(name, number) != number:
+            raise VocabularyError(
+                f'{name!r} has had id {taken[name]} before and ids never move; asked for {number}'
+            )
+        if holders.get(number, name) != name:
+            raise VocabularyError(
+                f'id {number} belongs to {holders[number]!r} and is never reused; '
+                f'give {name!r} another one'
+            )
+        taken[name], holders[number] = number, name
+
+    used = {*holders, ids.unlabeled}
+    fresh = (number for number in range(1, MAX_ID + 1) if number not in used)
+    classes = []
+    for _, name, prompts in parsed:
+        if name not in taken:
+            taken[name] = next(fresh, MAX_ID + 1)
+        if taken[name] > ids.largest:
+            raise VocabularyError(
+                f'{name!r} would need id {taken[name]}, above the largest id {ids.largest} of '
+                "this label image; label_encoding '16UC1' holds more"
+            )
+        classes.append(WordClass(taken[name], name, prompts))
+    return tuple(classes), tuple(' '.join(word.split()) for word in background)
+
+
+def _refuse_twice(what: str, words: Iterable[str]) -> None:
+    seen: dict[str, str] = {}
+    for word in words:
+        key = str(word).strip().casefold()
+        if key in seen:
+            raise VocabularyError(f'{what} {word!r} stands twice in the vocabulary')
+        seen[key] = word
+
+
+@dataclass(frozen=True, eq=False)
+class Vocabulary:
+    """Words ready to be compared with images; immutable.
+
+    Attributes:
+        classes: K classes.
+        background: distractor words; a pixel that one of them wins is unlabelled.
+        embeddings: [Q, E] float32, unit rows, one per prompt and per background word.
+        owner: [Q] int64, the class 0 .. K-1 of each row; K for background.
+    """
+
+    classes: tuple[WordClass, ...]
+    background: tuple[str, ...]
+    embeddings: Tensor
+    owner: Tensor
+
+    @classmethod
+    def build(
+        cls,
+        classes: tuple[WordClass, ...],
+        background: tuple[str, ...],
+        embed: Callable[[Sequence[str]], Tensor],
+    ) -> Vocabulary:
+        """A vocabulary of parsed words; `embed` maps words to unit embeddings [n, E]."""
+        import torch
+
+        prompts = [p for c in classes for p in c.prompts]
+        owner = [k for k, c in enumerate(classes) for _ in c.prompts]
+        owner += [len(classes)] * len(background)
+        return cls(classes, background, embed([*prompts, *background]), torch.tensor(owner))
+
+    @classmethod
+    def from_embeddings(
+        cls,
+        names: Sequence[str],
+        embeddings: Tensor | np.ndarray,
+        background: Tensor | np.ndarray | None = None,
+    ) -> Vocabulary:
+        """A vocabulary with embeddings from elsewhere; ids are 1 .. K in the order given.
+
+        Args:
+            names: K names.
+            embeddings: [K, E], any length; rows are normalised here.
+            background: [M, E] embeddings of distractors, or None.
+
+        Raises:
+            ShapeError: the arrays do not fit the names or each other, or a row is 0 or not finite.
+            VocabularyError: no name, an empty one, or one twice.
+        """
+        import torch
+
+        if (
+            isinstance(names, str)
+            or not names
+            or not all(isinstance(name, str) and name for name in names)
+        ):
+            raise VocabularyError(f'names: expected texts that are not empty, got {names!r}')
+        names = list(names)
+        _refuse_twice('name', names)
+        classes = tuple(WordClass(k, name, (name,)) for k, name in enumerate(names, 1))
+        rows = _matrix('embeddings', embeddings)
+        if rows.dim() != 2 or len(rows) != len(names):
+            raise ShapeError(
+                f'embeddings: expected [{len(names)}, E], one row a name; got {list(rows.shape)}'
+            )
+        extra = rows[:0] if background is None else _matrix('background', background)
+        if extra.dim() != 2 or extra.shape[1] != rows.shape[1]:
+            raise ShapeError(f'background: expected [M, {rows.shape[1]}], got {list(extra.shape)}')
+        rows = torch.cat([rows, extra.to(rows.device)])
+        length = rows.norm(dim=1, keepdim=True)
+        if not bool((torch.isfinite(length) & (length > 0)).all()):
+            raise ShapeError('embeddings: a row is zero or not finite')
+        owner = [*range(len(names)), *[len(names)] * len(extra)]
+        words = tuple(f'background {m}' for m in range(1, len(extra) + 1))
+        return cls(classes, words, rows / length, torch.tensor(owner))
+
+    def recolored(self, colors: Mapping[str, RGB]) -> Vocabulary:
+        """The same words with these colours (by name); all others have their own again."""
+        classes = tuple(replace(c, color=colors.get(c.name)) for c in self.classes)
+        return replace(self, classes=classes)
+
+    @cached_property
+    def ids(self) -> dict[str, int]:
+        """Name -> id."""
+        return {c.name: c.id for c in self.classes}
+
+    @cached_property
+    def _names(self) -> dict[int, str]:
+        return {c.id: c.name for c in self.classes}
+
+    def name_of(self, number: int) -> str:
+        """The name of an id in a label image; '' for 0, which is unlabelled.
+
+        Raises:
+            VocabularyError: no class has this id.
+        """
+        number = int(number)
+        if number == UNLABELED:
+            return ''
+        if number not in self._names:
+            raise VocabularyError(f'no class has id {number}; there are {sorted(self._names)}')
+        return self._names[number]
+
+    @cached_property
+    def label_ids(self) -> Tensor:
+        """[K + 1] int64: the id of class k; 0 for background."""
+        import torch
+
+        return torch.tensor([*(c.id for c in self.classes), UNLABELED])
+
+    @cached_property
+    def label_dtype(self) -> np.dtype:
+        """The dtype of label images: uint8 up to id 254, else uint16."""
+        return np.dtype(np.uint8 if int(self.label_ids.max()) <= 254 else np.uint16)
+
+    @cached_property
+    def palette(self) -> np.ndarray:
+        """[max id + 1, 3] uint8 RGB by id; black where no class is."""
+        table = np.zeros((int(self.label_ids.max()) + 1, 3), np.uint8)
+        for c in self.classes:
+            table[c.id] = c.color
+        return table
+
+
+def _matrix(name: str, values: Tensor | np.ndarray) -> Tensor:
+    import torch
+
+    if isinstance(values, torch.Tensor):
+        return values.float()
+    try:
+        return torch.from_numpy(np.array(values, np.float32, order='C'))
+    except (TypeError, ValueError) as error:
+        raise ShapeError(f'{name}: expected a matrix of numbers ({error})') from None

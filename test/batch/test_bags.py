@@ -1,0 +1,588 @@
+"""Recordings with labels: what is copied, what is new, what is chosen, what is refused."""
+
+import json
+import shutil
+import sqlite3
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import forks
+import numpy as np
+import pytest
+from bag_files import START, STEP, Robot, connections, inside, mcap, messages, record, seen
+from forks import little_disk
+from rosbags.rosbag2 import Reader, StoragePlugin, Writer
+from rosbags.rosbag2.enums import CompressionFormat, CompressionMode
+
+import cliptrase_ros as ct
+from cliptrase_ros import cli
+from cliptrase_ros.batch import bags
+from cliptrase_ros.errors import PictureError, SettingError
+from cliptrase_ros.media import drawing, encodings
+from cliptrase_ros.recordings import output_messages as made
+from cliptrase_ros.recordings.cameras import DECODERS
+from cliptrase_ros.recordings.channel import LATCHED, OUTPUT
+
+TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
+SMALL = ['--input-size', '64']
+KINDS = 'ros1', 'db3', 'mcap'
+MSG = Path(__file__).parents[2] / 'msg'
+NEW = '/segmentation/'
+
+
+@pytest.fixture(scope='module')
+def segmenter():
+    settings = ct.Settings(
+        model='cliptrase-tiny', weights='random', device='cpu', input_size=64, regions='none'
+    )
+    return ct.load(settings)
+
+
+@pytest.fixture(scope='module')
+def words(segmenter):
+    return segmenter.vocabulary(['floor', '9:mug=mug;cup'], ['sky'])
+
+
+@pytest.fixture
+def label(segmenter, words, tmp_path):
+    """label_bag of a recording into tmp_path/out: its report."""
+
+    def run(source, **options):
+        return bags.label_bag(source, tmp_path / 'out', segmenter, words, **options)
+
+    return run
+
+
+def new_messages(path):
+    """{topic: [(time, message)]} of what is new, without the prefix."""
+    found = {}
+    for topic, kind, time, data in messages(path):
+        if topic.startswith(NEW):
+            found.setdefault(topic.removeprefix(NEW), []).append((time, made.read(data, kind)))
+    return found
+
+
+def pixels(message):
+    dtype = np.uint16 if message.encoding == '16UC1' else np.uint8
+    data = message.data.view(dtype)
+    return data.reshape(message.height, message.width, *([3] if message.encoding == 'rgb8' else []))
+
+
+@pytest.mark.parametrize('kind', KINDS)
+@pytest.mark.parametrize('compressed', [False, True])
+def test_all_messages_are_kept_and_each_image_has_its_labels(
+    kind, compressed, label, segmenter, words, tmp_path
+):
+    topic = '/camera/image_raw' + '/compressed' * compressed
+    drive = list(Robot(kind).drive(topic=topic, compressed=compressed))
+    source = record(tmp_path, kind, drive)
+    report = label(source)
+    assert report.complete and (report.images, report.messages) == (3, 12)
+    # The same in ROS 2 is what ROS 1 is to become.
+    robot = Robot('mcap' if kind == 'ros1' else kind)
+    expected = [
+        (topic, message.__msgtype__, time, robot.serialize(message))
+        for topic, time, message in robot.drive(topic=topic, compressed=compressed)
+    ]
+    after = messages(tmp_path / 'out')
+    assert [m for m in after if not m[0].startswith(NEW)] == expected
+    new = new_messages(tmp_path / 'out')
+    assert report.topics == {NEW + topic: len(found) for topic, found in new.items()}
+    for n, (time, mask) in enumerate(new['label_mask']):
+        sent = robot.store.deserialize_cdr(expected[4 * n][3], expected[4 * n][1])
+        image = DECODERS[sent.__msgtype__](sent)
+        if not compressed:
+            assert np.array_equal(image, seen(n))
+        own = segmenter(image, words)
+        assert (
+            time == START + n * STEP
+            and mask.header == made.read(expected[4 * n][3], expected[4 * n][1]).header
+        )
+        assert np.array_equal(pixels(mask), own.labels) and mask.step == 64
+        assert np.array_equal(pixels(new['confidence'][n][1]), own.confidence_bytes)
+        jpeg = encodings.to_jpeg(drawing.overlay(image, own.labels, words), 85)
+        assert new['overlay/compressed'][n][1].data.tobytes() == jpeg.tobytes()
+        assert new['camera_info'][n][1].header == mask.header
+    assert len({np.asarray(mask.data).tobytes() for _, mask in new['label_mask']}) == 3
+
+
+def test_what_is_new_follows_its_image_and_the_words_come_first(label, tmp_path):
+    label(record(tmp_path, 'mcap'))
+    topics = [m[0] for m in messages(tmp_path / 'out')]
+    new = ['label_mask', 'confidence', 'overlay/compressed', 'camera_info']
+    first = topics.index('/camera/image_raw')
+    assert topics[first - 1] == NEW + 'vocabulary'
+    assert topics[first + 1 : first + 5] == [NEW + name for name in new]
+    assert topics.count(NEW + 'vocabulary') == 1
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_quality_of_service_and_types_are_kept(kind, label, tmp_path):
+    source = record(tmp_path, kind, qos=[LATCHED], latched=['/tf'])
+    before = connections(source) if kind != 'ros1' else {}
+    label(source)
+    after = connections(tmp_path / 'out')
+    for topic, connection in before.items():
+        assert after[topic].ext.offered_qos_profiles == [LATCHED]
+        assert after[topic].msgdef == connection.msgdef
+        assert after[topic].msgtype == connection.msgtype
+        assert after[topic].digest == connections(source)[topic].digest or kind == 'mcap'
+    assert after['/tf'].ext.offered_qos_profiles == [LATCHED]
+    assert after[NEW + 'vocabulary'].ext.offered_qos_profiles == [LATCHED]
+    assert after[NEW + 'label_mask'].ext.offered_qos_profiles == [OUTPUT]
+    assert 'cells' in after['/battery'].msgdef.data
+    assert 'VocabularyClass[] classes' in after[NEW + 'vocabulary'].msgdef.data
+
+
+def test_the_words_are_those_of_the_node(label, words, tmp_path):
+    label(record(tmp_path, 'mcap'))
+    ((time, message),) = new_messages(tmp_path / 'out')['vocabulary']
+    assert time == START and message.header.stamp.sec == START // 10**9
+    assert (message.version, message.unlabeled_id, message.background) == (1, 0, ['sky'])
+    assert [(c.id, c.name, c.prompts) for c in message.classes] == [
+        (1, 'floor', ['floor']),
+        (9, 'mug', ['mug', 'cup']),
+    ]
+    colour = message.classes[1].color
+    assert np.allclose([colour.r, colour.g, colour.b], np.array(words.classes[1].color) / 255)
+
+
+def test_messages_are_read_by_ros(label, words, segmenter, tmp_path):
+    serialization = pytest.importorskip('rclpy.serialization')
+    pytest.importorskip('cliptrase_ros.msg', reason='the messages are not built')
+    label(record(tmp_path, 'ros1'), overlay='raw')
+    found = {}
+    for topic, kind, _, data in messages(tmp_path / 'out'):
+        if topic not in ('/battery', '/tf'):  # whose types need not be installed
+            package, _, name = kind.split('/')
+            kind = getattr(import_module(f'{package}.msg'), name)
+            message = serialization.deserialize_message(data, kind)
+            found.setdefault(topic, []).append(message)
+    mask = found[NEW + 'label_mask'][1]
+    assert np.array_equal(np.reshape(mask.data, (48, 64)), segmenter(seen(1), words).labels)
+    assert mask.header == found['/camera/image_raw'][1].header
+    assert found[NEW + 'overlay'][0].encoding == 'rgb8'
+    assert found[NEW + 'camera_info'][0].k[0] == 50.0
+    assert found[NEW + 'vocabulary'][0].classes[1].name == 'mug'
+    assert found['/camera/camera_info'][0].p[2] == 32.0
+
+
+def test_definitions_are_those_of_the_package():
+    for name, text in (('Vocabulary', made.VOCABULARY), ('VocabularyClass', made.VOCABULARY_CLASS)):
+        lines = (MSG / f'{name}.msg').read_text().splitlines()
+        assert text.splitlines() == [s for s in lines if s and not s.startswith('#')]
+
+
+def test_hashes_are_those_of_ros():
+    """As the build of the messages has found them."""
+    index = pytest.importorskip('ament_index_python', reason='ROS 2 is not installed')
+    try:
+        share = Path(index.get_package_share_directory('cliptrase_ros'))
+    except LookupError:
+        pytest.skip('the messages are not built')
+    told = json.loads((share / 'msg' / 'Vocabulary.json').read_text())['type_hashes']
+    hashes = {entry['type_name']: entry['hash_string'] for entry in told}
+    assert made.STORE.hash_rihs01(made.VOCABULARY_TYPE) == hashes[made.VOCABULARY_TYPE]
+
+
+def test_labels_of_16_bits(segmenter, tmp_path):
+    words = segmenter.vocabulary(['floor', '300:mug'])
+    bags.label_bag(record(tmp_path, 'db3'), tmp_path / 'out', segmenter, words, overlay='none')
+    new = new_messages(tmp_path / 'out')
+    assert set(new) == {'vocabulary', 'label_mask', 'confidence', 'camera_info'}
+    for n, (_, mask) in enumerate(new['label_mask']):
+        assert (mask.encoding, mask.step) == ('16UC1', 128)
+        assert np.array_equal(pixels(mask), segmenter(seen(n), words).labels)
+
+
+@pytest.mark.parametrize('overlay', ['raw', 'none'])
+def test_overlays(overlay, label, segmenter, words, tmp_path):
+    label(record(tmp_path, 'mcap'), overlay=overlay)
+    new = new_messages(tmp_path / 'out')
+    assert ('overlay' in new) == (overlay == 'raw') and 'overlay/compressed' not in new
+    for n, (_, message) in enumerate(new.get('overlay', [])):
+        labels = segmenter(seen(n), words).labels
+        assert np.array_equal(pixels(message), drawing.overlay(seen(n), labels, words))
+
+
+def test_calibration_moves_with_the_labels(segmenter, words, tmp_path):
+    small = segmenter.replace(output_size='32x24')
+    bags.label_bag(record(tmp_path, 'mcap'), tmp_path / 'out', small, words, overlay='raw')
+    new = new_messages(tmp_path / 'out')
+    info = new['camera_info'][0][1]
+    assert (info.height, info.width) == (24, 32) == pixels(new['label_mask'][0][1]).shape
+    assert np.allclose(info.k, [25, 0, 15.75, 0, 25, 11.75, 0, 0, 1])
+    assert np.allclose(info.p[[0, 2, 5, 6]], [25, 15.75, 25, 11.75])
+    assert pixels(new['overlay'][0][1]).shape == (24, 32, 3)
+
+
+def test_no_calibration_without_one(label, tmp_path):
+    robot = Robot('mcap')
+    empty = robot.camera_info(START, (0, 0))
+    drive = [m for m in robot.drive() if m[0] != '/camera/camera_info']
+    source = record(tmp_path, 'mcap', [*drive, ('/camera/camera_info', START, empty)])
+    assert label(source).complete
+    assert 'camera_info' not in new_messages(tmp_path / 'out')
+    source = damaged(tmp_path, '/camera/camera_info', 20)
+    assert label(source, force=True).complete
+    assert 'camera_info' not in new_messages(tmp_path / 'out')
+
+
+@pytest.mark.parametrize('kind', KINDS)
+def test_a_driver_whose_calibration_comes_late(kind, label, tmp_path):
+    """It sends empty ones until then; the first that is one is that of the images before, too."""
+    robot = Robot(kind)
+    drive = [
+        (topic, time, robot.camera_info(time, (0, 0)) if n in (1, 5) else message)
+        for n, (topic, time, message) in enumerate(robot.drive(4))
+    ]
+    assert [n for n, m in enumerate(drive) if m[0] == '/camera/camera_info'] == [1, 5, 9, 13]
+    assert label(record(tmp_path, kind, drive)).complete
+    infos = new_messages(tmp_path / 'out')['camera_info']
+    assert [time for time, _ in infos] == [START + n * STEP for n in range(4)]
+    assert all(message.k[0] == 50.0 for _, message in infos)
+
+
+def damaged(folder, which, size, count=3):
+    """A recording in which the messages of a topic are cut, the first so many."""
+    source = record(folder, 'mcap', name='whole')
+    known, entries = connections(source), []
+    for topic, kind, time, data in messages(source):
+        if topic == which and count:
+            data, count = data[:size], count - 1
+        entries.append((topic, kind, 'ros2msg', known[topic].msgdef.data, 'cdr', time, data))
+    return mcap(folder / 'x.mcap', entries)
+
+
+def test_some_images_only(label, tmp_path):
+    source = record(tmp_path, 'mcap', Robot('mcap').drive(5))
+    assert label(source, every=2).images == 3
+    times = [time for time, _ in new_messages(tmp_path / 'out')['label_mask']]
+    assert times == [START, START + 2 * STEP, START + 4 * STEP]
+    report = label(source, every=2, limit=2, force=True)
+    assert (report.images, report.messages, report.complete) == (2, 9, True)
+    assert messages(tmp_path / 'out')[-1][2] == START + 2 * STEP
+
+
+def test_smoothing(label, segmenter, words, tmp_path):
+    label(record(tmp_path, 'mcap'), smoothing=0.5)
+    mean = None
+    for n, (_, mask) in enumerate(new_messages(tmp_path / 'out')['label_mask']):
+        dense = segmenter.encode(seen(n))
+        scores = segmenter.scores(dense, words)
+        mean = scores if mean is None else 0.5 * (mean + scores)
+        own = segmenter.label(dense, words, mean).labels
+        assert (pixels(mask) == own).mean() > 0.999
+    assert (own != segmenter.label(dense, words, scores).labels).any()
+
+
+def two_cameras(kind='mcap', **changes):
+    robot = Robot(kind)
+    for topic, time, message in robot.drive(**changes):
+        yield topic, time, message
+        if topic == '/camera/image_raw':
+            yield '/left/image_raw/compressed', time + 1, robot.jpeg(time, seen(9))
+            yield '/depth/image', time + 2, robot.image(time, np.ones((8, 8), np.uint16), '16UC1')
+            yield '/mono/image', time + 3, robot.image(time, np.ones((8, 8), np.uint8), 'mono8')
+
+
+def test_several_topics_are_told_with_types_and_counts(label, tmp_path):
+    source = record(tmp_path, 'mcap', two_cameras())
+    with pytest.raises(PictureError) as refused:
+        label(source)
+    told = str(refused.value)
+    assert 'several topics of colour images' in told and '--topic' in told
+    assert '/camera/image_raw (sensor_msgs/msg/Image, bgr8, 3 messages)' in told
+    assert '/left/image_raw/compressed (sensor_msgs/msg/CompressedImage' in told
+    assert '/depth/image (sensor_msgs/msg/Image, 16UC1, 3 messages)' in told
+    with pytest.raises(PictureError, match=r"'/camera/image'.*Did you mean '/camera/image_raw'"):
+        label(source, topics=['/camera/image'])
+    assert not (tmp_path / 'out').exists()
+
+
+def test_depth_and_grey_are_not_taken_by_themselves(label, tmp_path):
+    drive = [m for m in two_cameras() if m[0] != '/left/image_raw/compressed']
+    assert label(record(tmp_path, 'mcap', drive)).images == 3
+    drive = [m for m in two_cameras() if m[0] in ('/depth/image', '/mono/image', '/tf')]
+    grey = record(tmp_path, 'mcap', drive, 'grey')
+    with pytest.raises(PictureError, match='no topic of colour images'):
+        label(grey, force=True)
+    assert label(grey, topics=['/mono/image'], force=True).images == 3
+    none = record(tmp_path, 'mcap', [m for m in drive if m[0] == '/tf'], 'none')
+    with pytest.raises(PictureError, match='it has no images'):
+        label(none, force=True)
+
+
+@pytest.mark.parametrize(
+    'format, colour',
+    [
+        ('jpeg', True),
+        ('rgb8; png compressed bgr8', True),
+        ('mono8; jpeg compressed mono8', False),
+        ('16UC1; png compressed', False),
+        ('16UC1; compressedDepth png', False),
+        ('h264', False),
+    ],
+)
+def test_which_compressed_images_are_in_colour(format, colour, label, tmp_path):
+    robot = Robot('mcap')
+    drive = [('/image/compressed', START, robot.jpeg(START, seen(0), format))]
+    source = record(tmp_path, 'mcap', drive)
+    if colour:
+        assert label(source).images == 1
+    else:
+        with pytest.raises(PictureError, match='no topic of colour images'):
+            label(source)
+
+
+@pytest.mark.parametrize(
+    'topics, names',
+    [
+        (['/camera/image_raw', '/left/image_raw/compressed'], ['camera', 'left']),
+        (['/camera/color/image_raw', '/camera/infra/image_rect'], ['camera_color', 'camera_infra']),
+        (['/a/image', '/a/image/compressed'], ['a_image', 'a_image_compressed']),
+        (['/image', '/2/image'], ['image', 'camera_2_image']),
+        (['/a/b/image', '/a_b/image'], ['camera_1', 'camera_2']),
+    ],
+)
+def test_names_of_several_cameras(topics, names, label, tmp_path):
+    robot = Robot('mcap')
+    drive = [
+        (topic, START + n, robot.jpeg(START, seen(n)))
+        if topic.endswith('compressed')
+        else (topic, START + n, robot.image(START, seen(n)))
+        for n, topic in enumerate(topics)
+    ]
+    report = label(record(tmp_path, 'mcap', drive), topics=topics, overlay='none')
+    expected = [f'{NEW}{name}/{what}' for name in names for what in ('label_mask', 'confidence')]
+    assert set(report.topics) == {NEW + 'vocabulary', *expected}
+    assert set(report.topics.values()) == {1} and report.images == 2
+
+
+def test_images_that_cannot_be_used_are_named_and_left_out(label, tmp_path):
+    robot = Robot('mcap')
+    drive = list(robot.drive(6, compressed=True, topic='/image/compressed'))
+    for n in (0, 2):
+        drive[4 * n][2].data = drive[4 * n][2].data[:200]
+    drive[4 * 3][2].format = 'webp'
+    drive[4 * 4][2].data = robot.jpeg(START, seen(0, (8, 80))).data
+    report = label(record(tmp_path, 'mcap', drive))
+    assert not report.complete and (report.images, report.messages) == (2, 24)
+    assert len(report.skipped) == 4
+    assert '/image/compressed: the image of 2023-11-14 22:13:20.000' in report.skipped[0]
+    assert '200 bytes of jpeg data are cut off' in report.skipped[1]
+    assert "'webp' is not known" in report.skipped[2] and '80 x 8' in report.skipped[3]
+    after = new_messages(tmp_path / 'out')
+    assert [time for time, _ in after['label_mask']] == [START + STEP, START + 5 * STEP]
+    assert after['vocabulary'][0][0] == START + STEP
+
+
+def test_nothing_is_written_if_no_image_can_be_used(label, tmp_path):
+    drive = list(Robot('db3').drive(compressed=True, topic='/image/compressed'))
+    for topic, _, message in drive:
+        if topic == '/image/compressed':
+            message.data = message.data[:200]
+    with pytest.raises(
+        PictureError, match=r'no image of /image/compressed could be labelled; .*cut'
+    ):
+        label(record(tmp_path, 'db3', drive))
+    assert [p.name for p in tmp_path.iterdir()] == ['drive']
+
+
+def test_a_message_that_is_no_image(label, tmp_path):
+    """It is known by its first message whether a topic is in colour."""
+    source = damaged(tmp_path, '/camera/image_raw', 30, count=1)
+    with pytest.raises(PictureError, match=r'no topic of colour.*raw \(sensor_msgs/msg/Image, 3'):
+        label(source)
+    report = label(source, topics=['/camera/image_raw'])
+    assert report.images == 2 and len(report.skipped) == 1
+    assert '/camera/image_raw: the image of' in report.skipped[0]
+    assert json.loads((tmp_path / 'out' / 'skipped.json').read_text()) == list(report.skipped)
+
+
+def test_a_target_that_is_there_is_kept(label, tmp_path):
+    source = record(tmp_path, 'mcap')
+    out = tmp_path / 'out'
+    label(source)
+    before = inside(out).read_bytes()
+    with pytest.raises(PictureError, match='out is there already'):
+        label(source, every=2)
+    assert inside(out).read_bytes() == before
+    label(source, force=True, every=2)
+    assert inside(out).read_bytes() != before
+    for here in (source, source / 'new', tmp_path):
+        with pytest.raises(PictureError, match='is the recording itself or around it'):
+            bags.check_paths(source, here, force=True)
+    for name in ('new.bag', 'new.mcap'):
+        with pytest.raises(PictureError, match='the new recording is a folder'):
+            bags.check_paths(source, tmp_path / name, force=True)
+    shutil.rmtree(out)
+    (out / 'photos').mkdir(parents=True)
+    with pytest.raises(PictureError, match='is no recording; it is left alone'):
+        label(source, force=True)
+    assert (out / 'photos').is_dir()
+
+
+def test_an_error_leaves_the_old_target(label, tmp_path):
+    source = record(tmp_path, 'mcap')
+    label(source)
+    before = inside(tmp_path / 'out').read_bytes()
+    with pytest.raises(PictureError):
+        label(source, force=True, topics=['/none'])
+    assert inside(tmp_path / 'out').read_bytes() == before
+
+
+def test_topics_that_are_there_already_are_not_mixed(label, tmp_path):
+    source = record(tmp_path, 'mcap')
+    label(source)
+    first = (tmp_path / 'out').rename(tmp_path / 'first')
+    with pytest.raises(
+        PictureError, match=r'has a topic /segmentation/vocabulary already.*--prefix'
+    ):
+        label(first, topics=['/camera/image_raw'])
+    report = label(first, topics=['/camera/image_raw'], prefix='/again')
+    assert report.topics['/again/label_mask'] == 3
+
+
+@pytest.mark.parametrize(
+    'wrong',
+    [
+        {'every': 0},
+        {'limit': -1},
+        {'overlay': 'png'},
+        {'smoothing': 1.0},
+        {'prefix': 'segmentation'},
+        {'prefix': '/seg mentation'},
+        {'prefix': '/segmentation/'},
+    ],
+)
+def test_bad_options(wrong, label, tmp_path):
+    with pytest.raises(SettingError, match=next(iter(wrong))):
+        label(tmp_path, **wrong)
+
+
+def compressed_by(mode):
+    return lambda writer: writer.set_compression(mode, CompressionFormat.ZSTD)
+
+
+@pytest.mark.parametrize(
+    'kind, mode',
+    [
+        ('db3', CompressionMode.FILE),
+        ('db3', CompressionMode.MESSAGE),
+        ('mcap', CompressionMode.FILE),
+        ('mcap', CompressionMode.MESSAGE),
+        ('mcap', CompressionMode.STORAGE),
+    ],
+)
+@pytest.mark.parametrize('metadata', [True, False])
+def test_compressed_recordings(kind, mode, metadata, label, tmp_path):
+    plain = messages(record(tmp_path, kind, name='plain'))
+    source = record(tmp_path, kind, prepare=compressed_by(mode))
+    if not metadata:
+        (source / 'metadata.yaml').unlink()
+    assert label(source).complete
+    assert [m for m in messages(tmp_path / 'out') if not m[0].startswith(NEW)] == plain
+
+
+def test_the_new_recording_is_one_of_ros2_bag(label, tmp_path):
+    label(record(tmp_path, 'ros1'))
+    assert sorted(p.name for p in (tmp_path / 'out').iterdir()) == ['metadata.yaml', 'out.mcap']
+    with Reader(tmp_path / 'out') as reader:
+        assert reader.message_count == 25
+        assert (reader.start_time, reader.end_time) == (START, START + 2 * STEP + 31)
+    with Reader(tmp_path / 'out' / 'out.mcap') as reader:
+        assert reader.message_count == 25
+
+
+def test_recordings_before_definitions_were_in_them(label, tmp_path):
+    """As ROS 2 Humble writes them: no definition of any type, no hashes."""
+    source = record(tmp_path, 'db3')
+    database = sqlite3.connect(inside(source))
+    database.execute('DROP TABLE message_definitions')
+    database.execute('ALTER TABLE topics DROP COLUMN type_description_hash')
+    database.execute('UPDATE schema SET schema_version = 3')
+    database.commit()
+    database.close()
+    before = messages(source)
+    assert label(source).complete
+    assert [m for m in messages(tmp_path / 'out') if not m[0].startswith(NEW)] == before
+    after = connections(tmp_path / 'out')
+    assert 'float64[9] k' in after['/camera/camera_info'].msgdef.data
+    assert after['/battery'].msgdef.data == ''
+    metadata = (tmp_path / 'out' / 'metadata.yaml').read_text()
+    assert "type_description_hash: ''" in metadata and 'RIHS01_' in metadata
+
+
+def test_settings_reach_the_command(tmp_path, capsys):
+    source = record(tmp_path, 'ros1')
+    out = tmp_path / 'new' / 'out'
+    words = ['--words', 'floor', '9:mug=mug;cup', '--background', 'sky']
+    command = ['bag', str(source), *words, *TINY, *SMALL, '-o', str(out), '--json']
+    assert cli.main([*command, '--output-size', '32x24']) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (result['images'], result['messages'], result['complete']) == (3, 12, True)
+    assert result['topics'][NEW + 'label_mask'] == 3 and result['recording'] == str(out)
+    mask = new_messages(out)['label_mask'][0][1]
+    assert (mask.height, mask.width) == (24, 32)
+    assert cli.main(command) == 1
+    assert 'is there already' in capsys.readouterr().err
+    assert cli.main(['bag', str(tmp_path / 'none'), *words, *TINY, '-o', 'x']) == 1
+    assert 'no file or folder' in capsys.readouterr().err
+
+
+def test_what_is_left_out_makes_code_3(tmp_path, capsys):
+    drive = list(Robot('mcap').drive(13, compressed=True, topic='/image/compressed'))
+    for n in range(1, 13):
+        drive[4 * n][2].data = drive[4 * n][2].data[:100]
+    source = record(tmp_path, 'mcap', drive)
+    command = ['bag', str(source), '--words', 'a', *TINY, *SMALL, '-o', str(tmp_path / 'out')]
+    assert cli.main(command) == 3
+    told = capsys.readouterr()
+    assert told.err.count('is skipped') == 10 and 'and 2 more like these' in told.err
+    assert '1 images labelled, 52 messages copied' in told.out
+
+
+def test_a_full_disk_leaves_nothing(tmp_path):
+    source = record(tmp_path, 'mcap', Robot('mcap').drive(30, size=(96, 128)))
+    arguments = ['bag', source, '--words', 'a', *TINY, *SMALL, '-o', tmp_path / 'out']
+    done = forks.run('cli', *arguments, first=partial(little_disk, 1 << 20))
+    assert done.returncode == 1 and 'File too large' in done.stderr
+    assert 'Traceback' not in done.stderr
+    assert [p.name for p in tmp_path.iterdir()] == ['drive']
+
+
+def test_a_folder_that_cannot_be_written(label, tmp_path, segmenter, words):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(OSError):
+        bags.label_bag(record(tmp_path, 'mcap'), tmp_path / 'file' / 'out', segmenter, words)
+
+
+def test_split_recordings(label, tmp_path):
+    """Several files in one folder, the tenth after the ninth."""
+    robot, source = Robot('mcap'), tmp_path / 'split'
+    source.mkdir()
+    for n, entry in enumerate(robot.drive(3)):
+        part = record(tmp_path, 'mcap', [entry], f'split_{n}')
+        inside(part).rename(source / f'split_{n}.mcap')
+    assert label(source).images == 3
+    times = [m[2] for m in messages(tmp_path / 'out') if not m[0].startswith(NEW)]
+    assert times == [time for _, time, _ in robot.drive(3)]
+
+
+def test_no_types_are_lost_where_two_publish_one_topic(label, tmp_path):
+    robot = Robot('mcap')
+    path = tmp_path / 'two'
+    with Writer(path, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
+        for n, qos in enumerate(([], [LATCHED])):
+            connection = writer.add_connection(
+                '/image',
+                made.IMAGE,
+                typestore=robot.store,
+                offered_qos_profiles=qos,
+            )
+            message = robot.image(START + n, seen(n))
+            writer.write(connection, START + n, robot.serialize(message))
+    report = label(path)
+    assert report.images == 2

@@ -1,0 +1,351 @@
+"""make demo: the whole of it in short, its parts, and how it fails."""
+
+import json
+import signal
+from types import SimpleNamespace
+
+import cv2
+import forks
+import numpy as np
+import pytest
+from cliptrase_ros.msg import Vocabulary, VocabularyClass
+from forks import Fork
+from sensor_msgs.msg import Image
+from towers import picture
+
+from cliptrase_ros.demo import SETTINGS
+from cliptrase_ros.demo.world import CLASSES
+from cliptrase_ros.media import encodings
+from cliptrase_ros.model import weights
+from cliptrase_ros.ros.demo import report, runner
+from cliptrase_ros.ros.demo.collector import (
+    Cloud,
+    Failure,
+    Labelled,
+    Snapshot,
+    depth_error_mm,
+    points_of,
+)
+from cliptrase_ros.ros.space import cloud_messages
+from cliptrase_ros.space import clouds
+
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group('demo')]
+
+TINY = ['--model', 'cliptrase-tiny', '--weights', 'random']
+
+
+@pytest.fixture
+def photo(tmp_path):
+    path = tmp_path / 'photo.png'
+    cv2.imwrite(str(path), picture(120, 160, 0))
+    return path
+
+
+@pytest.fixture
+def depth_photo(tmp_path):
+    path = tmp_path / 'depth.png'
+    cv2.imwrite(str(path), np.full((120, 160), 2000, np.uint16))
+    return path
+
+
+def run(*arguments):
+    """The demo, whose own processes are true starts."""
+    return forks.run('ros.demo.runner', *arguments)
+
+
+def test_the_demo_world_is_scored(tmp_path):
+    pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
+    done = run('--frames', '8', '--out', tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    for text in (
+        *('label images of 320 x 240 px', 'latency  p50', 'version 2', 'mIoU', 'note'),
+        *('of their points valid', 'a picture', 'of labelled points off by 0.000 mm'),
+    ):
+        assert text in done.stdout
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert 0 < result['miou'] < 1 and set(result['iou']) == set(CLASSES)
+    assert result['settings'] == SETTINGS and 'nothing of CLIP' in result['note']
+    assert result['frames'] >= 16 and result['rate_hz'] > 0
+    assert 0 < result['latency_ms']['p50'] <= result['latency_ms']['p95']
+    heard = result['clouds']
+    assert heard['number'] >= 12 and heard['rate_hz'] > 0 and 0.5 < heard['valid'] <= 1
+    assert 0 < heard['latency_ms']['p50'] <= heard['latency_ms']['p95']
+    assert result['objects']['messages'] >= 12 and result['objects']['per_frame'] > 1
+    # The cloud's points are the simulator's, bit for bit.
+    error = result['depth_error_mm']
+    assert error == {'clouds': error['clouds'], 'max': 0.0, 'p99': 0.0}
+    assert error['clouds'] >= 12
+    assert {'python', 'torch', 'open_clip_torch', 'pybullet'} <= set(result['versions'])
+    first, second = result['vocabularies']
+    assert first['frames'] >= 6 and second['frames'] >= 6
+    assert {'yellow duck', 'blue block'} <= set(second['iou'])
+    assert {first['ids'][name] for name in ('floor', 'wall')} == {
+        second['ids'][name] for name in ('floor', 'wall')
+    }
+    saved_as = sorted(tmp_path.glob('frame_*.png'))
+    assert 2 <= len(saved_as) <= 2 * runner.PICTURES
+    for path in saved_as:
+        saved = cv2.imread(str(path))
+        assert saved.shape[1] == 7 * 320 and saved.shape[0] > 240
+        parts = np.split(saved[22:262], 7, axis=1)
+        assert len({part.tobytes() for part in parts}) == 7
+
+
+def test_pictures_of_ones_own_have_no_scores(photo, tmp_path):
+    (tmp_path / 'frame_99.png').touch()
+    done = run('--source', photo, *TINY, '--frames', '3', '--rate', '10', '--out', tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert not (tmp_path / 'frame_99.png').exists()
+    assert 'miou' not in result and 'note' not in result and 'mIoU' not in done.stdout
+    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 4 * 160
+    assert 'lamp' in result['vocabularies'][1]['ids']
+
+
+def test_a_recording_with_depth_has_clouds(photo, depth_photo, tmp_path):
+    done = run(
+        *('--source', photo, '--depth', depth_photo, '--intrinsics', '150,150,80,60', *TINY),
+        *('--frames', '3', '--rate', '10', '--out', tmp_path),
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    result = json.loads((tmp_path / 'result.json').read_text())
+    assert result['clouds']['valid'] == 1.0 and 'depth_error_mm' not in result
+    assert result['objects']['messages'] > 0
+    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 6 * 160
+
+
+@pytest.mark.parametrize(
+    'options, reason',
+    [
+        (['--depth', 'd'], 'go with --source'),
+        (['--intrinsics', '1,2,3,4'], 'go with --source'),
+        (['--source', 'a', '--intrinsics', '1,2,3'], 'fx,fy,cx,cy, got 1,2,3'),
+        (['--source', 'a', '--intrinsics', '1,2,3,x'], 'fx,fy,cx,cy, got 1,2,3,x'),
+    ],
+)
+def test_options_that_do_not_go_together(options, reason, capsys):
+    with pytest.raises(SystemExit):
+        runner._parse(options)
+    assert reason in capsys.readouterr().err
+
+
+def test_how_the_camera_is_started(monkeypatch):
+    started = []
+    monkeypatch.setattr(runner, '_start', lambda *command: started.append(command))
+    given = ['--source', 'rgb', '--depth', 'd', '--depth-unit', '0.0002', '--intrinsics', '5,6,3,4']
+    runner._start_camera(runner._parse(given))
+    module, parameters, topics = started[0]
+    assert module == 'camera' and f'image:={runner.CAMERA}' in topics
+    assert set(parameters) >= {
+        *('source:=rgb', 'depth_source:=d', 'depth_unit_m:=0.0002'),
+        *('fx:=5.0', 'fy:=6.0', 'cx:=3.0', 'cy:=4.0'),
+    }
+
+
+@pytest.mark.parametrize(
+    'options, reason',
+    [
+        (['--source', '/nowhere.mp4'], 'ros.camera ended with 1'),
+        (['--words', 'a', 'a', '--frames', '1'], 'ros.node ended with 1'),
+    ],
+)
+def test_a_demo_that_cannot_work_fails_and_says_why(options, reason, photo, tmp_path):
+    source = [] if '--source' in options else ['--source', photo]
+    done = run(*TINY, *options, *source, '--out', tmp_path)
+    assert done.returncode == 1
+    assert reason in done.stderr
+
+
+def test_ending_the_demo_ends_its_processes(photo, tmp_path):
+    options = [*TINY, '--frames', '100000', '--source', photo, '--out', tmp_path]
+    process = Fork('ros.demo.runner', *options, merged=True)
+    for line in process.stdout:
+        if 'listening' in line:
+            break
+    process.send_signal(signal.SIGTERM)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 1 and 'ended from outside' in output
+
+
+def test_without_pybullet_it_names_the_extra(monkeypatch, capsys):
+    monkeypatch.setattr('importlib.util.find_spec', lambda name: None)
+    assert runner.main([]) == 1
+    assert 'pip install pybullet' in capsys.readouterr().err
+
+
+REAL = {'model': 'ViT-B-16-quickgelu', 'weights': 'openai'}
+
+
+@pytest.mark.parametrize(
+    'arguments, reachable, expected',
+    [
+        ([], True, SETTINGS),
+        ([], False, SETTINGS),
+        (['--source', 'a.png'], True, REAL),
+        (['--source', 'a.png'], False, SETTINGS),
+        (['--weights', 'a.pt'], False, {**REAL, 'weights': 'a.pt'}),
+        (['--model', 'ViT-B-32'], False, {**REAL, 'model': 'ViT-B-32'}),
+        (['--weights', 'demo'], False, SETTINGS),
+        (
+            ['--model', 'cliptrase-demo', '--weights', 'new.safetensors'],
+            False,
+            {**SETTINGS, 'weights': 'new.safetensors'},
+        ),
+    ],
+)
+def test_which_model_runs(arguments, reachable, expected, monkeypatch, capsys):
+    monkeypatch.setattr(weights, 'hub_reachable', lambda: reachable)
+    assert runner._choose_model(runner._parse(arguments)) == expected
+    alone = 'knows the demo world only' in capsys.readouterr().out.replace('\n', ' ')
+    assert alone == (arguments == ['--source', 'a.png'] and not reachable)
+
+
+def test_which_words_are_asked_for():
+    first, second = runner._choose_words(runner._parse([]))
+    assert first == list(CLASSES) and 'yellow duck' in second and 'duck' not in second
+    first, second = runner._choose_words(runner._parse(['--words', 'a', 'b']))
+    assert (first, second) == (['a', 'b'], ['b', 'lamp'])
+    assert runner._choose_words(runner._parse(['--words', 'a', 'lamp']))[1] == ['lamp']
+
+
+def labelled(ids, version=1, **changes):
+    mask = Image(height=1, width=len(ids), step=len(ids), encoding='mono8', data=list(ids))
+    mask.header.frame_id = 'eye'
+    for name, value in changes.items():
+        setattr(mask, name, value)
+    return [Labelled(mask, None, version, 0.0, 0.0)]
+
+
+WORDS = [
+    Vocabulary(version=1, classes=[VocabularyClass(id=1), VocabularyClass(id=2)]),
+    Vocabulary(version=2, classes=[VocabularyClass(id=2), VocabularyClass(id=3)]),
+]
+
+
+@pytest.mark.parametrize(
+    'ids, version', [([0, 1, 2], 1), ([3, 0], 1), ([3, 2], 2), ([1, 1], 0), ([1, 1], 2)]
+)
+def test_masks_of_a_published_vocabulary_pass(ids, version):
+    report._check(labelled(ids, version), WORDS)
+
+
+@pytest.mark.parametrize(
+    'mask, reason',
+    [
+        (labelled([1, 3]), 'ids .* of no published vocabulary'),
+        (labelled([1, 1], version=3), 'ids .* of no published vocabulary'),
+        (labelled([1, 1], encoding='8UC1'), 'expected mono8, got 8UC1'),
+        (labelled([1, 1], step=4), 'padded or lacks its camera frame'),
+    ],
+)
+def test_masks_that_break_the_interface_fail_the_demo(mask, reason):
+    with pytest.raises(Failure, match=reason):
+        report._check(mask, WORDS)
+
+
+LABELS = np.array([[1, 2, 0], [2, 1, 1]], np.uint8)
+METRES = np.array([[1, 2, 3], [4, np.nan, 6]], np.float32)
+
+
+def cloud(labels=LABELS, metres=METRES):
+    message, points = cloud_messages.empty(labels.shape, labels.dtype, Image().header)
+    points['x'], points['y'], points['z'] = 0.5, -0.5, metres
+    points['rgb'], points['label'] = 0x010203, labels
+    return message
+
+
+def depth(metres):
+    return encodings.fill(Image(), metres, '32FC1', Image().header)
+
+
+def test_points_are_read_from_a_cloud():
+    points = points_of(cloud())
+    assert points.shape == (2, 3) and points.dtype.names == clouds.point_type(np.uint8).names
+    np.testing.assert_array_equal(points['z'], METRES)
+    assert (points['label'] == LABELS).all() and (points['x'] == 0.5).all()
+    swapped = cloud()
+    swapped.is_bigendian = True
+    swapped.data = bytes(points_of(cloud()).astype(points.dtype.newbyteorder('>')).tobytes())
+    np.testing.assert_array_equal(points_of(swapped)['z'], METRES)
+
+
+@pytest.mark.parametrize(
+    'changes, reason',
+    [
+        ({'fields': []}, 'has the fields {}'),
+        ({'row_step': 80}, 'padded rows'),
+        ({'data': b'none'}, 'another number of bytes'),
+    ],
+)
+def test_clouds_that_break_the_interface_fail_the_demo(changes, reason):
+    bad = cloud()
+    for name, value in changes.items():
+        setattr(bad, name, value)
+    with pytest.raises(Failure, match=reason):
+        points_of(bad)
+    sixteen = cloud(LABELS.astype(np.uint16))
+    with pytest.raises(Failure, match="'label': None"):
+        points_of(sixteen)
+
+
+def test_depth_of_labelled_points_is_held_against_the_truth():
+    true = METRES.copy()
+    true[1, 0] += 0.25  # labelled
+    true[0, 2] += 9  # not labelled
+    largest, p99 = depth_error_mm(points_of(cloud()), depth(true))
+    assert largest == 250.0
+    assert p99 == pytest.approx(np.percentile([0, 0, 250, 0], 99))
+    assert depth_error_mm(points_of(cloud(labels=0 * LABELS)), depth(true)) is None
+    with pytest.raises(Failure, match=r'a cloud of \(2, 3\) points for depth of \(1, 3\) pixels'):
+        depth_error_mm(points_of(cloud()), depth(true[:1]))
+    true[0, 0] = np.nan
+    with pytest.raises(Failure, match='points where there is no depth'):
+        depth_error_mm(points_of(cloud()), depth(true))
+
+
+def snapshot(mask, message):
+    return Snapshot(Labelled(mask, None, 1, 0.0, 0.0), None, None, None, message)
+
+
+def test_a_cloud_is_its_label_image():
+    mask = encodings.fill(Image(), LABELS, 'mono8', Image().header)
+    report._check_cloud(snapshot(mask, cloud()))
+    report._check_cloud(snapshot(mask, None))
+    without_point = LABELS.copy()
+    without_point[1, 1] = 7
+    report._check_cloud(snapshot(mask, cloud(without_point)))
+    with pytest.raises(Failure, match='other labels'):
+        report._check_cloud(snapshot(mask, cloud(LABELS[::-1].copy())))
+    with pytest.raises(Failure, match='another size or header'):
+        report._check_cloud(snapshot(mask, cloud(LABELS[:1], METRES[:1])))
+    moved = cloud()
+    moved.header.frame_id = 'other'
+    with pytest.raises(Failure, match='another size or header'):
+        report._check_cloud(snapshot(mask, moved))
+
+
+def test_clouds_are_summed_up():
+    heard = [
+        Cloud(n, 0.1 * n, 0.5, error) for n, error in enumerate(((3.0, 1.0), None, (2.0, 2.0)))
+    ]
+    found = report._space(SimpleNamespace(clouds=heard, object_counts=[1, 2], failures=[]))
+    assert found['clouds']['rate_hz'] == 1.0 and found['clouds']['valid'] == 0.5
+    assert found['clouds']['latency_ms']['p50'] == pytest.approx(100.0)
+    assert found['objects'] == {'messages': 2, 'per_frame': 1.5}
+    assert found['depth_error_mm'] == {'clouds': 2, 'max': 3.0, 'p99': 2.0}
+    assert report._space(SimpleNamespace(clouds=[], object_counts=[], failures=[])) == {}
+    with pytest.raises(Failure, match='bad'):
+        report._space(SimpleNamespace(clouds=[], object_counts=[], failures=[Failure('bad')]))
+
+
+def test_views_show_the_cloud_in_mixed_colours():
+    palette = np.zeros((256, 3), np.uint8)
+    palette[1] = 201, 102, 53
+    labels = np.ones((60, 80), np.uint8)
+    views = report._views(points_of(cloud(labels, np.full((60, 80), 2, np.float32))), palette)
+    assert set(views) == {'front', 'top'}
+    for view in views.values():
+        assert view.shape == (60, 80, 3)
+        assert (view == (101, 52, 28)).all(axis=-1).any()
+    nothing = report._views(points_of(cloud(labels, np.full((60, 80), np.nan))), palette)
+    assert all(view.shape == (60, 80, 3) for view in nothing.values())

@@ -1,0 +1,202 @@
+import math
+
+import numpy as np
+import pytest
+
+from cliptrase_ros.space import clouds
+from cliptrase_ros.space.geometry import Pinhole
+
+pytestmark = pytest.mark.filterwarnings('error')
+
+CAMERA = Pinhole(31.5, 29.0, 3.2, 1.7)
+
+
+def scene(labels=np.uint8, size=(4, 7)):
+    """Random arguments of `clouds.fill` but the camera, some depth NaN."""
+    rng = np.random.default_rng(0)
+    depth = rng.uniform(0.2, 9, size).astype(np.float32)
+    depth[rng.random(size) < 0.3] = np.nan
+    image = rng.integers(0, 256, (*size, 3)).astype(np.uint8)
+    largest = np.iinfo(labels).max
+    ids = rng.integers(0, largest, size).astype(labels)
+    ids[0, :2] = 0, largest
+    return depth, image, ids, rng.random(size).astype(np.float32)
+
+
+def filled(labels=np.uint8, camera=CAMERA, given=None):
+    depth, image, ids, confidence = given or scene(labels)
+    points = np.zeros(depth.shape, clouds.point_type(ids.dtype))
+    clouds.fill(points, depth, camera, image, ids, confidence)
+    return points
+
+
+@pytest.mark.parametrize('labels', [np.uint8, np.uint16])
+def test_a_point_has_24_bytes(labels):
+    kind = clouds.point_type(np.dtype(labels))
+    assert kind.itemsize == 24
+    assert {name: (str(k), offset) for name, (k, offset) in kind.fields.items()} == {
+        'x': ('float32', 0),
+        'y': ('float32', 4),
+        'z': ('float32', 8),
+        'rgb': ('uint32', 12),
+        'confidence': ('float32', 16),
+        'label': (np.dtype(labels).name, 20),
+    }
+
+
+@pytest.mark.parametrize('labels', [np.uint8, np.uint16])
+def test_every_field_of_every_point(labels):
+    depth, image, ids, confidence = scene(labels)
+    points = filled(labels)
+    assert np.isnan(depth).any() and (~np.isnan(depth)).any()
+    for v, u in np.ndindex(depth.shape):
+        z, point = float(depth[v, u]), points[v, u]
+        x, y = (u - CAMERA.cx) / CAMERA.fx * z, (v - CAMERA.cy) / CAMERA.fy * z
+        got = [float(point[name]) for name in 'xyz']
+        assert got == pytest.approx([x, y, z], rel=1e-6, nan_ok=True)
+        red, green, blue = map(int, image[v, u])
+        assert int(point['rgb']) == red * 65536 + green * 256 + blue
+        assert point['confidence'] == confidence[v, u] and point['label'] == ids[v, u]
+
+
+def test_filling_changes_nothing_else():
+    given = scene()
+    kept = [array.copy() for array in given]
+    filled(given=given)
+    for array, copy in zip(given, kept, strict=True):
+        assert np.array_equal(array, copy, equal_nan=array.dtype == np.float32)
+
+
+def test_points_of_a_crop_are_a_crop_of_the_points():
+    whole, part = scene(), [array[1:3, 2:6] for array in scene()]
+    camera = CAMERA.moved(np.array([[1.0, 0, -2.0], [0, 1.0, -1.0]]))
+    got, expected = filled(camera=camera, given=part), filled(given=whole)[1:3, 2:6]
+    for name in expected.dtype.names:
+        assert got[name] == pytest.approx(expected[name], rel=1e-6, nan_ok=True)
+
+
+def test_packed_colours():
+    """As everybody reads them from memory: blue, green, red, nothing."""
+    image = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [1, 2, 3]]], np.uint8)
+    got = clouds.packed(image)
+    assert got.dtype == np.uint32 and got.tolist() == [[0, 0xFFFFFF, 0xFF0000, 0x010203]]
+    assert got[0, 3].astype('<u4').tobytes() == bytes([3, 2, 1, 0])
+
+
+def test_packed_colours_of_a_part():
+    image = scene(size=(8, 9))[1]
+    part = image[1:7:2, ::-3]
+    expected = (part.astype(np.uint32) * (65536, 256, 1)).sum(2)
+    assert (clouds.packed(part) == expected).all()
+
+
+def test_selected_points():
+    points = filled(np.uint16)
+    depth = scene(np.uint16)[0]
+    chosen = np.random.default_rng(1).random(depth.shape) < 0.5
+    kept = points.copy()
+    got = clouds.selected(points, chosen)
+    expected = [
+        points[place]
+        for place in np.ndindex(depth.shape)
+        if chosen[place] and not math.isnan(depth[place])
+    ]
+    assert 0 < len(expected) < chosen.sum()
+    assert got.dtype == points.dtype and got.tolist() == [point.tolist() for point in expected]
+    got['x'] = 0
+    assert points.tobytes() == kept.tobytes()
+
+
+@pytest.mark.parametrize('chosen', [True, False])
+def test_no_point_is_selected(chosen):
+    depth, *others = scene()
+    if chosen:
+        depth = np.full_like(depth, np.nan)
+    points = filled(given=(depth, *others))
+    got = clouds.selected(points, np.full(depth.shape, chosen))
+    assert got.shape == (0,) and got.dtype == points.dtype
+
+
+def naive_grown(depth, target, focal, margin_m):
+    """As the docstring says, pixel by pixel."""
+    solid = [place for place in np.ndindex(depth.shape) if target[place] and depth[place] > 0]
+    result = target.copy()
+    while solid:
+        nearest = min(float(depth[place]) for place in solid)
+        part = [place for place in solid if depth[place] < 2 * nearest]
+        solid = [place for place in solid if place not in part]
+        reach = math.ceil(focal * margin_m / nearest)
+        for y, x in np.ndindex(depth.shape):
+            near = [float(depth[r, c]) for r, c in part if max(abs(r - y), abs(c - x)) <= reach]
+            if near and min(near) - margin_m <= depth[y, x] <= max(near) + margin_m:
+                result[y, x] = True
+    return result
+
+
+@pytest.mark.parametrize('size', [(7, 11), (11, 7), (1, 9), (6, 6)])
+@pytest.mark.parametrize('focal, margin_m', [(4.0, 0.5), (10.0, 0.25), (1.0, 0.125), (100.0, 1.0)])
+@pytest.mark.parametrize('seed', range(5))
+def test_grown_targets(size, focal, margin_m, seed):
+    """Depths are multiples of 1/16 m, so that no sum is rounded."""
+    rng = np.random.default_rng(seed)
+    depth = (rng.integers(4, 60, size) / 16).astype(np.float32)
+    depth[rng.random(size) < 0.2] = np.nan
+    target = rng.random(size) < (0.05 if seed % 2 else 0.2)
+    target[size[0] // 2, rng.integers(size[1])] = True
+    kept = depth.copy(), target.copy()
+    got = clouds.grown(depth, target, focal, margin_m)
+    assert got.dtype == bool and (got == naive_grown(depth, target, focal, margin_m)).all()
+    assert np.array_equal(depth, kept[0], equal_nan=True) and (target == kept[1]).all()
+
+
+@pytest.mark.parametrize('place', [(0, 0), (0, 8), (5, 0), (5, 8), (0, 4), (3, 8)])
+def test_targets_at_the_border_grow_inwards(place):
+    depth, target = np.ones((6, 9), np.float32), np.zeros((6, 9), bool)
+    target[place] = True
+    got = clouds.grown(depth, target, 20.0, 0.1)
+    for y, x in np.ndindex(depth.shape):
+        assert got[y, x] == (max(abs(y - place[0]), abs(x - place[1])) <= 2)
+
+
+def test_a_target_grows_up_to_the_whole_picture():
+    depth, target = np.ones((6, 9), np.float32), np.zeros((6, 9), bool)
+    target[5, 8] = True
+    assert clouds.grown(depth, target, 1e9, 1.0).all()
+
+
+def test_a_target_without_a_margin():
+    depth = np.ones((6, 9), np.float32)
+    target = np.eye(6, 9, dtype=bool)
+    assert (clouds.grown(depth, target, 500.0, 0.0) == target).all()
+
+
+def test_nothing_grows_from_no_target():
+    depth = np.ones((6, 9), np.float32)
+    assert not clouds.grown(depth, np.zeros((6, 9), bool), 500.0, 0.1).any()
+
+
+def test_a_target_without_depth_stays_as_it_is():
+    depth = np.ones((6, 9), np.float32)
+    depth[2:4, 3:6] = np.nan
+    target = np.isnan(depth)
+    assert (clouds.grown(depth, target, 500.0, 0.1) == target).all()
+
+
+def test_what_is_far_grows_by_fewer_pixels():
+    depth = np.full((9, 40), 1.0, np.float32)
+    depth[:, 20:] = 4.0
+    target = np.zeros(depth.shape, bool)
+    target[4, [5, 35]] = True
+    got = clouds.grown(depth, target, 40.0, 0.1)
+    assert got[:, :20].sum() == 81 and got[:, 20:].sum() == 9
+
+
+def test_one_stray_pixel_in_front_of_a_target_changes_little():
+    """A label that laps over a nearer thing by a pixel: what is between the two is kept."""
+    depth = np.full((31, 31), 0.5, np.float32)
+    target = np.zeros(depth.shape, bool)
+    target[10:21, 10:21] = True
+    depth[10:21, 10:21] = 0.8
+    without = clouds.grown(depth, target, 100.0, 0.02)
+    depth[10, 10] = 0.2
+    assert (clouds.grown(depth, target, 100.0, 0.02) == without).all() and (without == target).all()
