@@ -15,11 +15,16 @@ VERSION = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text(
 RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
 
 
-class WithWordLists(build_py):
-    """The word lists are files of launch files, beside the package; what is installed has copies
-    inside it, where the library finds them in every kind of installation."""
+class FreshWithWordLists(build_py):
+    """Build from nothing, and put the word lists into the package.
+
+    The build folder outlives a build: modules that are gone since would be installed with the new
+    ones. The word lists are files of launch files, beside the package; what is installed has copies
+    inside it, where the library finds them in every kind of installation.
+    """
 
     def run(self) -> None:
+        shutil.rmtree(Path(self.build_lib, 'cliptrase_ros'), ignore_errors=True)
         super().run()
         folder = Path(self.build_lib, 'cliptrase_ros', 'words', 'vocabularies')
         folder.mkdir(parents=True, exist_ok=True)
@@ -34,7 +39,7 @@ setup(
     license='Apache-2.0',
     python_requires='>=3.10',
     packages=find_packages(include=['cliptrase_ros', 'cliptrase_ros.*']),
-    cmdclass={'build_py': WithWordLists},
+    cmdclass={'build_py': FreshWithWordLists},
     package_data={'cliptrase_ros': ['py.typed', 'model/configs/*', 'evaluation/class_lists/*.txt']},
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={

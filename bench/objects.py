@@ -49,8 +49,8 @@ def main():
         confidence = np.random.default_rng(0).random(labels.shape, np.float32)
         ids = range(1, CLASSES + 1)
         scene = labels, confidence, depth, camera, ids, JUMP, options.min_pixels
-        counts[name] = len(objects.find(*scene)), objects.components(labels, depth, JUMP).max()
-        work[name, 'components'] = partial(objects.components, labels, depth, JUMP)
+        counts[name] = len(objects.find(*scene)), objects.number_things(labels, depth, JUMP).max()
+        work[name, 'components'] = partial(objects.number_things, labels, depth, JUMP)
         work[name, 'find'] = partial(objects.find, *scene)
     times = speed.measure(work, options.repeats, cpu)
     print(f'{speed.hardware(cpu)}; OpenCV {cv2.__version__}, threads: {options.threads}')

@@ -38,7 +38,7 @@ from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.camera.publisher import pinhole
 from cliptrase_ros.ros.demo import domain
 from cliptrase_ros.ros.demo.runner import PROFILE
-from cliptrase_ros.ros.outputs import Labelled, Live
+from cliptrase_ros.ros.outputs import LabelledFrame, Live
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import run
@@ -140,7 +140,7 @@ def scene_maker(size, count):
     info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
     options = NodeOptions(target_classes=('w1',))
     live = Live(segmenter, words, 1)
-    it = Labelled(image, header, Segmentation(labels, confidence), live, options, info)
+    it = LabelledFrame(image, header, Segmentation(labels, confidence), live, options, info)
     return lambda: Scene(it, read(depth, info, None, size, options))
 
 

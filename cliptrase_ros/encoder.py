@@ -32,7 +32,7 @@ class Feedback(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Dense:
+class EncodedImage:
     """What an image is before any word is asked.
 
     Attributes:
@@ -69,7 +69,7 @@ class Dense:
 
 
 class _Context(NamedTuple):
-    """What is known of a whole image beside its features: those fields of `Dense`."""
+    """What is known of a whole image beside its features: those fields of `EncodedImage`."""
 
     affinity: Tensor | None
     clusters: Tensor | None
@@ -140,7 +140,7 @@ class Encoder:
         self._together = Replayed(self._encode, 'encoding')
 
     @torch.no_grad()
-    def __call__(self, images: Sequence[np.ndarray]) -> list[Dense]:
+    def __call__(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
         """Images [H, W, 3] uint8 RGB; those that the tower sees at one size share a pass, and so do
         the windows of one, as far as memory goes.
 
@@ -155,12 +155,12 @@ class Encoder:
             # The windows of an image are a batch already.
             key = number if self.settings.window_px else self._working_size(image.shape[:2], patch)
             shared.setdefault(key, []).append(number)
-        result: list[Dense | None] = [None] * len(images)
+        result: list[EncodedImage | None] = [None] * len(images)
         for numbers in shared.values():
             uploaded = [preprocessing.to_device(images[n], self._device) for n in numbers]
             fields = memory.in_halves(lambda part: self._together(*part), uploaded)
             for number, own in zip(numbers, fields, strict=True):
-                result[number] = Dense(**own)
+                result[number] = EncodedImage(**own)
         return result
 
     def crop(self, image: np.ndarray) -> np.ndarray:
@@ -205,7 +205,7 @@ class Encoder:
         return pixels[:, :height, :width]
 
     def _encode(self, *images: Tensor) -> list[dict]:
-        """The fields of each image's `Dense`. Images [H, W, 3] uint8 that the tower sees at one
+        """The fields of each `EncodedImage`. Images [H, W, 3] uint8 that the tower sees at one
         size; one alone if it is cut into windows."""
         return [self._windows(*images)] if self.settings.window_px else self._whole(images)
 
@@ -282,7 +282,7 @@ class Encoder:
         picture: Tensor | None,
     ) -> _Context:
         """The context of image n of a pass; pixels [3, h, w] as the tower saw it, `size` and
-        `picture` as in `Dense`."""
+        `picture` as in `EncodedImage`."""
         if seen.correlation is None:
             return _Context(None, None, None, seen.evidence[n])
         affinity = clusters.denoised_affinity(seen.correlation[n], self.settings.denoise_weight)
@@ -291,7 +291,7 @@ class Encoder:
         return _Context(affinity, labels, regions, seen.evidence[n])
 
     def _picture(self, image: Tensor, pixels: Tensor) -> Tensor | None:
-        """The `Dense.image` of an image that the tower sees as `pixels`."""
+        """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
         if self.settings.refine == 'guided':
             return preprocessing.resize(image, self.label_size(image.shape[:2])).round().byte()
         return pixels if self.settings.refine == 'pamr' else None

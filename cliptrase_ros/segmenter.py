@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
-from .encoder import Dense, encoder_for
+from .encoder import EncodedImage, encoder_for
 from .errors import SettingError, ShapeError, VocabularyError
 from .labels import refine, voting
 from .labels.resample import Enlarge, bands
@@ -27,7 +27,7 @@ from .settings import Settings
 from .words.distractors import beside
 from .words.embeddings import cache_in, default_cache_folder, embed_words
 from .words.templates import TEMPLATES
-from .words.vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse
+from .words.vocabulary import UNLABELED, Ids, Vocabulary, WordClass, parse_vocabulary
 
 # Settings that the backbone was made with.
 LOADED_ONCE = ('model', 'weights', 'weights_sha256', 'device')
@@ -119,7 +119,7 @@ class Segmenter:
             raise VocabularyError(
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'
             )
-        classes, words = parse(entries, background, ids)
+        classes, words = parse_vocabulary(entries, background, ids)
         given = [word for c in classes for word in (c.name, *c.prompts)]
         words += beside([*given, *words], self.settings.distractors)
         longest = text.longest(self._templates)
@@ -180,8 +180,8 @@ class Segmenter:
         moved = [[sx, 0, (sx - 1) / 2 - left], [0, sy, (sy - 1) / 2 - top]]
         return target, np.array(moved)
 
-    def encode(self, image: np.ndarray) -> Dense:
-        """Dense features and regions of an image; no word needed.
+    def encode(self, image: np.ndarray) -> EncodedImage:
+        """EncodedImage features and regions of an image; no word needed.
 
         Args:
             image: [H, W, 3] uint8 RGB.
@@ -192,7 +192,7 @@ class Segmenter:
         return self.encode_batch([image])[0]
 
     @memory.explained()
-    def encode_batch(self, images: Sequence[np.ndarray]) -> list[Dense]:
+    def encode_batch(self, images: Sequence[np.ndarray]) -> list[EncodedImage]:
         """`encode` of several images; those that the tower sees at one size share a pass.
 
         Raises:
@@ -207,7 +207,7 @@ class Segmenter:
             self.encode(np.zeros((*size, 3), np.uint8))
 
     @memory.explained()
-    def scores(self, dense: Dense, words: Vocabulary) -> Tensor:
+    def scores(self, dense: EncodedImage, words: Vocabulary) -> Tensor:
         """Scores [Q, h, w] float32 of each query of a vocabulary: scaled cosines, on the patch
         grid or, with sliding windows, on the working image. Queries are in the order of
         `words.embeddings`: the prompts of each class, then the background words.
@@ -224,7 +224,7 @@ class Segmenter:
     @memory.explained()
     @torch.no_grad()
     def presence(
-        self, dense: Dense, words: Vocabulary, scores: Tensor | None = None
+        self, dense: EncodedImage, words: Vocabulary, scores: Tensor | None = None
     ) -> Tensor | None:
         """How much speaks for each class [K] being in the picture, 0..1, by `present_only`; None
         where that is off. A class is there from `self.present_threshold` on.
@@ -261,7 +261,7 @@ class Segmenter:
     @memory.explained()
     def label(
         self,
-        dense: Dense,
+        dense: EncodedImage,
         words: Vocabulary,
         scores: Tensor | None = None,
         present: Tensor | None = None,
@@ -310,7 +310,7 @@ class Segmenter:
         return run.label(run.encode(image), words)
 
     @torch.no_grad()
-    def _fed_back(self, dense: Dense, words: Vocabulary, embeddings: Tensor) -> Dense:
+    def _fed_back(self, dense: EncodedImage, words: Vocabulary, embeddings: Tensor) -> EncodedImage:
         """The last block run once more with the labels of a first pass (ResCLIP's SFR)."""
         if dense.feedback is None:
             raise SettingError(
@@ -335,7 +335,7 @@ class Segmenter:
     @torch.no_grad()
     def _label(
         self,
-        dense: Dense,
+        dense: EncodedImage,
         asked: _Asked,
         logits: Tensor,
         present: Tensor | None,
@@ -372,7 +372,7 @@ class Segmenter:
         return found, confidence.masked_fill(found == UNLABELED, 0)
 
     def _ruled(
-        self, dense: Dense, logits: Tensor, queries: voting.Queries, enlarge: Enlarge
+        self, dense: EncodedImage, logits: Tensor, queries: voting.Queries, enlarge: Enlarge
     ) -> tuple[Tensor, Tensor]:
         """Class [H, W] of each pixel and its confidence [H, W], by the setting `regions`."""
         if dense.regions is None:
@@ -380,11 +380,11 @@ class Segmenter:
         rule = voting.label_regions if self.settings.regions == 'mean' else voting.label_votes
         return rule(logits, dense.regions, queries)
 
-    def _enlarging(self, dense: Dense) -> Enlarge:
+    def _enlarging(self, dense: EncodedImage) -> Enlarge:
         patch = self._encoder.tower.patch
         return refine.enlarging(self.settings, patch, dense.size, dense.working_size, dense.image)
 
-    def _logits(self, dense: Dense, embeddings: Tensor) -> Tensor:
+    def _logits(self, dense: EncodedImage, embeddings: Tensor) -> Tensor:
         """Scaled cosines [Q, h, w] of patches with words, windows merged."""
         scores = voting.cosines(dense.features, embeddings)
         if self.settings.cls_weighting:
@@ -437,7 +437,7 @@ def _asked(words: Vocabulary, device: torch.device) -> _Asked:
     )
 
 
-def _embeddings(dense: Dense, words: Vocabulary) -> Tensor:
+def _embeddings(dense: EncodedImage, words: Vocabulary) -> Tensor:
     """The word embeddings [Q, E] on the device of an image's features."""
     embeddings = _asked(words, dense.features.device).embeddings
     if embeddings.shape[1] != dense.features.shape[-1]:

@@ -1,6 +1,10 @@
-"""What the package offers, what imports what, and that it needs no ROS."""
+"""What the package offers, one name for one thing, and what imports need: no ROS, no torch.
+
+Who may import whom is a table in pyproject.toml, which `make lint` checks.
+"""
 
 import ast
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -10,75 +14,52 @@ import cliptrase_ros as ct
 
 PACKAGE = Path(ct.__file__).parent
 
-def imports(path):
-    """(own modules, external top-level packages) that a file imports."""
-    own, external = set(), set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.ImportFrom) and node.level:
-            own |= {node.module.split('.')[0]} if node.module else {a.name for a in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            external.add(node.module.split('.')[0])
-        elif isinstance(node, ast.Import):
-            external |= {alias.name.split('.')[0] for alias in node.names}
-    return own, external
-
 
 def modules():
-    for path in sorted(PACKAGE.rglob('*.py')):
-        name = str(path.relative_to(PACKAGE).with_suffix(''))
-        if not name.endswith('__init__'):
-            yield name, path
+    """{path below the package: syntax tree}."""
+    return {
+        path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in PACKAGE.rglob('*.py')
+    }
 
 
-def test_ros_stays_in_ros_and_open_clip_in_weights():
-    kinds = 'diagnostic', 'geometry', 'lifecycle', 'sensor', 'std', 'tf2', 'vision', 'visualization'
-    ros = {'rclpy', 'rcl_interfaces', 'std_srvs', *(f'{kind}_msgs' for kind in kinds)}
-    for name, path in modules():
-        _, external = imports(path)
-        assert not external & ros or name.startswith('ros/'), name
-        assert 'open_clip' not in external or name == 'weights', name
-        assert 'ray' not in external or name == 'archive_ray', name
-        assert 'pybullet' not in external or name == 'demo/world', name
-        assert 'cv_bridge' not in external or name == 'ros/bridge', name
-    for name in ('sources', 'worker'):
-        assert not imports(PACKAGE / 'ros' / f'{name}.py')[1] & ros
+def test_one_name_one_thing():
+    trees = modules()
+    stems = Counter(path.stem for path in trees if not path.stem.startswith('__'))
+    classes = Counter(
+        node.name for tree in trees.values() for node in tree.body if isinstance(node, ast.ClassDef)
+    )
+    assert not {name for name, count in (stems + classes).items() if count > 1}
+
+
+def test_rooms_are_empty_inside_the_door():
+    """A room's __init__.py imports nothing, so that its modules cost what they need alone."""
+    for path, tree in modules().items():
+        if path.name == '__init__.py' and path.parent.name not in ('', 'cli'):
+            assert not [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))], (
+                path
+            )
 
 
 def test_the_public_names():
-    assert set(ct.__all__) == {
-        'METHODS',
-        'Backbone',
-        'CliptraseError',
-        'Dense',
-        'OutOfMemory',
-        'PictureError',
-        'Segmentation',
-        'Segmenter',
-        'SettingError',
-        'Settings',
-        'ShapeError',
-        'UnsupportedBackbone',
-        'Vocabulary',
-        'VocabularyError',
-        'WeightsError',
-        'WordClass',
-        'colorize',
-        'load',
-        'overlay',
-    }
-    assert all(hasattr(ct, name) and name in dir(ct) for name in ct.__all__)
+    for name in ct.__all__:
+        value = getattr(ct, name)
+        assert name in dir(ct)
+        assert name in ('METHODS', 'TEMPLATES') or value.__doc__, name
     with pytest.raises(AttributeError, match="has no attribute 'Segmentor'"):
         _ = ct.Segmentor
-    source = ast.parse((PACKAGE / '__init__.py').read_text())
-    for_checkers = {
-        (alias.name, node.module)
-        for node in ast.walk(source)
-        if isinstance(node, ast.ImportFrom) and node.level
-        for alias in node.names
+
+
+def test_checkers_see_the_public_names():
+    seen = {}
+    for node in ast.walk(modules()[Path('__init__.py')]):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for alias in node.names:
+                home = f'{node.module}.{alias.name}' if node.module else alias.name
+                seen[alias.name] = home
+    assert {name: home for name, home in seen.items() if home != f'{ct._HOME_OF[name]}.{name}'} == {
+        name: home for name, home in ct._HOME_OF.items() if home.rpartition('.')[2] == name
     }
-    assert for_checkers == set(ct._MODULE_OF.items())
-    undocumented = [n for n in ct.__all__ if n != 'METHODS' and not getattr(ct, n).__doc__]
-    assert not undocumented
+    assert seen.keys() == set(ct.__all__)
 
 
 def test_help_and_the_check_of_words_do_not_wait_for_torch():

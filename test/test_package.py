@@ -71,7 +71,7 @@ def test_the_version_where_colcon_has_installed_it(tmp_path, prefix, expected):
     assert (done.stdout, done.stderr) == (f'{expected}\n', '')
 
 
-@pytest.mark.parametrize('folder', ['models', 'class_lists'])
+@pytest.mark.parametrize('folder', ['model/configs', 'evaluation/class_lists'])
 def test_what_is_no_code_is_installed_too(tmp_path, folder):
     pytest.importorskip('setuptools')
     build = ('setup.py', '-q', 'build_py', '--build-lib', str(tmp_path))
@@ -79,6 +79,36 @@ def test_what_is_no_code_is_installed_too(tmp_path, folder):
     assert done.returncode == 0, done.stderr
     names = {path.name for path in (ROOT / 'cliptrase_ros' / folder).iterdir()}
     assert names == {path.name for path in (tmp_path / 'cliptrase_ros' / folder).iterdir()}
+
+
+def test_nothing_of_an_older_build_is_installed(tmp_path):
+    """`pip install` builds in a folder that stays, and would take modules that are gone since."""
+    pytest.importorskip('setuptools')
+    stale = tmp_path / 'cliptrase_ros' / 'visual.py'
+    stale.parent.mkdir()
+    stale.write_text('')
+    build = ('setup.py', '-q', 'build_py', '--build-lib', str(tmp_path))
+    done = run(sys.executable, *build, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
+    assert not stale.exists() and (stale.parent / 'segmenter.py').exists()
+
+
+def test_nothing_of_an_older_installation_is_imported(tmp_path):
+    """From another one only the messages come, which a source tree has not."""
+    old = tmp_path / 'cliptrase_ros'
+    (old / 'msg').mkdir(parents=True)
+    for file in ('__init__.py', 'visual.py', 'msg/__init__.py'):
+        (old / file).write_text('')
+    ask = """
+import cliptrase_ros.msg
+try:
+    import cliptrase_ros.visual
+except ModuleNotFoundError as error:
+    print(cliptrase_ros.msg.__file__)
+"""
+    env = {**os.environ, 'PYTHONPATH': os.pathsep.join([str(ROOT), str(tmp_path)])}
+    done = run(sys.executable, '-S', '-c', ask, env=env)
+    assert done.stdout == f'{old / "msg" / "__init__.py"}\n', done.stderr
 
 
 def test_the_word_lists_are_installed_into_the_package(tmp_path):
@@ -90,9 +120,9 @@ def test_the_word_lists_are_installed_into_the_package(tmp_path):
     done = run(sys.executable, *build, str(site), cwd=ROOT)
     assert done.returncode == 0, done.stderr
     names = sorted(path.stem for path in (ROOT / 'config' / 'vocabularies').iterdir())
-    inside = (site / 'cliptrase_ros' / 'vocabularies').glob('*.yaml')
+    inside = (site / 'cliptrase_ros' / 'words' / 'vocabularies').glob('*.yaml')
     assert sorted(path.stem for path in inside) == names
-    ask = 'from cliptrase_ros import word_lists as w; print(*w.names(), len(w.read("indoor")[0]))'
+    ask = 'import cliptrase_ros as ct; print(*ct.word_lists(), len(ct.read_words("indoor")[0]))'
     env = {**os.environ, 'PYTHONPATH': str(site), 'AMENT_PREFIX_PATH': ''}
     done = run(sys.executable, '-c', ask, cwd=tmp_path, env=env)
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ from ..overlap import Behind, ahead
 from ..segmenter import Segmentation
 from ..settings import Settings
 from ..version import version
-from ..words.vocabulary import parse
+from ..words.vocabulary import parse_vocabulary
 
 # What a folder of labels was made with.
 RECORD = 'settings.json'
@@ -35,7 +35,7 @@ _OF_BAGS = ('metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
 _ENDINGS = ('.zstd', '.mcap', '.db3', '.bag', '.active')
 
 
-class Item(NamedTuple):
+class ArchiveItem(NamedTuple):
     """A picture or a recording.
 
     Attributes:
@@ -48,7 +48,7 @@ class Item(NamedTuple):
     target: str
 
 
-class Outcome(NamedTuple):
+class ItemOutcome(NamedTuple):
     """What became of an item.
 
     Attributes:
@@ -58,7 +58,7 @@ class Outcome(NamedTuple):
         worker: who did it, HOST:PID.
     """
 
-    item: Item
+    item: ArchiveItem
     error: str = ''
     notes: tuple[str, ...] = ()
     images: int = 1
@@ -84,18 +84,18 @@ class Job:
     topics: tuple[str, ...] = ()
     every: int = 1
 
-    def files(self, item: Item) -> dict[str, Path]:
+    def files(self, item: ArchiveItem) -> dict[str, Path]:
         """What is written for an item."""
         if self.bags:
             return {'bag': Path(item.target)}
         return pictures.label_paths(item.target, self.overlay)
 
-    def done(self, item: Item) -> bool:
+    def done(self, item: ArchiveItem) -> bool:
         """Whether all of it is there."""
         return all(path.exists() for path in self.files(item).values())
 
-    def notes(self, item: Item) -> list[str]:
-        """What of an item that is done could not be used; see Outcome."""
+    def notes(self, item: ArchiveItem) -> list[str]:
+        """What of an item that is done could not be used; see ItemOutcome."""
         if not self.bags:
             return []
         # Only recordings need what reads them.
@@ -116,7 +116,7 @@ class Job:
             VocabularyError: the words cannot be used.
             WeightsError: there is no file of the weights.
         """
-        classes, background = parse(self.entries, self.background)
+        classes, background = parse_vocabulary(self.entries, self.background)
         settings = dataclasses.asdict(self.settings)
         file = weights.file_of(self.settings.weights)
         if file and not file.is_file():
@@ -131,7 +131,7 @@ class Job:
         }
 
 
-def listed(sources: Sequence[Path], out: Path) -> tuple[list[Item], bool]:
+def listed(sources: Sequence[Path], out: Path) -> tuple[list[ArchiveItem], bool]:
     """(items, whether they are recordings): all pictures below one folder, their tree kept below
     `out`; or recordings, each a folder of its name below `out`.
 
@@ -148,7 +148,7 @@ def listed(sources: Sequence[Path], out: Path) -> tuple[list[Item], bool]:
         if path.suffix.lower() in pictures.SUFFIXES and path.is_file():
             raise PictureError(f'{path} is one picture; give its folder, or use cliptrase segment')
     if all(_is_bag(path) for path in sources):
-        return _apart([Item(str(path), str(out / _name(path))) for path in sources]), True
+        return _apart([ArchiveItem(str(path), str(out / _name(path))) for path in sources]), True
     if len(sources) > 1:
         raise PictureError('expected one folder of pictures, or recordings and nothing else')
     return _apart(_below(sources[0], out)), False
@@ -166,7 +166,7 @@ def _name(bag: Path) -> str:
     return bag.name
 
 
-def _below(root: Path, out: Path) -> list[Item]:
+def _below(root: Path, out: Path) -> list[ArchiveItem]:
     """The pictures below a folder by name, but for what is hidden or was written by us."""
     if root.resolve().is_relative_to(out.resolve()):
         raise PictureError(f'{out} is the folder of the pictures, or one around it; give another')
@@ -180,7 +180,7 @@ def _below(root: Path, out: Path) -> list[Item]:
         for name in sorted(names):
             stem, suffix = os.path.splitext(name)
             if suffix.lower() in pictures.SUFFIXES and not name.startswith('.'):
-                items.append(Item(os.path.join(folder, name), str(place / stem)))
+                items.append(ArchiveItem(os.path.join(folder, name), str(place / stem)))
     if not items:
         raise PictureError(f'no picture in or below the folder {root}')
     return items
@@ -190,7 +190,7 @@ def _raise(error: OSError) -> None:
     raise error
 
 
-def _apart(items: list[Item]) -> list[Item]:
+def _apart(items: list[ArchiveItem]) -> list[ArchiveItem]:
     """The items, if no two of them are written to one place."""
     seen: dict[str, str] = {}
     for source, target in items:
@@ -276,7 +276,7 @@ class Labeller:
         self._segmenter = segmenter.load(job.settings)
         self._words = self._segmenter.vocabulary(job.entries, job.background)
 
-    def __call__(self, items: Iterable[Item]) -> Iterator[Outcome]:
+    def __call__(self, items: Iterable[ArchiveItem]) -> Iterator[ItemOutcome]:
         """What became of each; of what is labelled, all is written by then. Pictures are read
         and written beside the work on others.
 
@@ -286,7 +286,7 @@ class Labeller:
         if self._job.bags:
             yield from map(self._bag, items)
             return
-        written: deque[Outcome] = deque()
+        written: deque[ItemOutcome] = deque()
         with Behind() as behind:
             items = list(items)
             read = ahead(pictures.read_each(Path(item.source) for item in items))
@@ -297,7 +297,7 @@ class Labeller:
                     result = self._segmenter(image, self._words)
                     view = self._segmenter.view(image) if self._job.overlay else None
                 except CliptraseError as error:
-                    yield Outcome(item, _named(item, error), images=0)
+                    yield ItemOutcome(item, _named(item, error), images=0)
                 else:
                     behind(self._write, item, view, result, written)
                 while written:
@@ -306,15 +306,15 @@ class Labeller:
 
     def _write(
         self,
-        item: Item,
+        item: ArchiveItem,
         view: np.ndarray | None,
         result: Segmentation,
-        written: deque[Outcome],
+        written: deque[ItemOutcome],
     ) -> None:
         pictures.save_labels(self._job.files(item), view, result, self._words)
-        written.append(Outcome(item))
+        written.append(ItemOutcome(item))
 
-    def _bag(self, item: Item) -> Outcome:
+    def _bag(self, item: ArchiveItem) -> ItemOutcome:
         # Only recordings need what reads them.
         from .bags import label_bag
 
@@ -328,10 +328,10 @@ class Labeller:
                 every=self._job.every,
             )
         except CliptraseError as error:
-            return Outcome(item, _named(item, error), images=0)
-        return Outcome(item, notes=tuple(report.skipped), images=report.images)
+            return ItemOutcome(item, _named(item, error), images=0)
+        return ItemOutcome(item, notes=tuple(report.skipped), images=report.images)
 
 
-def _named(item: Item, error: CliptraseError) -> str:
+def _named(item: ArchiveItem, error: CliptraseError) -> str:
     text = str(error)
     return text if item.source in text else f'{item.source}: {text}'

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CliptraseError, SettingError, WorkerError
-from .local import Item, Job, Labeller, Outcome
+from .local import ArchiveItem, ItemOutcome, Job, Labeller
 
 # Ray would otherwise tell its makers that it is used.
 os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
@@ -54,7 +54,7 @@ class Pool:
     address: str = ''
 
 
-def label(items: Iterable[Item], job: Job, pool: Pool) -> Iterator[Outcome]:
+def label(items: Iterable[ArchiveItem], job: Job, pool: Pool) -> Iterator[ItemOutcome]:
     """What became of each item, in no order; see `archive.Labeller`. All workers have to reach
     the items by the same paths. An item whose worker dies is tried once more, on its own.
 
@@ -142,7 +142,7 @@ class _Worker:
             return str(error)
         return ''
 
-    def label(self, items: list[Item]) -> list[Outcome] | str:
+    def label(self, items: list[ArchiveItem]) -> list[ItemOutcome] | str:
         """What became of the items, or why nothing can."""
         try:
             return [o._replace(worker=self._name) for o in self._labeller(items)]
@@ -153,17 +153,17 @@ class _Worker:
 class _Crew:
     """Workers, what each of them does, and what is left."""
 
-    def __init__(self, items: Iterable[Item], job: Job, pool: Pool):
+    def __init__(self, items: Iterable[ArchiveItem], job: Job, pool: Pool):
         self._job, self._pool = job, pool
         self._left = deque(items)
-        self._again: deque[Item] = deque()
-        self._tried: set[Item] = set()
+        self._again: deque[ArchiveItem] = deque()
+        self._tried: set[ArchiveItem] = set()
         self._idle: list[Any] = []
-        self._running: dict[ray.ObjectRef, tuple[Any, list[Item]]] = {}
+        self._running: dict[ray.ObjectRef, tuple[Any, list[ArchiveItem]]] = {}
         self._started = False
         self._deaths = 0
 
-    def run(self) -> Iterator[Outcome]:
+    def run(self) -> Iterator[ItemOutcome]:
         for _ in range(min(self._pool.workers, len(self._left))):
             self._hire()
         while self._running:
@@ -181,7 +181,7 @@ class _Crew:
                 self._deaths = 0
                 yield from answer
 
-    def _next(self) -> tuple[Any, list[Item], ray.ObjectRef]:
+    def _next(self) -> tuple[Any, list[ArchiveItem], ray.ObjectRef]:
         """Whoever is ready next, what they were to do, and the answer."""
         running = list(self._running)
         ready, _ = ray.wait(running, num_returns=1, timeout=None if self._started else _PATIENCE)
@@ -216,7 +216,7 @@ class _Crew:
         else:
             self._idle.append(actor)
 
-    def _lost(self, items: list[Item]) -> Iterator[Outcome]:
+    def _lost(self, items: list[ArchiveItem]) -> Iterator[ItemOutcome]:
         """A worker died over these items, or, if there are none, loading the model."""
         self._deaths += 1
         if not (items or self._started) or self._deaths >= _DEATHS_IN_A_ROW:
@@ -227,9 +227,9 @@ class _Crew:
             )
         for item in items:
             if self._job.done(item):
-                yield Outcome(item)
+                yield ItemOutcome(item)
             elif item in self._tried:
-                yield Outcome(item, f'{item.source}: two workers died of it', images=0)
+                yield ItemOutcome(item, f'{item.source}: two workers died of it', images=0)
             else:
                 self._tried.add(item)
                 self._again.append(item)

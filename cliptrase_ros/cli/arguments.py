@@ -33,7 +33,7 @@ def add_words(parser: argparse.ArgumentParser) -> None:
         '--vocabulary',
         metavar='FILE',
         help='a file with a word a line, a YAML file of node parameters, or one of the lists that '
-        'come with the package: ' + ', '.join(lists.names()),
+        'come with the package: ' + ', '.join(lists.word_lists()),
     )
     parser.add_argument(
         '--background', nargs='+', default=[], metavar='WORD', help='what they win is unlabelled'
@@ -49,7 +49,7 @@ def words_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
     if options.words:
         entries, background = options.words, []
     else:
-        entries, background = lists.read(options.vocabulary)
+        entries, background = lists.read_words(options.vocabulary)
     for entry in entries:
         if ',' in entry:
             warn(f'{entry!r} is one word, comma and all; separate words by spaces or lines')

@@ -55,7 +55,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from ..evaluation import datasets
+    from ..evaluation import accuracy, datasets
 
     if options.worst is not None and not options.out:
         raise SettingError('worst: needs a folder to write to; give -o')
@@ -106,7 +106,7 @@ def _measure(
     evaluated: accuracy.Evaluation,
     description: dict[str, Any],
     console: Console,
-) -> accuracy.Outcome:
+) -> accuracy.Measured:
     """With a bar for people, and a journal where there is a folder for one."""
     from ..evaluation import accuracy
 
@@ -128,7 +128,7 @@ def _measure(
 def _published(
     evaluated: accuracy.Evaluation,
     changed: dict[str, list[Any]],
-    outcome: accuracy.Outcome,
+    outcome: accuracy.Measured,
 ) -> list[dict[str, Any]]:
     """The numbers of others, and why each is no comparison, if so."""
     from ..evaluation import published

@@ -19,7 +19,7 @@ from . import arguments
 from .console import Console, warn
 
 if TYPE_CHECKING:
-    from ..batch.local import Item, Job, Outcome
+    from ..batch.local import ArchiveItem, ItemOutcome, Job
 
 USAGE = 'DIR|BAG... (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
@@ -150,14 +150,18 @@ def _engine(options: argparse.Namespace):
     return lambda items, job: label(items, job, pool)
 
 
-def _local(items: list[Item], job: Job) -> Iterator[Outcome]:
+def _local(items: list[ArchiveItem], job: Job) -> Iterator[ItemOutcome]:
     from ..batch.local import Labeller
 
     return Labeller(job)(items)
 
 
 def _told(
-    outcomes: Iterable[Outcome], job: Job, notes_there: list[list[str]], left: int, console: Console
+    outcomes: Iterable[ItemOutcome],
+    job: Job,
+    notes_there: list[list[str]],
+    left: int,
+    console: Console,
 ) -> bool:
     """Say what became of each, and of all; whether every item could be used.
 

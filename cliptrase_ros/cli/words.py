@@ -16,7 +16,7 @@ import cliptrase_ros as ct
 from ..errors import VocabularyError
 from ..settings import Settings
 from ..words import check
-from ..words.vocabulary import WordClass, parse
+from ..words.vocabulary import WordClass, parse_vocabulary
 from . import arguments
 from .console import Console, warn
 
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     entries, background = arguments.words_of(options)
     console = Console(options.json)
     _refuse(check.problems(entries, background), console)
-    classes, background = parse(entries, background)
+    classes, background = parse_vocabulary(entries, background)
     if any(c.id > LARGEST_8_BIT for c in classes):
         warn(
             f'ids above {LARGEST_8_BIT}: label images will have 16 bits a pixel, which the node '

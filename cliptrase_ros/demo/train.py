@@ -49,7 +49,7 @@ MAX_SCALE = 60.0
 
 
 @dataclass(frozen=True)
-class Recipe:
+class TrainingPlan:
     """How long and how to train. On a CPU, with the same machine and versions, the same weights
     come out.
 
@@ -302,7 +302,7 @@ def _choice(logits: Tensor, answers: Tensor) -> Tensor:
     return (per_crop * some).sum() / some.sum().clamp(min=1)
 
 
-def train(pictures: renders.Renders, recipe: Recipe, out: Path) -> dict[str, float]:
+def train(pictures: renders.Renders, recipe: TrainingPlan, out: Path) -> dict[str, float]:
     """Train the model and save the running average of its weights in `out`, on the way as well.
 
     Returns:
@@ -379,7 +379,7 @@ def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
-def _ahead(sampler: Sampler, recipe: Recipe, patch: int) -> Iterator[list[Batch]]:
+def _ahead(sampler: Sampler, recipe: TrainingPlan, patch: int) -> Iterator[list[Batch]]:
     """The batches of all steps, made by a thread one step ahead."""
 
     def make(step: int) -> list[Batch]:
@@ -405,11 +405,11 @@ def main(args: list[str] | None = None) -> None:
     """Render and train."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, required=True, help='folder of weights and renders')
-    for field in dataclasses.fields(Recipe):
+    for field in dataclasses.fields(TrainingPlan):
         parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
     options = vars(parser.parse_args(args))
     out = options.pop('out')
-    recipe = Recipe(**options)
+    recipe = TrainingPlan(**options)
     cv2.setNumThreads(1)
     pictures = renders.cached(out / 'renders', FIRST_SEED, recipe.pictures, SIZE, jobs=recipe.jobs)
     shown = train(pictures, recipe, out)

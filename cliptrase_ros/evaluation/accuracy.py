@@ -24,7 +24,7 @@ from ..settings import Settings
 from ..version import version
 from ..words.vocabulary import Vocabulary
 from . import protocols, sheets
-from .datasets import Example, LabelError, Labelled
+from .datasets import Example, LabelError, LabelledSet
 from .journal import Journal
 from .metrics import IGNORED, Confusion, Scores
 
@@ -42,12 +42,12 @@ class Evaluation:
         words: its classes, and the background words.
     """
 
-    labelled: Labelled
+    labelled: LabelledSet
     segmenter: Segmenter
     words: Vocabulary
 
     @classmethod
-    def of(cls, labelled: Labelled, segmenter: Segmenter) -> Evaluation:
+    def of(cls, labelled: LabelledSet, segmenter: Segmenter) -> Evaluation:
         """With the words of the set.
 
         Raises:
@@ -131,7 +131,7 @@ def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
 
 
 @dataclass(eq=False)
-class Outcome:
+class Measured:
     """What was measured.
 
     Attributes:
@@ -151,7 +151,7 @@ def measure(
     journal: Journal | None = None,
     warn: Callable[[str], None] = lambda text: None,
     progress: Callable[[Iterator, int, int], Iterable] = lambda items, count, done: items,
-) -> Outcome:
+) -> Measured:
     """Label pictures and count; what the journal has already is not done again.
 
     Args:
@@ -163,7 +163,7 @@ def measure(
         PictureError: nothing could be read.
     """
     examples = list(examples)
-    outcome = Outcome(evaluation.confusion(), {}, {})
+    outcome = Measured(evaluation.confusion(), {}, {})
     wanted = {example.name for example in examples}
     for line in journal.lines() if journal else ():
         if line['picture'] in wanted and line['picture'] not in outcome.miou:
@@ -189,7 +189,7 @@ def measure(
 
 
 def _read(
-    labelled: Labelled, examples: Iterable[Example]
+    labelled: LabelledSet, examples: Iterable[Example]
 ) -> Iterator[tuple[Example, np.ndarray | PictureError, np.ndarray | None]]:
     """Pictures (as stored: labels know no EXIF orientation) and the values of their labels."""
     for example in examples:
@@ -235,7 +235,7 @@ def numbers(evaluation: Evaluation, confusion: Confusion) -> dict[str, Any]:
     }
 
 
-def write_worst(evaluation: Evaluation, outcome: Outcome, count: int, folder: Path) -> list[Path]:
+def write_worst(evaluation: Evaluation, outcome: Measured, count: int, folder: Path) -> list[Path]:
     """Sheets of the pictures with the least mean IoU, the worst first; `folder` is made anew."""
     by_name = {example.name: example for example in evaluation.labelled.examples}
     rated = [(miou, name) for name, miou in outcome.miou.items() if miou is not None]

@@ -31,7 +31,7 @@ class Example(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class LabelledSet:
     """Labelled pictures, ready to be read.
 
     Attributes:
@@ -107,7 +107,7 @@ class LabelError(PictureError):
     """A label does not fit its picture or its set, so that no number would be right."""
 
 
-def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') -> Labelled:
+def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') -> LabelledSet:
     """A labelled set on disk.
 
     Args:
@@ -143,7 +143,7 @@ def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') 
     if background is not None:
         # Twice the same word: the class has it.
         background = tuple(word for word in background if word not in taken)
-    return Labelled(name, split, examples, stored, tuple(entries), background, own)
+    return LabelledSet(name, split, examples, stored, tuple(entries), background, own)
 
 
 def _entry(number: int, name: str, prompts: Iterable[str]) -> str:
@@ -201,7 +201,7 @@ def _with_labels(
     return stored, examples
 
 
-def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
+def _open_folder(root: Path, split: str, protocol: str) -> LabelledSet:
     """images/, labels/NAME.png and classes.txt."""
     expected = (
         'folder expects images/, labels/*.png (of the same names; the values are indices of '
@@ -211,7 +211,7 @@ def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
         raise SettingError(f'split: the layout folder has none, got {split!r}; leave it out')
     if not (root / 'classes.txt').is_file():
         raise PictureError(f'no file {root / "classes.txt"}; {expected}')
-    lines = [parse_entry(line) for line in lists.read(str(root / 'classes.txt'))[0]]
+    lines = [parse_entry(line) for line in lists.read_words(str(root / 'classes.txt'))[0]]
     given = [name for number, name, _ in lines if number is not None]
     if given:
         raise PictureError(
@@ -235,7 +235,7 @@ def _open_folder(root: Path, split: str, protocol: str) -> Labelled:
         raise PictureError(f'{root / "images"}: several pictures are called {name!r}')
     _, examples = _with_labels(root, (stored,), found, '', expected)
     entries = tuple(_entry(n, name, prompts) for n, (_, name, prompts) in enumerate(lines, 1))
-    return Labelled(FOLDER, '', examples, stored, entries, background, protocol == 'cliptrase')
+    return LabelledSet(FOLDER, '', examples, stored, entries, background, protocol == 'cliptrase')
 
 
 def _indices(path: Path) -> np.ndarray:

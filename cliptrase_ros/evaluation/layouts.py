@@ -130,7 +130,7 @@ def _coco_background() -> tuple[str, ...]:
 
 def classes(words: str) -> list[str]:
     """The entries of one of the lists in class_lists/."""
-    return lists.read(str(LISTS / f'{words}.txt'))[0]
+    return lists.read_words(str(LISTS / f'{words}.txt'))[0]
 
 
 def _coco_object() -> Layout:

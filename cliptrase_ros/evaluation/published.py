@@ -28,7 +28,7 @@ _TF_OVOS = 'independent run, github.com/Ricardo-ChenTY/TF-OVOS'
 
 
 @dataclass(frozen=True)
-class Row:
+class PublishedResult:
     """Numbers of a method.
 
     Attributes:
@@ -48,13 +48,13 @@ class Row:
     unknown: str = ''
 
 
-def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) -> Row:
+def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) -> PublishedResult:
     """A row of a table: a number for each of _SETS, '-' where there is none."""
     values = zip(_SETS, miou.split(), strict=True)
     numbers = {name: float(value) for name, value in values if value != '-'}
     protocol = conditions.pop('protocol', 'sliding')
     unknown = conditions.pop('unknown', '')
-    return Row(method, backbone, protocol, source, numbers, conditions, unknown)
+    return PublishedResult(method, backbone, protocol, source, numbers, conditions, unknown)
 
 
 _OWN = {'protocol': 'cliptrase'}
@@ -146,7 +146,7 @@ ROWS = (
 )
 
 
-def rows_for(dataset: str, settings: Settings) -> list[Row]:
+def rows_for(dataset: str, settings: Settings) -> list[PublishedResult]:
     """The rows that have a number of this set, method and backbone."""
     backbone = BACKBONES.get(settings.model)
     return [
@@ -157,7 +157,7 @@ def rows_for(dataset: str, settings: Settings) -> list[Row]:
 
 
 def differences(
-    row: Row,
+    row: PublishedResult,
     settings: Settings,
     changed: Iterable[str],
     incomplete: str = '',

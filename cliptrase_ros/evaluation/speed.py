@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
                         row.print()
 
 
-class Row(NamedTuple):
+class TimingRow(NamedTuple):
     """What one call took: ms of each turn, those of the bare model, and its peak memory."""
 
     size: tuple[int, int]
@@ -102,7 +102,7 @@ class Row(NamedTuple):
 @torch.no_grad()
 def rows(
     segmenter: Segmenter, image: np.ndarray, word_counts: Sequence[int], repeats: int
-) -> Iterator[Row]:
+) -> Iterator[TimingRow]:
     """The rows of one segmenter: the bare model, all stages, and the whole."""
     tower = segmenter._encoder.tower
     height, width = segmenter.encode(image).working_size
@@ -118,7 +118,7 @@ def rows(
     run = (height, width), segmenter.settings.method, precision_of(segmenter)
     base = times[None, BARE]
     for (count, name), values in times.items():
-        yield Row(*run, count, name, values, base, peaks[count, name])
+        yield TimingRow(*run, count, name, values, base, peaks[count, name])
 
 
 # The only places that know what the pipeline calls.

@@ -46,7 +46,7 @@ def enlarging(
     Args:
         patch: side in pixels of the working image.
         working: (height, width) of the working image.
-        picture: see `Dense.image`.
+        picture: see `EncodedImage.image`.
 
     Raises:
         SettingError: the picture is not the one that the setting needs.

@@ -11,16 +11,16 @@ import numpy as np
 import torch
 from rclpy.node import Node
 
-from ..encoder import Dense
+from ..encoder import EncodedImage
 from ..errors import ShapeError
 from ..media import encodings
 from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
 from .live_words import Words
-from .outputs import Labelled, Live
+from .outputs import LabelledFrame, Live
 from .parameters import NodeOptions
-from .space.scenes import Scenes
+from .scenes import Scenes
 from .stream import Frame, Stream
 from .worker import Worker
 
@@ -91,7 +91,7 @@ class Frames:
                 with self._reported(taken.frame):
                     self._finish(taken, dense, segmenter, encode_s)
 
-    def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[Dense | None]:
+    def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[EncodedImage | None]:
         """Each image encoded, in one batch if that goes; None where it fails."""
         try:
             with memory.explained():
@@ -103,7 +103,9 @@ class Frames:
         # One of them is at fault.
         return [dense for one in batch for dense in self._encode(segmenter, [one])]
 
-    def _finish(self, taken: Taken, dense: Dense, encoder: Segmenter, encode_s: float) -> None:
+    def _finish(
+        self, taken: Taken, dense: EncodedImage, encoder: Segmenter, encode_s: float
+    ) -> None:
         """Label one image and publish."""
         frame, image, size = taken
         stream, header, options = frame.stream, frame.message.header, self._options()
@@ -121,7 +123,7 @@ class Frames:
             scores, present = self._steadied(frame, dense, live, scores, options)
             result = live.segmenter.label(dense, live.words, scores, present)
             inference_s = encode_s + time.monotonic() - started
-            it = Labelled(image, header, result, live, options, stream.camera_info)
+            it = LabelledFrame(image, header, result, live, options, stream.camera_info)
             self._scenes.put(frame, it)
             stream.outputs.publish(it)
         statistics = stream.statistics
@@ -131,7 +133,12 @@ class Frames:
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
 
     def _steadied(
-        self, frame: Frame, dense: Dense, live: Live, scores: torch.Tensor, options: NodeOptions
+        self,
+        frame: Frame,
+        dense: EncodedImage,
+        live: Live,
+        scores: torch.Tensor,
+        options: NodeOptions,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Scores, and which classes are in the picture, in the light of the frames before."""
         stream, segmenter, words = frame.stream, live.segmenter, live.words
@@ -166,8 +173,8 @@ class Frames:
 
 
 def _scored(
-    live: Live, image: np.ndarray, dense: Dense, encoder: Segmenter
-) -> tuple[Dense, torch.Tensor]:
+    live: Live, image: np.ndarray, dense: EncodedImage, encoder: Segmenter
+) -> tuple[EncodedImage, torch.Tensor]:
     """The image as the live segmenter needs it, and its scores for the live words."""
     if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
         dense = live.segmenter.encode(image)

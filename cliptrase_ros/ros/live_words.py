@@ -15,7 +15,7 @@ from ..model.backbone import Backbone
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
-from ..words.vocabulary import Ids, Vocabulary, WordClass, parse
+from ..words.vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 from . import diagnostics, messages, parameters
 from .jobs import Jobs
 from .outputs import Live
@@ -172,7 +172,7 @@ class Words:
 
     def _parse(self, segmenter: Segmenter | None, options: NodeOptions) -> tuple:
         """(classes, background words) of the parameters."""
-        check = segmenter.check_vocabulary if segmenter else parse
+        check = segmenter.check_vocabulary if segmenter else parse_vocabulary
         return check(options.vocabulary, options.background_words, self.ids(options))
 
     def _reserve(self, segmenter: Segmenter, options: NodeOptions) -> tuple:

@@ -38,7 +38,7 @@ class Live:
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledFrame:
     """An image, its labels, and what they were made with."""
 
     image: np.ndarray
@@ -92,7 +92,7 @@ class Outputs:
         self._optional = [
             (self._publishers.make(kind, topic), make) for topic, (kind, make) in makers.items()
         ]
-        self._masks: dict[str, Callable[[Labelled], Any]] = {}
+        self._masks: dict[str, Callable[[LabelledFrame], Any]] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
         """Make a topic ~/mask/TOPIC for each; nothing is published on it yet."""
@@ -112,7 +112,7 @@ class Outputs:
         """Destroy the mask topics that are no longer used."""
         self._publishers.keep(self._masks)
 
-    def publish(self, it: Labelled) -> None:
+    def publish(self, it: LabelledFrame) -> None:
         """Publish the label mask, and what else is subscribed to.
 
         Raises:
@@ -129,7 +129,7 @@ class Outputs:
         """Destroy the publishers."""
         self._publishers.destroy()
 
-    def _camera_info(self, it: Labelled) -> CameraInfo | None:
+    def _camera_info(self, it: LabelledFrame) -> CameraInfo | None:
         if not it.camera_info or not (it.camera_info.width and it.camera_info.height):
             self._node.get_logger().warning(
                 'camera_info is asked for, but no calibration has come from the camera',

@@ -19,7 +19,7 @@ from ..words.vocabulary import WordClass, parse_entry
 from . import messages, parameters
 from .jobs import Jobs
 from .live_words import Words
-from .outputs import Labelled, Live
+from .outputs import LabelledFrame, Live
 from .parameters import NodeOptions
 from .space.depth import calibrated
 from .space.depth import read as read_depth
@@ -131,7 +131,7 @@ class Services:
         if depth and live.segmenter.settings.output_size == 'depth':
             live = live.sized(depth.metres.shape)
         result = live.segmenter(image, live.words)
-        it = Labelled(image, header, result, live, options, None)
+        it = LabelledFrame(image, header, result, live, options, None)
         unlabeled, classes = options.unlabeled_id, live.words.classes
         response.label_mask = messages.label_mask(result, header, options.label_encoding, unlabeled)
         response.confidence = messages.confidence(result, header)

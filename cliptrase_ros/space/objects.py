@@ -42,7 +42,7 @@ class Found:
     size: np.ndarray  # [3] sides along the axes
 
 
-def components(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
+def number_things(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
     """The connected pixels of each class: [H, W] int32, 0 for none, 1 and up for the others.
 
     4-neighbours belong together iff they have the same label and |z1 - z2| <= jump * min(z1, z2).
@@ -77,7 +77,7 @@ def find(
         depth: [H, W] float32 in metres, NaN where not valid.
         camera: of these images.
         ids: the classes that are wanted, each once.
-        jump: see `components`.
+        jump: see `number_things`.
         min_pixels: things with fewer pixels are left out; at least 1.
 
     Raises:
@@ -86,7 +86,7 @@ def find(
     _check(labels, confidence=confidence, depth=depth)
     wanted = np.zeros(1 << 16, np.uint16)
     wanted[list(ids)] = ids
-    pixels, areas = _grouped(components(wanted.take(labels), depth, jump).ravel(), min_pixels)
+    pixels, areas = _grouped(number_things(wanted.take(labels), depth, jump).ravel(), min_pixels)
     if not len(areas):
         return []
     ends = areas.cumsum()

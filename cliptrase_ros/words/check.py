@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from ..errors import VocabularyError
 from .distractors import DISTRACTORS
 from .templates import TEMPLATES
-from .vocabulary import Vocabulary, WordClass, parse
+from .vocabulary import Vocabulary, WordClass, parse_vocabulary
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,11 +38,11 @@ def problems(entries: Sequence[str], background: Sequence[str] = ()) -> list[str
     """Why these words would be refused: a sentence for each word that is at fault, in order; of a
     word with several faults the first. Without a model; see `too_long` for the rest."""
     if not entries:
-        return _sift([], [], lambda words: parse(words, background))
+        return _sift([], [], lambda words: parse_vocabulary(words, background))
     good: list[str] = []
-    found = _sift(good, list(entries), parse)
+    found = _sift(good, list(entries), parse_vocabulary)
     if good and background:
-        found += _sift([], list(background), lambda words: parse(good, words))
+        found += _sift([], list(background), lambda words: parse_vocabulary(good, words))
     return found
 
 

@@ -11,12 +11,12 @@ import yaml
 from ..errors import VocabularyError, did_you_mean
 
 
-def names() -> list[str]:
+def word_lists() -> list[str]:
     """The lists that come with the package, as far as they are installed."""
     return sorted({path.stem for folder in _folders() for path in folder.glob('*.yaml')})
 
 
-def read(name: str) -> tuple[list[str], list[str]]:
+def read_words(name: str) -> tuple[list[str], list[str]]:
     """(entries, background words) of a file.
 
     Args:
@@ -108,6 +108,6 @@ def _installed(name: str) -> Path:
         if (folder / f'{name}.yaml').is_file():
             return folder / f'{name}.yaml'
     raise VocabularyError(
-        f'vocabulary: no file {name!r}, and no list of that name ({", ".join(names())}).'
-        + did_you_mean(name, names())
+        f'vocabulary: no file {name!r}, and no list of that name ({", ".join(word_lists())}).'
+        + did_you_mean(name, word_lists())
     )

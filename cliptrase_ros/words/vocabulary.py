@@ -126,7 +126,7 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
     return int(digits), name, words
 
 
-def parse(
+def parse_vocabulary(
     entries: Sequence[str],
     background: Sequence[str] = (),
     ids: Ids | None = None,

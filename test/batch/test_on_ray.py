@@ -18,7 +18,7 @@ ray = pytest.importorskip('ray')
 
 import cliptrase_ros as ct  # noqa: E402
 from cliptrase_ros.batch import local, on_ray  # noqa: E402
-from cliptrase_ros.batch.local import Item, Labeller  # noqa: E402
+from cliptrase_ros.batch.local import ArchiveItem, Labeller  # noqa: E402
 from cliptrase_ros.batch.on_ray import Pool, label  # noqa: E402
 from cliptrase_ros.errors import SettingError, WorkerError  # noqa: E402
 from cliptrase_ros.words.embeddings import EmbeddingCache  # noqa: E402
@@ -137,7 +137,7 @@ def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tm
     """A pipe as picture: who reads it waits for us, and is killed."""
     items, _ = local.listed([photos], tmp_path)
     pipe = tmp_path / 'deadly.png'
-    deadly = Item(str(pipe), str(tmp_path / 'deadly'))
+    deadly = ArchiveItem(str(pipe), str(tmp_path / 'deadly'))
     items.insert(1, deadly)
     with killer(pipe, 2):
         outcomes = list(label(items, job(), pool))
@@ -162,7 +162,7 @@ def test_workers_end_when_nobody_wants_more(cluster, photos, tmp_path):
 
 def test_a_broken_picture_is_named(cluster, tmp_path):
     (tmp_path / 'broken.jpg').write_bytes(b'no')
-    items = [Item(str(tmp_path / 'broken.jpg'), str(tmp_path / 'broken'))]
+    items = [ArchiveItem(str(tmp_path / 'broken.jpg'), str(tmp_path / 'broken'))]
     (outcome,) = label(items, job(), TWO)
     assert 'is no picture' in outcome.error and outcome.worker
 
@@ -282,7 +282,7 @@ def test_workers_that_die_loading_end_the_run(cluster, tmp_path):
 def test_so_many_deaths_are_no_accident(cluster, tmp_path, monkeypatch):
     monkeypatch.setattr(on_ray, '_DEATHS_IN_A_ROW', 2)
     pipe = tmp_path / 'deadly.png'
-    items = [Item(str(pipe), str(tmp_path / 'deadly'))]
+    items = [ArchiveItem(str(pipe), str(tmp_path / 'deadly'))]
     with killer(pipe, 2), pytest.raises(WorkerError, match=r'2 workers died .* labelling'):
         list(label(items, job(), Pool(workers=1, gpus=0, cpus=1)))
 

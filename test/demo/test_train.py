@@ -134,7 +134,7 @@ def test_choices_leave_out_what_is_not_asked():
 def test_training_learns_and_repeats_itself(pictures, small_steps, tmp_path, capsys):
     digests = []
     for run, seed in enumerate((0, 0, 1)):
-        recipe = train.Recipe(steps=3, seed=seed, device='cpu')
+        recipe = train.TrainingPlan(steps=3, seed=seed, device='cpu')
         shown = train.train(pictures, recipe, tmp_path / str(run))
         digests.append(weights.sha256_of(tmp_path / str(run) / 'cliptrase-demo.safetensors'))
         assert np.isfinite(list(shown.values())).all()
@@ -150,16 +150,16 @@ def test_training_learns_and_repeats_itself(pictures, small_steps, tmp_path, cap
 
 
 def test_training_lowers_the_loss(pictures, small_steps, tmp_path):
-    first = train.train(pictures, train.Recipe(steps=1, device='cpu'), tmp_path)
+    first = train.train(pictures, train.TrainingPlan(steps=1, device='cpu'), tmp_path)
     monotone = Renders(pictures.images // 8 + 90, pictures.instances, pictures.things)
-    later = train.train(monotone, train.Recipe(steps=40, rate=1e-2, device='cpu'), tmp_path)
+    later = train.train(monotone, train.TrainingPlan(steps=40, rate=1e-2, device='cpu'), tmp_path)
     assert later['loss'] < 0.9 * first['loss']
 
 
 def test_pictures_that_lack_a_class_are_refused(pictures, tmp_path):
     few = Renders(pictures.images[:2], pictures.instances[:2], pictures.things[:2])
     with pytest.raises(SettingError, match=r'no picture shows .*; render more pictures'):
-        train.train(few, train.Recipe(steps=1), tmp_path)
+        train.train(few, train.TrainingPlan(steps=1), tmp_path)
 
 
 def test_an_error_in_the_sampler_ends_the_training(pictures, tmp_path, monkeypatch):
@@ -168,7 +168,7 @@ def test_an_error_in_the_sampler_ends_the_training(pictures, tmp_path, monkeypat
 
     monkeypatch.setattr(train.Sampler, 'batches', fail)
     with pytest.raises(ZeroDivisionError, match='a broken picture'):
-        train.train(pictures, train.Recipe(steps=2, device='cpu'), tmp_path)
+        train.train(pictures, train.TrainingPlan(steps=2, device='cpu'), tmp_path)
 
 
 def test_the_command_renders_trains_and_writes_down_what_it_did(

@@ -18,7 +18,7 @@ from cliptrase_ros.evaluation import datasets
 from cliptrase_ros.evaluation.datasets import LabelError, open_set
 from cliptrase_ros.evaluation.layouts import LAYOUTS, classes
 from cliptrase_ros.words.distractors import DISTRACTORS
-from cliptrase_ros.words.vocabulary import parse, parse_entry
+from cliptrase_ros.words.vocabulary import parse_entry, parse_vocabulary
 
 X = 255
 
@@ -71,7 +71,7 @@ def test_the_official_layout(tmp_path, name, protocol):
     expected = own if protocol == 'cliptrase' else sliding
     np.testing.assert_array_equal(truths(found)[0], stripes(expected))
     # A vocabulary takes the words, with the ids of the truth.
-    kinds, _ = parse(found.entries, found.background or ())
+    kinds, _ = parse_vocabulary(found.entries, found.background or ())
     assert [kind.id for kind in kinds] == list(range(1, COUNTS[name] + 1))
 
 

@@ -16,7 +16,7 @@ LOG = logging.getLogger('choice')
 
 # Does what it should, and notes what it was asked for.
 GOOD = """
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 
 asked = []
 
@@ -31,7 +31,7 @@ class CvBridge:
 POOR = """
 import cv2
 import numpy as np
-from cliptrase_ros import images
+from cliptrase_ros.media import encodings
 
 asked = []
 

@@ -4,7 +4,7 @@ import pytest
 from cliptrase_ros.errors import ShapeError
 from cliptrase_ros.space import objects
 from cliptrase_ros.space.geometry import Pinhole
-from cliptrase_ros.space.objects import components, find, oriented_boxes
+from cliptrase_ros.space.objects import find, number_things, oriented_boxes
 
 SIZE = 90, 120
 CAMERA = Pinhole(100, 110, 59.5, 44.5)
@@ -81,10 +81,10 @@ def test_components_are_those_of_a_flood(seed, size, dtype):
     depth = random.choice(depths, size, p=[0.4, 0.2, 0.15, 0.15, 0.1])
     for jump in (0.25, 0.2, 0.5):
         expected = naive_components(labels, depth, jump)
-        numbers = components(labels, depth, jump)
+        numbers = number_things(labels, depth, jump)
         assert numbers.dtype == np.int32 and numbers.flags.c_contiguous
         assert same_partition(numbers, expected)
-        assert same_partition(components(labels.T, depth.T, jump).T, expected)
+        assert same_partition(number_things(labels.T, depth.T, jump).T, expected)
 
 
 def test_a_component_may_wind_through_others():
@@ -93,7 +93,7 @@ def test_a_component_may_wind_through_others():
         labels[turn] = 1
         labels[turn : turn + 4, 62 if turn % 8 else 0] = 1
     depth = np.ones(labels.shape, np.float32)
-    numbers = components(labels, depth, 0.01)
+    numbers = number_things(labels, depth, 0.01)
     assert len(np.unique(numbers[labels == 1])) == 1
     assert same_partition(numbers, naive_components(labels, depth, 0.01))
 
@@ -105,7 +105,7 @@ def test_components_of_a_larger_image():
     depth = random.choice(np.array([1, 1.25], np.float32), labels.shape, p=[0.9, 0.1])
     expected = naive_components(labels, depth, 0.2)
     assert np.bincount(expected.ravel()).max() > 200
-    assert same_partition(components(labels, depth, 0.2), expected)
+    assert same_partition(number_things(labels, depth, 0.2), expected)
 
 
 def test_the_jump_is_a_part_of_the_nearer_depth():
@@ -373,10 +373,10 @@ def test_shapes_and_types_that_do_not_fit_are_refused():
     labels, image = np.ones(SIZE, np.uint8), np.ones(SIZE, np.float32)
     for bad in (labels.astype(np.int32), labels[None]):
         with pytest.raises(ShapeError, match=r'labels: expected \[H, W\] uint8 or uint16, got \['):
-            components(bad, image, 0.05)
+            number_things(bad, image, 0.05)
     for bad in (image[1:], image.astype(np.float64), image[None]):
         with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, as large as'):
-            components(labels, bad, 0.05)
+            number_things(labels, bad, 0.05)
         with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, as large as'):
             search(labels, bad)
         with pytest.raises(ShapeError, match=r'confidence: expected \[90, 120\] float32, as large'):

@@ -7,7 +7,7 @@ import yaml
 
 from cliptrase_ros.ros.topics import topic_name
 from cliptrase_ros.words.templates import TEMPLATES
-from cliptrase_ros.words.vocabulary import Ids, parse
+from cliptrase_ros.words.vocabulary import Ids, parse_vocabulary
 
 FILES = sorted((Path(__file__).parents[2] / 'config' / 'vocabularies').iterdir())
 MONO8_MAX_ID = 254
@@ -25,7 +25,7 @@ def words(file):
     given = parameters(file)
     # ROS has no typed empty list: [''] stands for no background.
     background = [word for word in given['background'] if word]
-    return parse(given['vocabulary'], background, Ids(largest=MONO8_MAX_ID))
+    return parse_vocabulary(given['vocabulary'], background, Ids(largest=MONO8_MAX_ID))
 
 
 @pytest.fixture(params=FILES, ids=lambda file: file.stem)

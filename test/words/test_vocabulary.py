@@ -6,7 +6,13 @@ from scipy.spatial.distance import pdist
 
 import cliptrase_ros as ct
 from cliptrase_ros.demo.world import CLASSES
-from cliptrase_ros.words.vocabulary import Ids, color_of, parse, parse_colors, parse_entry
+from cliptrase_ros.words.vocabulary import (
+    Ids,
+    color_of,
+    parse_colors,
+    parse_entry,
+    parse_vocabulary,
+)
 
 
 @pytest.mark.parametrize(
@@ -51,7 +57,7 @@ def test_entries(entry, expected):
 )
 def test_bad_entries_are_refused_with_the_reason(entries, reason):
     with pytest.raises(ct.VocabularyError, match=reason):
-        parse(entries)
+        parse_vocabulary(entries)
 
 
 @pytest.mark.parametrize(
@@ -65,11 +71,11 @@ def test_bad_entries_are_refused_with_the_reason(entries, reason):
 )
 def test_bad_background_is_refused(background, reason):
     with pytest.raises(ct.VocabularyError, match=reason):
-        parse(['floor'], background)
+        parse_vocabulary(['floor'], background)
 
 
 def ids(entries, known=None, **options):
-    return {c.name: c.id for c in parse(entries, ids=Ids(known or {}, **options))[0]}
+    return {c.name: c.id for c in parse_vocabulary(entries, ids=Ids(known or {}, **options))[0]}
 
 
 def test_ids_are_dealt_out_around_the_given_ones():
@@ -159,7 +165,7 @@ def test_from_embeddings_takes_views_and_tensors():
 def test_when_all_ids_are_taken_the_word_is_refused():
     known = {f'w{n}': n for n in range(1, 65535)}
     with pytest.raises(ct.VocabularyError, match='above the largest id'):
-        parse(['one more'], ids=Ids(known))
+        parse_vocabulary(['one more'], ids=Ids(known))
 
 
 def test_labels_grow_to_16_bits_with_the_ids():

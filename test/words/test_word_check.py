@@ -31,7 +31,7 @@ def segmenter():
 
 
 def test_words_without_a_fault():
-    assert check.problems(*lists.read('indoor')) == []
+    assert check.problems(*lists.read_words('indoor')) == []
     assert check.problems(['floor']) == []
 
 

@@ -21,7 +21,7 @@ def file(tmp_path):
 
 def test_a_word_a_line(file):
     path = file('mine.txt', '# of the lab\nfloor\n\n  7:mug=mug;cup  \n#no\ncafé\n')
-    assert lists.read(path) == (['floor', '7:mug=mug;cup', 'café'], [])
+    assert lists.read_words(path) == (['floor', '7:mug=mug;cup', 'café'], [])
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_a_word_a_line(file):
 )
 @pytest.mark.parametrize('suffix', ['yaml', 'yml'])
 def test_yaml(file, content, expected, suffix):
-    assert lists.read(file(f'w.{suffix}', content)) == expected
+    assert lists.read_words(file(f'w.{suffix}', content)) == expected
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_yaml(file, content, expected, suffix):
 )
 def test_a_file_without_words(file, name, content):
     with pytest.raises(VocabularyError, match=r'holds no words; write one a line'):
-        lists.read(file(name, content))
+        lists.read_words(file(name, content))
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_file_without_words(file, name, content):
 )
 def test_a_file_that_cannot_be_read(file, name, content):
     with pytest.raises(VocabularyError, match=rf'{name} cannot be read'):
-        lists.read(file(name, content))
+        lists.read_words(file(name, content))
 
 
 @pytest.mark.parametrize('word', ['no', 'on', 'null', '2024-01-05', '{7: mug}', '[a]', '~'])
@@ -80,40 +80,40 @@ def test_a_file_that_cannot_be_read(file, name, content):
 def test_what_is_no_word_to_yaml_is_named(file, word, form):
     said = r'w.yaml: entry .* is no word to YAML but \w+; quote it'
     with pytest.raises(VocabularyError, match=said):
-        lists.read(file('w.yaml', form.format(word)))
+        lists.read_words(file('w.yaml', form.format(word)))
     if word.isalpha():
-        entries, background = lists.read(file('w.yaml', form.format(f"'{word}'")))
+        entries, background = lists.read_words(file('w.yaml', form.format(f"'{word}'")))
         assert [*entries, *background][-1] == word
 
 
 @pytest.mark.parametrize('name, content', [('w.txt', 'floor\nmug'), ('w.yaml', '[floor, mug]')])
 def test_a_byte_order_mark_is_no_part_of_a_word(file, name, content):
     path = file(name, b'\xef\xbb\xbf' + content.encode())
-    assert lists.read(path) == (['floor', 'mug'], [])
+    assert lists.read_words(path) == (['floor', 'mug'], [])
 
 
 def test_lists_of_the_package():
-    assert set(LISTS) <= set(lists.names())
+    assert set(LISTS) <= set(lists.word_lists())
     for name in LISTS:
-        entries, background = lists.read(name)
+        entries, background = lists.read_words(name)
         assert len(entries) >= 40 and '' not in background
 
 
 def test_a_file_goes_before_a_list_of_its_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / 'indoor').write_text('only this')
-    assert lists.read('indoor') == (['only this'], [])
+    assert lists.read_words('indoor') == (['only this'], [])
 
 
 def test_a_file_in_the_home_folder(tmp_path, monkeypatch):
     monkeypatch.setenv('HOME', str(tmp_path))
     (tmp_path / 'mine.txt').write_text('floor')
-    assert lists.read('~/mine.txt') == (['floor'], [])
+    assert lists.read_words('~/mine.txt') == (['floor'], [])
 
 
 def test_the_home_folder_of_nobody():
     with pytest.raises(VocabularyError, match=r"no file '~nobody-of-that-name/mine\.txt'"):
-        lists.read('~nobody-of-that-name/mine.txt')
+        lists.read_words('~nobody-of-that-name/mine.txt')
     weights = '~nobody-of-that-name/x.safetensors'
     assert str(file_of(weights)) == weights
     with pytest.raises(WeightsError, match='no file ~nobody-of-that-name'):
@@ -125,14 +125,14 @@ def test_lists_are_found_where_ros_installs_them(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / 'lab.yaml').write_text('[beaker]')
     monkeypatch.setenv('AMENT_PREFIX_PATH', f'/nowhere:{tmp_path}')
-    assert 'lab' in lists.names()
-    assert lists.read('lab') == (['beaker'], [])
+    assert 'lab' in lists.word_lists()
+    assert lists.read_words('lab') == (['beaker'], [])
 
 
 def test_a_name_that_is_neither_names_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VocabularyError, match=r"no file 'indor'.*kitchen.*Did you mean 'indoor'"):
-        lists.read('indor')
+        lists.read_words('indor')
     # A folder holds no words either.
     with pytest.raises(VocabularyError, match='no file'):
-        lists.read(str(tmp_path))
+        lists.read_words(str(tmp_path))

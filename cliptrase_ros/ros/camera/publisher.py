@@ -21,7 +21,7 @@ from ...space.geometry import looked_up, resized
 from .. import messages, parameters
 from ..qos import OUTPUT
 from ..shutdown import run
-from .sources import MM, Source, SourceError, read_depth
+from .sources import MM, PictureSource, SourceError, read_depth
 
 WARN_PERIOD_S = 5.0
 
@@ -98,7 +98,7 @@ class CameraPublisher(Node):
         source = options.source
         if not source:
             raise SourceError('source: name a picture, a folder, a video or a webcam number')
-        reader = Source(source, options.depth_source)
+        reader = PictureSource(source, options.depth_source)
         self._frames = reader.frames(options.loop)
         self._wait = options.wait_for_subscriber
         self.done = False

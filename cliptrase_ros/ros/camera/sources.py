@@ -21,7 +21,7 @@ class SourceError(CliptraseError):
     """The source does not exist, holds no picture, or does not fit its depth."""
 
 
-class Source:
+class PictureSource:
     """RGB pictures [H, W, 3] uint8 from a file, a folder (by name), a video or a webcam number,
     each with the path of its depth picture, if there are any.
 

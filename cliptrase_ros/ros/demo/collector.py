@@ -33,7 +33,7 @@ class Failure(CliptraseError):
 
 
 @dataclass(frozen=True, eq=False)
-class Labelled:
+class HeardLabels:
     """One label image.
 
     Attributes:
@@ -73,7 +73,7 @@ class Cloud:
 class Snapshot:
     """A label image with all that belongs to it; a cloud only where there is depth."""
 
-    labelled: Labelled
+    labelled: HeardLabels
     camera: Image
     confidence: Image
     overlay: Image
@@ -155,7 +155,7 @@ class Collector(Node):
 
     def __init__(self, clouds: bool = False, true_depth: bool = False):
         super().__init__('collector')
-        self.labelled: list[Labelled] = []
+        self.labelled: list[HeardLabels] = []
         self.clouds: list[Cloud] = []
         # How many things each message told of.
         self.object_counts: list[int] = []
@@ -197,7 +197,9 @@ class Collector(Node):
     def _take_mask(self, mask: Image) -> None:
         version = self.vocabularies[-1].version if self.vocabularies else 0
         truth = self._truth.beside(mask)
-        self.labelled.append(Labelled(mask, truth, version, time.monotonic(), self._delay_s(mask)))
+        self.labelled.append(
+            HeardLabels(mask, truth, version, time.monotonic(), self._delay_s(mask))
+        )
 
     def _take_cloud(self, cloud: PointCloud2) -> None:
         arrival_s, delay_s = time.monotonic(), self._delay_s(cloud)

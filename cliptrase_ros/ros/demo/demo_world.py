@@ -15,7 +15,7 @@ from ...demo.world import MOTIONS, THINGS, World
 from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
 from ...settings import check, option
-from ...words.vocabulary import parse
+from ...words.vocabulary import parse_vocabulary
 from .. import messages, parameters
 from ..qos import LATCHED, OUTPUT
 from ..shutdown import run
@@ -64,7 +64,7 @@ class DemoWorld(Node):
         self._options = options = parameters.read(self, WorldOptions)
         self._world = World(options.seed, (options.height, options.width))
         self._wait = options.wait_for_subscriber
-        self._truth_classes, _ = parse([thing.title for thing in THINGS])
+        self._truth_classes, _ = parse_vocabulary([thing.title for thing in THINGS])
         self._truth_ids = {c.name: c.id for c in self._truth_classes}
         self._image = self.create_publisher(Image, 'image', OUTPUT)
         self._info = self.create_publisher(CameraInfo, 'camera_info', OUTPUT)

@@ -21,7 +21,7 @@ from ...evaluation.metrics import Confusion
 from ...media import drawing, encodings
 from ...msg import Vocabulary
 from ...space.views import front_view, top_view
-from .collector import Cloud, Collector, Failure, Labelled, Snapshot, points_of
+from .collector import Cloud, Collector, Failure, HeardLabels, Snapshot, points_of
 
 RESULT = 'result.json'
 _UNLABELED_COLOR = (40, 40, 40)
@@ -107,7 +107,7 @@ def lines(result: dict) -> list[str]:
     return text
 
 
-def _check(labelled: list[Labelled], vocabularies: list[Vocabulary]) -> None:
+def _check(labelled: list[HeardLabels], vocabularies: list[Vocabulary]) -> None:
     described = {v.version: {c.id for c in v.classes} | {0} for v in vocabularies}
     for one in labelled:
         ids = _ids(one.mask)
@@ -160,7 +160,7 @@ def _space(collector: Collector) -> dict:
     return result
 
 
-def _latency_ms(heard: list[Labelled] | list[Cloud]) -> dict[str, float]:
+def _latency_ms(heard: list[HeardLabels] | list[Cloud]) -> dict[str, float]:
     delays_ms = 1e3 * np.array([one.delay_s for one in heard])
     p50, p95 = (float(value) for value in np.percentile(delays_ms, (50, 95)))
     return {'p50': p50, 'p95': p95}
@@ -171,7 +171,7 @@ def _rate_hz(times_s: list[float]) -> float:
     return (len(times_s) - 1) / (times_s[-1] - times_s[0]) if len(times_s) > 1 else 0.0
 
 
-def _score(collector: Collector, words: Vocabulary, labelled: list[Labelled]) -> dict:
+def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels]) -> dict:
     """Words with their ids and, where they name all things of a truth, how well they were found."""
     ids = {c.name: c.id for c in words.classes}
     result = {'version': words.version, 'ids': ids}

@@ -14,7 +14,7 @@ from ...errors import CliptraseError
 from ...media import encodings
 from ...space.geometry import Pinhole, metres, resized, same_view
 from .. import diagnostics, messages, qos
-from ..outputs import Labelled
+from ..outputs import LabelledFrame
 from ..parameters import NodeOptions
 from ..worker import Statistics
 from .pairing import Expected, Pairing
@@ -276,7 +276,7 @@ class DepthInput:
         self._statistics.count(diagnostics.DEPTH_NEAREST if apart_s else diagnostics.DEPTH_EXACT)
         return found[1]
 
-    def read(self, message: Image, it: Labelled) -> Depth:
+    def read(self, message: Image, it: LabelledFrame) -> Depth:
         """What it says of an image; another frame_id is told. Errors: as the function."""
         frame, own = message.header.frame_id, it.header.frame_id
         if frame and own and frame != own:

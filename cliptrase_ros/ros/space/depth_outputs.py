@@ -21,7 +21,7 @@ from ...space.groups import Group
 from ...space.objects import Found
 from ...words.vocabulary import UNLABELED
 from .. import messages
-from ..outputs import Labelled
+from ..outputs import LabelledFrame
 from ..parameters import NodeOptions
 from ..publishers import Publishers
 from . import cloud_messages, object_messages
@@ -32,7 +32,7 @@ from .depth import Depth
 class Scene:
     """A labelled image with its depth; what several outputs need is made once."""
 
-    it: Labelled
+    it: LabelledFrame
     depth: Depth
 
     @cached_property

@@ -8,7 +8,7 @@ from towers import picture
 from cliptrase_ros.errors import SettingError
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros.camera.publisher import CameraOptions
-from cliptrase_ros.ros.camera.sources import Source, SourceError, read_depth
+from cliptrase_ros.ros.camera.sources import PictureSource, SourceError, read_depth
 
 
 @pytest.fixture
@@ -57,25 +57,25 @@ def take(frames, count):
 
 
 def test_a_folder_in_order_and_again(folder):
-    frames = take(Source(str(folder)).frames(loop=True), 5)
+    frames = take(PictureSource(str(folder)).frames(loop=True), 5)
     for n, frame in zip((0, 1, 2, 0, 1), frames, strict=True):
         assert (frame == picture(40, 60, n)).all()
-    assert len(list(Source(str(folder)).frames(loop=False))) == 3
+    assert len(list(PictureSource(str(folder)).frames(loop=False))) == 3
 
 
 def test_one_picture(folder):
-    assert len(list(Source(str(folder / '1.png')).frames(loop=False))) == 1
+    assert len(list(PictureSource(str(folder / '1.png')).frames(loop=False))) == 1
 
 
 def test_a_video_at_its_rate_and_again(video):
-    source = Source(str(video))
+    source = PictureSource(str(video))
     assert source.rate_hz == 12.0
     levels = [round(float(f.mean()) / 50) for f in take(source.frames(loop=True), 12)]
     assert levels == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
 
 
 def test_a_folder_that_is_emptied_ends_the_loop(folder):
-    frames = Source(str(folder)).frames(loop=True)
+    frames = PictureSource(str(folder)).frames(loop=True)
     take(frames, 3)
     for path in folder.iterdir():
         path.unlink()
@@ -84,13 +84,13 @@ def test_a_folder_that_is_emptied_ends_the_loop(folder):
 
 def test_depth_stays_with_its_picture(recording):
     pictures, depths = recording
-    frames = list(Source(*map(str, recording)).frames(loop=False))
+    frames = list(PictureSource(*map(str, recording)).frames(loop=False))
     assert [path.name for _, path in frames] == ['0.png', '2.png', '3.png']
     for image, path in frames:
         n = int(path.stem)
         assert (image == picture(40, 60, n)).all()
         assert (read_depth(path, 0.001, (40, 60)) == depth(n)).all()
-    single = Source(str(pictures / '2.png'), str(depths / '2.png')).frames(loop=False)
+    single = PictureSource(str(pictures / '2.png'), str(depths / '2.png')).frames(loop=False)
     assert [path.name for _, path in single] == ['2.png']
 
 
@@ -126,38 +126,38 @@ def test_depth_of_another_kind_is_an_error(recording, pixels, reason):
         read_depth(first, 0.001, (40, 60))
     if pixels is None:
         # A kind of depth is refused at the start, one broken picture is not.
-        assert len(list(Source(*map(str, recording)).frames(loop=False))) == 3
+        assert len(list(PictureSource(*map(str, recording)).frames(loop=False))) == 3
     else:
         with pytest.raises(SourceError, match=reason):
-            Source(*map(str, recording))
+            PictureSource(*map(str, recording))
 
 
 def test_depth_that_does_not_fit_the_source_is_an_error(recording, video):
     pictures, depths = map(str, recording)
     with pytest.raises(SourceError, match='not with a video or webcam'):
-        Source(str(video), depths)
+        PictureSource(str(video), depths)
     with pytest.raises(SourceError, match='is no picture and no folder'):
-        Source(pictures, f'{depths}/none')
+        PictureSource(pictures, f'{depths}/none')
     with pytest.raises(SourceError, match='no picture in the folder'):
         (recording[1] / 'empty').mkdir()
-        Source(pictures, f'{depths}/empty')
+        PictureSource(pictures, f'{depths}/empty')
     with pytest.raises(SourceError, match='1 depth pictures for 4 pictures'):
-        Source(pictures, f'{depths}/0.png')
+        PictureSource(pictures, f'{depths}/0.png')
     for path in recording[1].glob('*.png'):
         path.write_bytes(b'no picture')
     with pytest.raises(SourceError, match='no depth picture can be read'):
-        Source(pictures, depths)
+        PictureSource(pictures, depths)
 
 
 @pytest.mark.parametrize('name', ['none.png', 'none', '', 'broken.png', 'notes.txt', '97'])
 def test_nothing_to_see_is_an_error(folder, name):
     source = name if name.isdecimal() else str(folder / name) if name else str(folder / 'x' / 'y')
     with pytest.raises(SourceError, match='source'):
-        Source(source)
+        PictureSource(source)
     empty = folder / 'empty'
     empty.mkdir()
     with pytest.raises(SourceError, match='no picture in the folder'):
-        Source(str(empty))
+        PictureSource(str(empty))
 
 
 def test_images_and_intrinsics_come_together(tester, start, folder):

@@ -21,7 +21,7 @@ from cliptrase_ros.ros.demo import report, runner
 from cliptrase_ros.ros.demo.collector import (
     Cloud,
     Failure,
-    Labelled,
+    HeardLabels,
     Snapshot,
     depth_error_mm,
     points_of,
@@ -213,7 +213,7 @@ def labelled(ids, version=1, **changes):
     mask.header.frame_id = 'eye'
     for name, value in changes.items():
         setattr(mask, name, value)
-    return [Labelled(mask, None, version, 0.0, 0.0)]
+    return [HeardLabels(mask, None, version, 0.0, 0.0)]
 
 
 WORDS = [
@@ -304,7 +304,7 @@ def test_depth_of_labelled_points_is_held_against_the_truth():
 
 
 def snapshot(mask, message):
-    return Snapshot(Labelled(mask, None, 1, 0.0, 0.0), None, None, None, message)
+    return Snapshot(HeardLabels(mask, None, 1, 0.0, 0.0), None, None, None, message)
 
 
 def test_a_cloud_is_its_label_image():

@@ -14,7 +14,7 @@ import cliptrase_ros as ct
 from cliptrase_ros.demo.world import CLASSES, World
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
-from cliptrase_ros.ros.outputs import Labelled, Live
+from cliptrase_ros.ros.outputs import LabelledFrame, Live
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.space.depth import read
 from cliptrase_ros.ros.space.depth_outputs import Scene
@@ -50,7 +50,7 @@ def scene(segmenter, view, encoding, **options):
     info = messages.camera_info(SIZE, view.camera_matrix, HEADER)
     chosen = NodeOptions(object_min_pixels=40, **options)
     result = Segmentation(labels, np.ones(SIZE, np.float32))
-    it = Labelled(view.image, HEADER, result, Live(segmenter, WORDS, 1), chosen, info)
+    it = LabelledFrame(view.image, HEADER, result, Live(segmenter, WORDS, 1), chosen, info)
     return Scene(it, read(message, None, info, SIZE, chosen))
 
 

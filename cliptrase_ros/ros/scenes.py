@@ -7,14 +7,14 @@ import time
 
 from rclpy.node import Node
 
-from ...runtime import memory
-from .. import diagnostics
-from ..live_words import Words
-from ..outputs import Labelled
-from ..stream import Frame
-from ..worker import Worker
-from .depth import DepthError
-from .depth_outputs import Scene
+from ..runtime import memory
+from . import diagnostics
+from .live_words import Words
+from .outputs import LabelledFrame
+from .space.depth import DepthError
+from .space.depth_outputs import Scene
+from .stream import Frame
+from .worker import Worker
 
 
 class Scenes:
@@ -25,7 +25,7 @@ class Scenes:
         self._words = words
         self._worker = Worker('space', self._publish_all)
 
-    def put(self, frame: Frame, it: Labelled) -> None:
+    def put(self, frame: Frame, it: LabelledFrame) -> None:
         """Hand over a labelled image; it replaces the one of its camera that waits."""
         if self._worker.put(frame.stream, (frame, it)):
             frame.stream.statistics.count(diagnostics.SPACE_FOR_NEWER)
@@ -34,7 +34,7 @@ class Scenes:
         """Finish the images in hand, drop those that wait."""
         self._worker.stop()
 
-    def _publish_all(self, labelled: list[tuple[Frame, Labelled]]) -> None:
+    def _publish_all(self, labelled: list[tuple[Frame, LabelledFrame]]) -> None:
         for frame, it in labelled:
             try:
                 with memory.explained():
@@ -42,7 +42,7 @@ class Scenes:
             except Exception as error:
                 self._failed(frame, error)
 
-    def _publish(self, frame: Frame, it: Labelled) -> None:
+    def _publish(self, frame: Frame, it: LabelledFrame) -> None:
         stream = frame.stream
         with self._words.switch:  # topics go and come with the words
             wanted = stream.space.wanted()
