@@ -152,7 +152,7 @@ def plain_of(segmenter):
     """The plain pipeline on the model of a segmenter."""
     backbone = segmenter.backbone
     statistics = (x.flatten().tolist() for x in (backbone.mean, backbone.std))
-    return Plain(backbone._visual, *statistics)
+    return Plain(backbone.visual, *statistics)
 
 
 def main():

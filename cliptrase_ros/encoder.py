@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -11,9 +11,11 @@ import torch
 from torch import Tensor
 
 from .errors import SettingError, ShapeError
-from .labels import clusters, refine
-from .methods import presence, table
+from .labels.queries import DeviceWords
+from .labels.regions import RegionFinder
+from .methods import presence, resclip, table
 from .model import preprocessing, recipes, windows
+from .model.attention import Grid
 from .model.backbone import Backbone
 from .runtime import memory
 from .runtime.accelerate import Compiled, Replayed
@@ -125,9 +127,11 @@ class Encoder:
         self._device, self._mean, self._std = backbone.device, backbone.mean, backbone.std
         self.settings = settings
         self.tower = backbone.tower(settings.precision, settings.position_offset)
-        self._recipe = table.build(self.tower, settings)
+        self.recipe = table.build(self.tower, settings)
         self.feeds_back = settings.method == 'resclip' and settings.resclip_feedback
         self._wants_regions = settings.regions != 'none'
+        self.preprocessor = preprocessing.Preprocessor(settings, self.tower.patch)
+        self.region_finder = RegionFinder(settings, self.tower.patch)
         self._wants_tags = settings.present_only == 'tagclip'
         if settings.window_px % self.tower.patch or (
             settings.protocol == 'cliptrase' and settings.input_size % self.tower.patch
@@ -136,7 +140,8 @@ class Encoder:
                 f'window_px and, in the cliptrase protocol, input_size must be multiples of the '
                 f'patch, {self.tower.patch} px'
             )
-        self._compiled = Compiled(self._run, 'image tower') if settings.compile else None
+        run = self._run
+        self._through_tower = Compiled(run, 'image tower') if settings.compile else run
         self._together = Replayed(self._encode, 'encoding')
 
     @torch.no_grad()
@@ -148,12 +153,12 @@ class Encoder:
             ShapeError: another shape or dtype, or one side more than 8 times the other; nothing
                 is encoded then.
         """
-        images = [self.crop(image) for image in images]
-        patch = self.tower.patch
+        images = [self.preprocessor.crop(image) for image in images]
         shared: dict[tuple[int, int] | int, list[int]] = {}
         for number, image in enumerate(images):
             # The windows of an image are a batch already.
-            key = number if self.settings.window_px else self._working_size(image.shape[:2], patch)
+            size = self.preprocessor.whole_size(image.shape[:2])
+            key = number if self.settings.window_px else size
             shared.setdefault(key, []).append(number)
         result: list[EncodedImage | None] = [None] * len(images)
         for numbers in shared.values():
@@ -163,46 +168,25 @@ class Encoder:
                 result[number] = EncodedImage(**own)
         return result
 
-    def crop(self, image: np.ndarray) -> np.ndarray:
-        """What of an image is labelled: all, or the crop of the cliptrase protocol."""
-        preprocessing.check_image(image)
-        if self.settings.protocol == 'cliptrase':
-            return preprocessing.centre_crop(image, self.settings.input_size)
-        return image
-
-    def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) of the labels of a crop of this size."""
-        return self.settings.label_size or tuple(size)
-
     @torch.no_grad()
-    def again(self, feedback: Feedback, semantics: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [B, rows, cols, E] and cls [B, E] of the last block run once more.
+    def fed_back(self, encoded: EncodedImage, words: DeviceWords) -> EncodedImage:
+        """The image with the last block run once more for the words (ResCLIP's SFR).
 
-        Args:
-            semantics: [B, 1 + N, 1 + N], see `resclip.semantic_map`.
+        Raises:
+            SettingError: it was encoded without what that takes.
         """
-        return self._project(self._recipe.last(feedback.trace, semantics), feedback.trace.grid)
-
-    def _working_size(self, size: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
-        """(height, width) that an image of this size is resized to, a multiple if that is free."""
-        side = self.settings.input_size
-        if self.settings.protocol == 'sliding':
-            return windows.sliding_size(*size, side)
-        # The crop of the cliptrase protocol has its working size already.
-        return windows.working_size(*size, side, multiple)
-
-    def _resize(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The image [H, W, 3] uint8 as [3, *size] float32 in 0..255."""
-        sliding = self.settings.protocol == 'sliding'
-        return (preprocessing.resize_plainly if sliding else preprocessing.resize)(image, size)
-
-    def _whole_picture(self, image: Tensor) -> Tensor:
-        """An image as the tower sees it whole, [3, h, w] in whole patches. In the sliding protocol
-        the rest of a patch is cut off, and the features are held for those of all of the image."""
-        patch = self.tower.patch
-        pixels = self._resize(image, self._working_size(image.shape[:2], patch))
-        height, width = (side // patch * patch for side in pixels.shape[-2:])
-        return pixels[:, :height, :width]
+        if encoded.feedback is None:
+            raise SettingError(
+                'resclip_feedback: the image was encoded without it; encode it with this segmenter'
+            )
+        trace, images = encoded.feedback
+        features = encoded.features.view(len(images), *trace.grid, -1)
+        threshold = self.settings.resclip_feedback_threshold
+        semantics = resclip.feedback(features, words, images, self.tower.patch, threshold)
+        features, cls = self._project(self.recipe.last(trace, semantics), trace.grid)
+        return replace(
+            encoded, features=features.view(encoded.features.shape), cls=cls.view(encoded.cls.shape)
+        )
 
     def _encode(self, *images: Tensor) -> list[dict]:
         """The fields of each `EncodedImage`. Images [H, W, 3] uint8 that the tower sees at one
@@ -212,7 +196,7 @@ class Encoder:
     def _windows(self, image: Tensor) -> dict:
         """An image in sliding windows."""
         settings, size = self.settings, image.shape[:2]
-        working = self._working_size(size)
+        working = self.preprocessor.working_size(size)
         if min(working) < settings.window_px:
             raise ShapeError(
                 f'image of {size[1]} x {size[0]} px: the protocol makes it {working[1]} x '
@@ -220,7 +204,7 @@ class Encoder:
             )
         offsets = windows.window_offsets(working, settings.window_px, settings.window_stride_px)
         context = self._context_beside_windows(image)
-        pixels = self._resize(image, working)
+        pixels = self.preprocessor.resized(image, working)
         tiles = windows.crop(pixels, offsets, settings.window_px)
         parts = memory.in_halves(lambda part: [self._through_tower(part)], tiles)
         feedback = None
@@ -229,10 +213,10 @@ class Encoder:
         return {
             'features': torch.cat([part.features for part in parts]),
             'cls': torch.cat([part.cls for part in parts]),
-            'size': self.label_size(size),
+            'size': self.preprocessor.label_size(size),
             'offsets': offsets,
             'working_size': working,
-            'image': self._picture(image, pixels),
+            'image': self.preprocessor.edges(image, pixels),
             'feedback': feedback,
             **context._asdict(),
         }
@@ -242,31 +226,31 @@ class Encoder:
         are judged by all of it."""
         if not (self._wants_regions or self._wants_tags):
             return _Context(None, None, None, None)
-        size = image.shape[:2]
-        pixels = self._whole_picture(image)
-        seen, _ = self._follow(pixels[None], recipes.Recipe(self._recipe.blocks))
-        return self._context(seen, 0, pixels, self.label_size(size), self._picture(image, pixels))
+        pixels = self.preprocessor.whole(image)
+        seen, _ = self._follow(pixels[None], recipes.Recipe(self.recipe.blocks))
+        size = self.preprocessor.label_size(image.shape[:2])
+        edges = self.preprocessor.edges(image, pixels)
+        return self._context(seen, 0, self._grid(pixels), size, edges)
 
     def _whole(self, images: Sequence[Tensor]) -> list[dict]:
         """Images in one pass of the tower."""
-        pixels = torch.stack([self._whole_picture(image) for image in images])
-        working = tuple(pixels.shape[-2:])
-        encoded = self._through_tower(pixels)
-        result = []
+        pixels = torch.stack([self.preprocessor.whole(image) for image in images])
+        encoded, grid, result = self._through_tower(pixels), self._grid(pixels), []
         for n, image in enumerate(images):
-            size, picture = self.label_size(image.shape[:2]), self._picture(image, pixels[n])
+            size = self.preprocessor.label_size(image.shape[:2])
+            edges = self.preprocessor.edges(image, pixels[n])
             feedback = None
             if self.feeds_back:
                 feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
-            context = self._context(encoded.seen, n, pixels[n], size, picture)
+            context = self._context(encoded.seen, n, grid, size, edges)
             result.append(
                 {
                     'features': encoded.features[n],
                     'cls': encoded.cls[n],
                     'size': size,
                     'offsets': None,
-                    'working_size': working,
-                    'image': picture,
+                    'working_size': tuple(pixels.shape[-2:]),
+                    'image': edges,
                     'feedback': feedback,
                     **context._asdict(),
                 }
@@ -274,35 +258,18 @@ class Encoder:
         return result
 
     def _context(
-        self,
-        seen: _Seen,
-        n: int,
-        pixels: Tensor,
-        size: tuple[int, int],
-        picture: Tensor | None,
+        self, seen: _Seen, n: int, grid: Grid, size: tuple[int, int], edges: Tensor | None
     ) -> _Context:
-        """The context of image n of a pass; pixels [3, h, w] as the tower saw it, `size` and
-        `picture` as in `EncodedImage`."""
+        """The context of image n of a pass; `size` and `edges` are its fields size and image."""
         if seen.correlation is None:
             return _Context(None, None, None, seen.evidence[n])
-        affinity = clusters.denoised_affinity(seen.correlation[n], self.settings.denoise_weight)
-        labels = self._clusters(affinity, self._grid(pixels))
-        regions = self._regions(affinity, labels, size, picture)
-        return _Context(affinity, labels, regions, seen.evidence[n])
-
-    def _picture(self, image: Tensor, pixels: Tensor) -> Tensor | None:
-        """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
-        if self.settings.refine == 'guided':
-            return preprocessing.resize(image, self.label_size(image.shape[:2])).round().byte()
-        return pixels if self.settings.refine == 'pamr' else None
-
-    def _through_tower(self, pixels: Tensor) -> _Encoded:
-        return (self._compiled or self._run)(pixels)
+        found = self.region_finder(seen.correlation[n], grid, size, edges)
+        return _Context(*found, seen.evidence[n])
 
     def _run(self, pixels: Tensor) -> _Encoded:
         """The tower on pictures [B, 3, h, w] in 0..255, whole ones or windows."""
-        seen, trace = self._follow(pixels, self._recipe, whole=not self.settings.window_px)
-        features, cls = self._project(self._recipe.last(trace), trace.grid)
+        seen, trace = self._follow(pixels, self.recipe, whole=not self.settings.window_px)
+        features, cls = self._project(self.recipe.last(trace), trace.grid)
         return _Encoded(features, cls, trace if self.feeds_back else None, seen)
 
     def _follow(
@@ -323,35 +290,10 @@ class Encoder:
             evidence = presence.evidence(self.tower, recipe.blocks, trace, votes)
         return _Seen(correlation, evidence), trace
 
-    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+    def _grid(self, pixels: Tensor) -> Grid:
         return tuple(side // self.tower.patch for side in pixels.shape[-2:])
 
-    def _project(self, tokens: Tensor, grid: tuple[int, int]) -> tuple[Tensor, Tensor]:
+    def _project(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""
         tokens = self.tower.project(tokens).float()
         return tokens[:, 1:].unflatten(1, grid), tokens[:, 0]
-
-    def _clusters(self, affinity: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The cluster [rows, cols] of each patch."""
-        settings = self.settings
-        eps, min_samples = clusters.dbscan_parameters(len(affinity))
-        labels = clusters.dbscan(
-            affinity, settings.cluster_eps or eps, settings.cluster_min_samples or min_samples
-        )
-        return labels.view(grid)
-
-    def _regions(
-        self, affinity: Tensor, labels: Tensor, size: tuple[int, int], picture: Tensor | None
-    ) -> Tensor:
-        """The region [H, W] of each pixel."""
-        settings, patch = self.settings, self.tower.patch
-        maps = clusters.region_maps(
-            affinity,
-            labels.flatten(),
-            tuple(labels.shape),
-            settings.region_upsampling,
-            settings.region_median,
-        )
-        working = tuple(side * patch for side in labels.shape)
-        enlarge = refine.enlarging(settings, patch, size, working, picture)
-        return clusters.regions(maps, size, enlarge)

@@ -398,13 +398,13 @@ def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
 
 def test_what_changes_while_a_node_runs_shares_the_encoder(backbone, words):
     run = segmenter(backbone)
-    assert run.replace(confidence_threshold=0.5, distractors='stuff')._encoder is run._encoder
-    assert segmenter(backbone)._encoder is run._encoder
-    assert run.replace(method='clip')._encoder is not run._encoder
+    assert run.replace(confidence_threshold=0.5, distractors='stuff').encoder is run.encoder
+    assert segmenter(backbone).encoder is run.encoder
+    assert run.replace(method='clip').encoder is not run.encoder
     for side in range(32, 32 + encoder.ENCODERS):
         run.replace(input_size=side)
     assert len(backbone.encoders) == encoder.ENCODERS
-    assert segmenter(backbone)._encoder is not run._encoder  # it had to go, and still works
+    assert segmenter(backbone).encoder is not run.encoder  # it had to go, and still works
     assert run(picture(48, 64), words).labels.shape == (48, 64)
 
 

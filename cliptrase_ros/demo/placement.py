@@ -10,7 +10,7 @@ import numpy as np
 from ..segmenter import Segmenter
 from ..space.clouds import grown
 from ..space.geometry import Pinhole
-from ..space.objects import components
+from ..space.objects import number_things
 from .world import CLASSES, View
 
 # Things with fewer pixels, and what has no place of its own, are not counted.
@@ -52,7 +52,7 @@ def placed(
         camera = Pinhole(k[0, 0], k[1, 1], k[0, 2], k[1, 2])
         x, y = camera.rays(view.depth.shape)
         points = np.stack([x * view.depth, y[:, None] * view.depth, view.depth], axis=-1)
-        numbers = components(labels, view.depth, jump)
+        numbers = number_things(labels, view.depth, jump)
         for index, thing in enumerate(view.things):
             own = (view.instances == index) & (view.depth > 0)
             if thing.name in SURROUNDINGS or own.sum() < MIN_PIXELS:

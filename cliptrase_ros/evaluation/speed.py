@@ -23,8 +23,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..labels import clusters
-from ..model import preprocessing, recipes
+from ..model import recipes
+from ..model.preprocessing import to_device
 from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..words.vocabulary import Vocabulary
@@ -104,7 +104,7 @@ def rows(
     segmenter: Segmenter, image: np.ndarray, word_counts: Sequence[int], repeats: int
 ) -> Iterator[TimingRow]:
     """The rows of one segmenter: the bare model, all stages, and the whole."""
-    tower = segmenter._encoder.tower
+    tower = segmenter.encoder.tower
     height, width = segmenter.encode(image).working_size
     pixels = torch.randn(1, 3, height, width, generator=_generator())
     pixels = pixels.to(tower.device, tower.dtype)
@@ -130,62 +130,58 @@ def bare(segmenter: Segmenter, size: tuple[int, int]) -> nn.Module:
     A copy of its image tower, all of it in the segmenter's precision, with the position
     embeddings of that size.
     """
-    tower = segmenter._encoder.tower
-    visual = copy.deepcopy(segmenter.backbone._visual).to(tower.dtype).eval()
-    table = tower._position_table(tuple(side // tower.patch for side in size))
+    tower = segmenter.encoder.tower
+    visual = copy.deepcopy(segmenter.backbone.visual).to(tower.dtype).eval()
+    table = tower.position_table(tuple(side // tower.patch for side in size))
     visual.positional_embedding = nn.Parameter(table.clone(), requires_grad=False)
     return visual
 
 
 def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
     """What `Segmenter.encode` does with an image, stage by stage: {name: what to call}."""
-    encoder, settings, backbone = segmenter._encoder, segmenter.settings, segmenter.backbone
-    tower, dense = encoder.tower, segmenter.encode(image)
+    encoder, backbone = segmenter.encoder, segmenter.backbone
+    tower, encoded = encoder.tower, segmenter.encode(image)
 
     def prepared() -> Tensor:
-        pixels = preprocessing.to_device(encoder.crop(image), backbone.device)
-        pixels = preprocessing.resize(pixels, dense.working_size)
+        pixels = to_device(encoder.preprocessor.crop(image), backbone.device)
+        pixels = encoder.preprocessor.resized(pixels, encoded.working_size)
         return ((pixels / 255 - backbone.mean) / backbone.std)[None]
 
     pixels = prepared()
 
     def encode() -> Tensor:
-        correlation = dense.affinity is not None
-        trace, _ = recipes.follow(tower, pixels, encoder._recipe, correlation)
-        return tower.project(encoder._recipe.last(trace))
+        correlation = encoded.affinity is not None
+        trace, _ = recipes.follow(tower, pixels, encoder.recipe, correlation)
+        return tower.project(encoder.recipe.last(trace))
 
     work = {'upload, resize': prepared, 'tower': encode}
-    if dense.affinity is None:
+    if encoded.affinity is None:
         return work
-    affinity, labels, grid = dense.affinity, dense.clusters.flatten(), tuple(dense.clusters.shape)
-
-    def regions() -> None:
-        maps = clusters.region_maps(
-            affinity, labels, grid, settings.region_upsampling, settings.region_median
-        )
-        clusters.regions(maps, dense.size)
-
-    parameters = clusters.dbscan_parameters(len(affinity))
-    work['DBSCAN'] = lambda: clusters.dbscan(affinity, *parameters)
-    work[f'region maps, clusters: {int(labels.max()) + 1}'] = regions
+    affinity, clusters = encoded.affinity, encoded.clusters
+    finder, size, picture = encoder.region_finder, encoded.size, encoded.image
+    work['DBSCAN'] = lambda: finder.clusters(affinity, tuple(clusters.shape))
+    number = int(clusters.max()) + 1
+    work[f'region maps, clusters: {number}'] = lambda: finder.regions(
+        affinity, clusters, size, picture
+    )
     return work
 
 
 def word_stages(segmenter: Segmenter, image: np.ndarray, count: int) -> Work:
     """What labelling an encoded image with `count` words does, and the whole pipeline."""
-    dense = segmenter.encode(image)
-    words = random_words(count, dense.features.shape[-1])
-    scores = segmenter.scores(dense, words)
+    encoded = segmenter.encode(image)
+    words = random_words(count, encoded.features.shape[-1])
+    scores = segmenter.scores(encoded, words)
     return {
-        'scores': lambda: segmenter.scores(dense, words),
-        'labels': lambda: segmenter.label(dense, words, scores),
+        'scores': lambda: segmenter.scores(encoded, words),
+        'labels': lambda: segmenter.label(encoded, words, scores),
         WHOLE: lambda: segmenter(image, words),
     }
 
 
 def precision_of(segmenter: Segmenter) -> str:
     """That of its tower, such as 'fp32', also where the settings say 'auto'."""
-    kind = torch.finfo(segmenter._encoder.tower.dtype)
+    kind = torch.finfo(segmenter.encoder.tower.dtype)
     return 'bf16' if kind.dtype == 'bfloat16' else f'fp{kind.bits}'
 
 

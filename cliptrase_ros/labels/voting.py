@@ -9,8 +9,7 @@ come later.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,32 +17,8 @@ from torch import Tensor
 
 from ..runtime.host import may_look
 from .clusters import region_count
+from .queries import Queries
 from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, picker
-
-
-class Queries(NamedTuple):
-    """Which class each query speaks for.
-
-    Attributes:
-        owner: [Q] int64, 0 .. K - 1; K for a background word.
-        prompts: [K, P] int64, the queries of each class; the first again where there are fewer.
-    """
-
-    owner: Tensor
-    prompts: Tensor
-
-    @classmethod
-    def of(cls, owner: Sequence[int], classes: int, device: torch.device | None = None) -> Queries:
-        """The queries of `owner`, in which each of the classes has one at least."""
-        prompts = [[q for q, k in enumerate(owner) if k == number] for number in range(classes)]
-        most = max(map(len, prompts))
-        padded = [row + row[:1] * (most - len(row)) for row in prompts]
-        return cls(torch.tensor(owner, device=device), torch.tensor(padded, device=device))
-
-    @property
-    def classes(self) -> int:
-        """K."""
-        return len(self.prompts)
 
 
 def cosines(features: Tensor, embeddings: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which words are in the picture: a score in 0..1 for each class, and a memory over frames.
+"""Which words are in the picture: a score in 0..1 for each class.
 
 Shapes: Q queries, K classes, N = rows * cols patches. `owner` [Q] says which class a query speaks
 for: 0 .. K-1, and K for a background word.
@@ -6,7 +6,7 @@ for: 0 .. K-1, and K for a background word.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..labels.components import components
-from ..labels.resample import NOWHERE
 from ..model import attention
 from ..model.recipes import Trace
 from ..model.visual import Block, Tower
@@ -22,9 +21,6 @@ from ..model.visual import Block, Tower
 # As published: MaskCLIP's, and TagCLIP's for COCO-Stuff, whose words are things and surfaces as a
 # robot's are (0.5 for things alone).
 THRESHOLDS = {'denoise': 0.5, 'tagclip': 0.1}
-
-# A word that is in stays down to this share of the threshold.
-STAYS_AT = 0.5
 
 
 def probabilities(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
@@ -159,44 +155,3 @@ def _parts(mask: Tensor) -> Tensor:
         return -F.max_pool2d(-numbers, 3, stride=1, padding=1).flatten()
 
     return components(nearest, mask.flatten(), mask[0].numel()).view(mask.shape).long()
-
-
-def only(present: Tensor, logits: Tensor, owner: Tensor) -> Tensor:
-    """Logits [Q, ...] in which classes that are not `present` [K] bool have `NOWHERE` and win
-    against nobody; background words stay."""
-    kept = F.pad(present, (0, 1), value=True)[owner]
-    return torch.where(kept.view(-1, *[1] * (logits.dim() - 1)), logits, NOWHERE)
-
-
-class Roster:
-    """Which classes [K] of one camera are in the picture, steadied over frames; not for several
-    threads."""
-
-    def __init__(self):
-        self._present: Tensor | None = None
-        self._missed: Tensor | None = None
-        self._subject: Hashable = None
-
-    def __call__(
-        self, scores: Tensor, threshold: float, patience: int, subject: Hashable
-    ) -> Tensor:
-        """[K] bool: a class enters at the threshold, and leaves when its score has been below half
-        of it for `patience` frames in a row; 0: each frame on its own.
-
-        Args:
-            scores: [K] in 0..1.
-            subject: what the scores are of, such as a version of the words; where it is another
-                one than before, the memory begins anew.
-        """
-        if self._present is None or subject != self._subject:
-            self._present = torch.zeros_like(scores, dtype=torch.bool)
-            self._missed = torch.zeros_like(scores, dtype=torch.long)
-            self._subject = subject
-        low = scores < STAYS_AT * threshold
-        self._missed = torch.where(low, self._missed + 1, 0)
-        self._present = (scores >= threshold) | (self._present & (self._missed < patience))
-        return self._present
-
-    def forget(self) -> None:
-        """Begin anew with the next scores."""
-        self._present = None

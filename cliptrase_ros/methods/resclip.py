@@ -16,7 +16,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from ..labels import refine
+from ..labels import refine, voting
+from ..labels.queries import DeviceWords
 from ..labels.resample import enlarged
 from ..model import attention
 from ..model.attention import Grid, Heads
@@ -73,6 +74,20 @@ def recipe(tower: Tower, **numbers: float) -> ResClip:
     ResClip."""
     maps = frozenset(between(len(tower.blocks), 6, 9))
     return ResClip(tower.blocks, maps=maps, **numbers)
+
+
+def feedback(
+    features: Tensor, words: DeviceWords, images: Tensor, patch: int, threshold: float
+) -> Tensor:
+    """The `semantic_map` of the labels that a first pass's features give the patches.
+
+    Args:
+        features: [B, rows, cols, E]; words, threshold, images: see `first_labels`.
+    """
+    scores = voting.cosines(features, words.embeddings).movedim(-1, 1)
+    # Background comes first there, and the classes 1 .. K after it.
+    owner = (words.queries.owner + 1) % (words.queries.classes + 1)
+    return semantic_map(first_labels(scores, images, owner, patch, threshold))
 
 
 def first_labels(

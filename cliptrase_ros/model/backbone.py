@@ -49,8 +49,9 @@ class Backbone:
         std: Sequence[float] | None = None,
         text: TextEncoder | None = None,
     ):
-        self._visual = visual
-        self._towers: dict[tuple[torch.dtype, float], Tower] = {}
+        self.visual = visual
+        # One copy of the weights a precision, whatever else differs.
+        self._towers: dict[torch.dtype, Tower] = {}
         # For `encoder.encoder_for`: they live as long as the backbone, and do not hold it.
         self.encoders: OrderedDict[Settings, Any] = OrderedDict()
         self.lock = threading.Lock()
@@ -67,7 +68,7 @@ class Backbone:
 
     def _statistic(self, given: Sequence[float] | None, name: str, default: Sequence) -> Tensor:
         """[3, 1, 1] on the device."""
-        values = given if given is not None else getattr(self._visual, name, None) or default
+        values = given if given is not None else getattr(self.visual, name, None) or default
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
 
     @classmethod
@@ -90,12 +91,11 @@ class Backbone:
     def tower(self, precision: str, position_offset: float = 0.1) -> Tower:
         """The image tower in a precision (see Settings), checked when it is made."""
         dtype = self._dtype(precision)
-        key = (dtype, position_offset)
-        if key not in self._towers:
-            tower = Tower(self._visual, dtype, position_offset)
+        if dtype not in self._towers:
+            tower = Tower(self.visual, dtype)
             self._self_check(tower)
-            self._towers[key] = tower
-        return self._towers[key]
+            self._towers[dtype] = tower
+        return self._towers[dtype].with_offset(position_offset)
 
     def _dtype(self, precision: str) -> torch.dtype:
         if precision != 'auto':
@@ -107,10 +107,10 @@ class Backbone:
     @torch.no_grad()
     def _own_forward(self, images: Tensor) -> Tensor:
         """The model's own image embeddings [B, E], in evaluation mode."""
-        modes = [(module, module.training) for module in self._visual.modules()]
-        self._visual.eval()
+        modes = [(module, module.training) for module in self.visual.modules()]
+        self.visual.eval()
         try:
-            answer = self._visual(images)
+            answer = self.visual(images)
         finally:
             for module, training in modes:
                 module.training = training
@@ -124,7 +124,7 @@ class Backbone:
         error = float((got.float() - expected).norm() / expected.norm())
         if not error <= _SELF_CHECK_TOLERANCE.get(tower.dtype, 1e-2):
             raise UnsupportedBackbone(
-                f'{type(self._visual).__name__}: self check failed, in {tower.dtype} the relative '
+                f'{type(self.visual).__name__}: self check failed, in {tower.dtype} the relative '
                 f'error to its own forward is {error:.1e}. open_clip '
                 f'{metadata.version("open_clip_torch")} may have changed this tower, the weights '
                 'may not be finite, or the precision is too low for them (try fp32).'

@@ -9,6 +9,8 @@ from PIL import Image
 from torch import Tensor
 
 from ..errors import ShapeError
+from ..settings import Settings
+from . import windows
 
 # Beyond this the long side would make more patches than any machine can attend to.
 MAX_ASPECT = 8
@@ -78,3 +80,80 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
         pixels[None], size=size, mode='bicubic', antialias=True, align_corners=False
     )
     return resized[0].float().clamp(0, 255)
+
+
+class Preprocessor:
+    """From an image to what the tower sees of it, by the settings; immutable.
+
+    Args:
+        patch: side of a patch in pixels.
+    """
+
+    def __init__(self, settings: Settings, patch: int):
+        self._settings, self._patch = settings, patch
+
+    def crop(self, image: np.ndarray) -> np.ndarray:
+        """What of an image is labelled: all, or the crop of the cliptrase protocol.
+
+        Raises:
+            ShapeError: see `check_image`.
+        """
+        check_image(image)
+        if self._settings.protocol == 'cliptrase':
+            return centre_crop(image, self._settings.input_size)
+        return image
+
+    def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(H, W) of the labels of a crop of this size."""
+        return self._settings.label_size or tuple(size)
+
+    def view(self, image: np.ndarray) -> np.ndarray:
+        """See `Segmenter.view`."""
+        crop = self.crop(image)
+        size = self.label_size(crop.shape[:2])
+        if size == crop.shape[:2]:
+            return crop
+        return np.asarray(Image.fromarray(crop).resize(size[::-1], Image.Resampling.BILINEAR))
+
+    def view_geometry(self, size: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
+        """See `Segmenter.view_geometry`."""
+        if self._settings.protocol == 'cliptrase':
+            inner, top, left = crop_geometry(*size, self._settings.input_size)
+            target = (self._settings.input_size, self._settings.input_size)
+        else:
+            target = inner = self._settings.label_size or size
+            top = left = 0
+        sy, sx = (new / old for new, old in zip(inner, size, strict=True))
+        moved = [[sx, 0, (sx - 1) / 2 - left], [0, sy, (sy - 1) / 2 - top]]
+        return target, np.array(moved)
+
+    def working_size(self, size: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
+        """(height, width) that an image of this size is resized to, a multiple if that is free."""
+        side = self._settings.input_size
+        if self._settings.protocol == 'sliding':
+            return windows.sliding_size(*size, side)
+        # The crop of the cliptrase protocol has its working size already.
+        return windows.working_size(*size, side, multiple)
+
+    def whole_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """`working_size` of an image that is seen whole, before the rest of a patch is cut off."""
+        return self.working_size(size, self._patch)
+
+    def resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
+        """The image [H, W, 3] uint8 as [3, *size] float32 in 0..255."""
+        sliding = self._settings.protocol == 'sliding'
+        return (resize_plainly if sliding else resize)(image, size)
+
+    def whole(self, image: Tensor) -> Tensor:
+        """An image [H, W, 3] as the tower sees it whole, [3, h, w] in whole patches. In the sliding
+        protocol the rest of a patch is cut off, and the features are held for those of all of the
+        image."""
+        pixels = self.resized(image, self.whole_size(image.shape[:2]))
+        height, width = (side // self._patch * self._patch for side in pixels.shape[-2:])
+        return pixels[:, :height, :width]
+
+    def edges(self, image: Tensor, pixels: Tensor) -> Tensor | None:
+        """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
+        if self._settings.refine == 'guided':
+            return resize(image, self.label_size(image.shape[:2])).round().byte()
+        return pixels if self._settings.refine == 'pamr' else None

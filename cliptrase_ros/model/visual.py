@@ -126,6 +126,15 @@ class Tower:
         self.patch = visual.conv1.kernel_size[0]
         self.image_size = tuple(side * self.patch for side in visual.grid_size)
 
+    def with_offset(self, position_offset: float) -> Tower:
+        """The tower with another `position_offset`; all weights are shared."""
+        if position_offset == self.position_offset:
+            return self
+        tower = copy.copy(self)
+        tower.position_offset = position_offset
+        tower._positions = OrderedDict()
+        return tower
+
     def embed(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, rows * patch, cols * patch] -> tokens [B, N, D].
 
@@ -144,7 +153,7 @@ class Tower:
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         tokens = F.linear(pixels, self._embedding, visual.conv1.bias)
         cls = visual.class_embedding.to(self._wide).expand(len(images), 1, -1)
-        return self._norm_pre(torch.cat([cls, tokens], 1) + self._position_table(grid))
+        return self._norm_pre(torch.cat([cls, tokens], 1) + self.position_table(grid))
 
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens [B, N, D] of the last block -> joint space [B, N, E], not normalised."""
@@ -159,7 +168,7 @@ class Tower:
             return self.project(tokens[:, 1:].mean(1, keepdim=True))[:, 0]
         return self.project(tokens)[:, 1:].mean(1)
 
-    def _position_table(self, grid: tuple[int, int]) -> Tensor:
+    def position_table(self, grid: tuple[int, int]) -> Tensor:
         """Position embeddings [N, D] for the grid; cached, since a robot's images keep one size."""
         table = self._positions.get(grid)
         if table is None:

@@ -14,10 +14,10 @@ from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import CliptraseError, SettingError
-from ..methods.presence import Roster
 from ..model.preprocessing import check_image
 from ..space.geometry import same_view
 from ..space.groups import Group
+from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from ..words.vocabulary import WordClass
 from . import diagnostics, messages, qos

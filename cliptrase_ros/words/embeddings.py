@@ -1,4 +1,4 @@
-"""Words to embeddings: the prompt ensemble, and a cache on disk for the next start."""
+"""Words to embeddings: checked, put into the prompt ensemble, encoded; with a cache on disk."""
 
 from __future__ import annotations
 
@@ -15,8 +15,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..errors import Cancelled
-from ..model.text import BATCH
+from ..errors import Cancelled, VocabularyError
+from ..model.text import BATCH, TextEncoder
+from ..settings import Settings
+from .distractors import beside
+from .templates import TEMPLATES
+from .vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 
 log = logging.getLogger(__name__)
 
@@ -144,3 +148,68 @@ def embed_words(
             cache.put(new[word], row)
             rows[word] = row
     return torch.stack([rows[word] for word in words])
+
+
+class WordEncoder:
+    """Makes vocabularies for a model, by the settings of words; immutable.
+
+    Args:
+        text: the text encoder of the model, or None.
+    """
+
+    def __init__(self, text: TextEncoder | None, settings: Settings):
+        self._text = text
+        self._templates = TEMPLATES[settings.prompt_templates]
+        self._distractors = settings.distractors
+        folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else None
+        self.cache = cache_in(folder or default_cache_folder())
+
+    def check(
+        self, entries: Sequence[str], background: Sequence[str] = (), ids: Ids | None = None
+    ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
+        """Classes and background words, distractors among these; nothing is encoded yet.
+
+        Raises:
+            VocabularyError: an entry is bad or too long, or there is no text encoder.
+        """
+        text = self._encoder()
+        classes, words = parse_vocabulary(entries, background, ids)
+        given = [word for c in classes for word in (c.name, *c.prompts)]
+        words += beside([*given, *words], self._distractors)
+        longest = text.longest(self._templates)
+        for word in [p for c in classes for p in c.prompts] + list(words):
+            if text.too_long(longest.format(word)):
+                raise VocabularyError(
+                    f'{word[:60]!r}: too long for the text encoder; use fewer words'
+                )
+        return classes, words
+
+    def encode(
+        self,
+        classes: tuple[WordClass, ...],
+        background: tuple[str, ...],
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Vocabulary:
+        """The words of `check`, encoded or read from the cache.
+
+        Args:
+            cancelled: asked before each word.
+
+        Raises:
+            Cancelled: `cancelled` said so.
+        """
+        text = self._encoder()
+
+        def embed(words: Sequence[str]) -> Tensor:
+            return embed_words(
+                words, self._templates, text.encode, text.fingerprint, self.cache, cancelled
+            )
+
+        return Vocabulary.build(classes, background, embed)
+
+    def _encoder(self) -> TextEncoder:
+        if self._text is None:
+            raise VocabularyError(
+                'this backbone has no text encoder; use Vocabulary.from_embeddings'
+            )
+        return self._text

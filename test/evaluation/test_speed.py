@@ -104,13 +104,13 @@ def test_wrong_usage_of_bench_is_code_2(change, capsys):
 @pytest.mark.parametrize('precision, tolerance', [('fp32', 1e-5), ('bf16', 3e-2)])
 def test_the_bare_model_is_the_unchanged_tower_at_any_size(backbone, precision, tolerance):
     segmenter = ct.Segmenter(backbone, ct.Settings(precision=precision))
-    tower = segmenter._encoder.tower
+    tower = segmenter.encoder.tower
     images = torch.randn(1, 3, 40, 56).to(tower.device, tower.dtype)
     with torch.no_grad():
         got = speed.bare(segmenter, (40, 56))(images).float()
     expected = tower.pool(recipes.run(tower, images, recipes.unchanged(tower))).float()
     assert (got - expected).norm() <= tolerance * expected.norm()
-    assert len(backbone._visual.positional_embedding) == 1 + 4 * 4
+    assert len(backbone.visual.positional_embedding) == 1 + 4 * 4
 
 
 def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path):

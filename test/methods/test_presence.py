@@ -11,7 +11,8 @@ from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 import cliptrase_ros as ct
 from cliptrase_ros.labels import components
 from cliptrase_ros.methods import presence
-from cliptrase_ros.methods.presence import Roster, Votes
+from cliptrase_ros.methods.presence import Votes
+from cliptrase_ros.video.roster import Roster
 
 # Two prompts for class 1, and two background words.
 OWNER = torch.tensor([0, 1, 1, 2, 3, 3])

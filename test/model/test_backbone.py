@@ -39,7 +39,7 @@ def tiny_file(tiny_state, tmp_path):
 
 def loads(path, tiny_state, **changes):
     loaded = Backbone.load(ct.Settings(**TINY, weights=str(path), **changes))
-    state = loaded._visual.state_dict()
+    state = loaded.visual.state_dict()
     return all(torch.equal(v, tiny_state[f'visual.{k}']) for k, v in state.items())
 
 

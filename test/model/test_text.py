@@ -132,7 +132,7 @@ def test_towers_that_may_see_what_follows_keep_the_whole_context(make):
 
 def encodes(segmenter, *words):
     """How many sentences a segmenter encodes for its words, with nothing in memory."""
-    segmenter._cache._recent.clear()
+    segmenter.word_encoder.cache._recent.clear()
     assert segmenter.backbone.text.cuts_context
     seen = passes(segmenter.backbone.text._model)
     segmenter.vocabulary(words)

@@ -16,12 +16,12 @@ from towers import make_visual, picture
 
 import cliptrase_ros as ct
 from cliptrase_ros.encoder import Encoder
-from cliptrase_ros.labels import clusters, components, refine, voting
+from cliptrase_ros.labels import clusters, components, refine, rules, voting
 from cliptrase_ros.labels.median import median_filter
+from cliptrase_ros.labels.queries import DeviceWords
 from cliptrase_ros.methods import presence, resclip
 from cliptrase_ros.model import attention, windows
 from cliptrase_ros.model.visual import Tower
-from cliptrase_ros.segmenter import _Asked
 
 GRID, SIZE = (3, 5), (31, 44)
 QUERIES = voting.Queries.of([0, 1, 1, 2, 3, 3], 3)
@@ -104,7 +104,7 @@ def along_edges(image):
         (presence.denoise, (MAPS, QUERIES.owner, 3), (3,)),
         (presence.tagclip, (MAPS[:3], AFFINITY), (3,)),
         (presence.boxes, (MAPS > 0,), (6, *GRID)),
-        (presence.only, (torch.tensor([True, False, True]), MAPS, QUERIES.owner), (6, *GRID)),
+        (rules.only, (torch.tensor([True, False, True]), MAPS, QUERIES.owner), (6, *GRID)),
         (
             lambda tiles: windows.merge(tiles, [(0, 0), (0, 8)], 16, (16, 24)),
             (torch.randn(2, 6, 2, 2),),
@@ -141,7 +141,8 @@ def test_labels_stay_on_the_device(refined, regions, limits):
 
     def label(features, members, image, queries, ids, logits, present):
         on_device = replace(dense, features=features, regions=members, image=image)
-        return run._label(on_device, _Asked(None, queries, ids), logits, present)
+        words = DeviceWords(None, queries, ids)
+        return run._labelling(on_device, words)(logits, present)
 
     grid = dense.features.shape[:2]
     ids = torch.tensor([1, 2, 3, 0], dtype=torch.uint8)
@@ -162,12 +163,13 @@ def test_labels_stay_on_the_device(refined, regions, limits):
 
 @pytest.mark.parametrize('refined', ['none', 'guided', 'pamr'])
 def test_regions_stay_on_the_device(refined):
-    encoder = segmenter(refine=refined)._encoder
+    encoder = segmenter(refine=refined).encoder
     dense = encoder([picture(48, 64)])[0]
 
     def regions(affinity, image):
-        found = encoder._clusters(affinity, tuple(dense.clusters.shape))
-        return encoder._regions(affinity, found, dense.size, image)
+        finder = encoder.region_finder
+        found = finder.clusters(affinity, tuple(dense.clusters.shape))
+        return finder.regions(affinity, found, dense.size, image)
 
     result = capture(regions, dense.affinity, dense.image)
     assert result.shape == (48, 64) and result.dtype == torch.int64

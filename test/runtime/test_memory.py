@@ -33,7 +33,7 @@ def test_a_real_shortage_is_known(allocate):
 FAULTS = """
 import resource, sys
 import numpy as np
-from cliptrase_ros import memory
+from cliptrase_ros.runtime import memory
 if 'keep' in sys.argv:
     memory.keep_freed()
 def frame():
@@ -274,8 +274,8 @@ def allow(megabytes):
     limit = pages * resource.getpagesize() + (megabytes << 20)
     resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
 
-encode, sizes = run._encoder._together, []
-run._encoder._together = lambda *part: (sizes.append(len(part)), encode(*part))[1]
+encode, sizes = run.encoder._together, []
+run.encoder._together = lambda *part: (sizes.append(len(part)), encode(*part))[1]
 allow(24)
 dense = run.encode_batch(images)
 print(sizes[0], len(sizes) > 1)
