@@ -11,7 +11,7 @@ import logging
 import pickle
 import textwrap
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,11 +109,17 @@ def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
 
 
 def _untrained(name: str) -> nn.Module:
-    with torch.random.fork_rng(devices=[]), _without_random_weights_warning():
+    """The model with random weights, the same each time. `open_clip.create_model` would warn of
+    them on the root logger, though others are put in next."""
+    config = open_clip.get_model_config(name)
+    text, kind = config['text_cfg'], open_clip.CLIP
+    if 'hf_model_name' in text:
+        text['hf_model_pretrained'] = False
+    if config.pop('custom_text', False) or 'hf_model_name' in text:
+        kind = open_clip.CoCa if 'multimodal_cfg' in config else open_clip.CustomTextCLIP
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(RANDOM_SEED)
-        return _from_open_clip(
-            name, lambda: open_clip.create_model(name, pretrained=None, pretrained_hf=False)
-        )
+        return _from_open_clip(name, lambda: kind(**config))
 
 
 def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
@@ -124,9 +130,13 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
             'it is not the path of a file'
         )
     _refuse_activation_mismatch(name, weights, config)
+    source = open_clip.get_pretrained_cfg(name, weights)
     try:
-        with _patience_only_online():
-            return open_clip.create_model(name, pretrained=weights)
+        if file := _cached_file(source.get('hf_hub', '')):
+            return _with_statistics(open_clip.create_model(name, pretrained=str(file)), source)
+        if source.get('hf_hub') and not hub_reachable():
+            raise ConnectionError('the hub cannot be reached')  # the client would retry long
+        return open_clip.create_model(name, pretrained=weights)
     except Exception as error:
         raise WeightsError(
             f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
@@ -155,41 +165,39 @@ def _model_config(name: str) -> dict:
     return config
 
 
-@contextlib.contextmanager
-def _patience_only_online() -> Iterator[None]:
-    """Where the hub cannot be reached, look into its cache only: its client would retry for the
-    better part of a minute before it says so."""
-    constants = huggingface_hub.constants
-    offline = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = offline or not hub_reachable()
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = offline
+def _cached_file(address: str) -> Path | None:
+    """The weights of 'OWNER/NAME/FILE' where they are in the hub's cache; nothing asks the hub."""
+    repository, _, named = address.rpartition('/')
+    named = named or 'open_clip_pytorch_model.bin'
+    # As open_clip looks for them: safetensors first.
+    alternatives = [f'{Path(named).stem}.safetensors', named]
+    if named == 'open_clip_pytorch_model.bin':
+        alternatives[0] = 'open_clip_model.safetensors'
+    for name in alternatives if repository else ():
+        found = huggingface_hub.try_to_load_from_cache(repository, name)
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _with_statistics(model: nn.Module, source: dict) -> nn.Module:
+    """The model with the mean and deviation of the images that its weights were trained on."""
+    for name in ('mean', 'std'):
+        if name in source:
+            setattr(model.visual, f'image_{name}', tuple(source[name]))
+    return model
 
 
 def hub_reachable(timeout_s: float = 3.0) -> bool:
     """Whether the hub that serves open_clip's weights answers within the time."""
+    if huggingface_hub.constants.HF_HUB_OFFLINE:
+        return False
     request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method='HEAD')
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):
             return True
     except (OSError, ValueError):  # an answer such as a proxy's 403 is an OSError, too
         return False
-
-
-@contextlib.contextmanager
-def _without_random_weights_warning() -> Iterator[None]:
-    """open_clip warns of random weights on the root logger, though ours are put in next."""
-
-    def keep(record: logging.LogRecord) -> bool:
-        return 'nitialized randomly' not in record.getMessage()
-
-    logging.root.addFilter(keep)
-    try:
-        yield
-    finally:
-        logging.root.removeFilter(keep)
 
 
 def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:

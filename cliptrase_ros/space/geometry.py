@@ -35,16 +35,18 @@ class Pinhole:
         return Pinhole(sx * self.fx, sy * self.fy, sx * self.cx + tx, sy * self.cy + ty)
 
     def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """x / z [W] of each column and y / z [H] of each row, float32; size (H, W)."""
+        """x / z [W] of each column and y / z [H] of each row, float32, read-only; size (H, W)."""
         return _rays(self, size)
 
 
 @lru_cache(maxsize=16)
 def _rays(camera: Pinhole, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     rows, columns = (np.arange(side, dtype=np.float64) for side in size)
-    x = (columns - camera.cx) / camera.fx
-    y = (rows - camera.cy) / camera.fy
-    return x.astype(np.float32), y.astype(np.float32)
+    x = ((columns - camera.cx) / camera.fx).astype(np.float32)
+    y = ((rows - camera.cy) / camera.fy).astype(np.float32)
+    for rays in (x, y):
+        rays.flags.writeable = False  # whoever asks again gets the same ones
+    return x, y
 
 
 def metres(

@@ -159,7 +159,43 @@ def test_offline_the_error_says_how_to_get_the_weights(monkeypatch, tmp_path):
     assert not weights.hub_reachable()
     with pytest.raises(ct.WeightsError, match='cliptrase download --model ViT-B-16-quickgelu'):
         ct.load()
-    assert not weights.huggingface_hub.constants.HF_HUB_OFFLINE
+
+
+def test_offline_by_choice_nobody_is_asked(monkeypatch):
+    monkeypatch.setattr(weights.huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+    monkeypatch.setattr(weights.urllib.request, 'urlopen', None)
+    assert not weights.hub_reachable()
+
+
+@pytest.mark.parametrize(
+    ('address', 'file'),
+    [
+        ('maker/clip/', 'open_clip_model.safetensors'),
+        ('maker/clip/', 'open_clip_pytorch_model.bin'),
+        ('maker/clip/epoch_32.pt', 'epoch_32.safetensors'),
+        ('maker/clip/epoch_32.pt', 'epoch_32.pt'),
+    ],
+)
+def test_weights_in_the_cache_are_loaded_without_the_hub(
+    address, file, monkeypatch, tiny_state, tmp_path
+):
+    constants = weights.huggingface_hub.constants
+    monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(weights, 'hub_reachable', None)
+    source = {'hf_hub': address, 'quick_gelu': True, 'mean': [0.5, 0.4, 0.3]}
+    monkeypatch.setattr(weights.open_clip, 'list_pretrained_tags_by_model', lambda name: ['tag'])
+    monkeypatch.setattr(weights.open_clip, 'get_pretrained_cfg', lambda name, tag: source)
+    repository = tmp_path / 'models--maker--clip'
+    (repository / 'refs').mkdir(parents=True)
+    (repository / 'refs' / 'main').write_text('1234')
+    path = repository / 'snapshots' / '1234' / file
+    path.parent.mkdir(parents=True)
+    save = save_file if path.suffix == '.safetensors' else torch.save
+    save(tiny_state, path)
+    loaded = Backbone.load(ct.Settings(**TINY, weights='tag'))
+    state = loaded.visual.state_dict()
+    assert all(torch.equal(state[k], tiny_state[f'visual.{k}']) for k in state)
+    assert loaded.mean.flatten().tolist() == pytest.approx([0.5, 0.4, 0.3])
 
 
 def test_download_makes_a_file_that_loads(monkeypatch, tiny_model, tiny_state, tmp_path):

@@ -207,3 +207,11 @@ def test_an_image_of_the_same_pixels_is_not_copied():
 def test_sizes_of_one_view(size, other, expected):
     assert geometry.same_view(size, other) is expected
     assert geometry.same_view(other, size) is expected
+
+
+def test_rays_are_shared_and_cannot_be_changed():
+    camera = Pinhole(50.0, 50.0, 4.0, 3.0)
+    for rays in camera.rays((6, 8)):
+        with pytest.raises(ValueError, match='read-only'):
+            rays += 1
+    assert camera.rays((6, 8))[0] is camera.rays((6, 8))[0]
