@@ -28,7 +28,7 @@ from plain import CAMERA, plain_of
 
 import cliptrase_ros as ct
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 
 SIZES = (480, 640), (360, 640), (240, 320)
 FRAMES_A_VOCABULARY = 100
@@ -56,13 +56,13 @@ def main():
     cuda = options.device.startswith('cuda') or (
         options.device == 'auto' and torch.cuda.is_available()
     )
-    print(speed.hardware(torch.device('cuda' if cuda else 'cpu')))
+    print(timing.hardware(torch.device('cuda' if cuda else 'cpu')))
     print(f'{options.model} ({options.weights}), {options.precision}, {options.words} words')
-    speed.print_header('input_size', 'what', 'peak MB')
+    timing.print_header('input_size', 'what', 'peak MB')
     for side in options.sizes:
         for what in (segmenter_peak_mb, plain_peak_mb):
             print(f'| {side} | {what.__name__.split("_")[0]} | {fresh(what, options, side):.0f} |')
-    speed.print_header('frames of cliptrase-tiny', 'RSS MB', 'Python MB', 'objects', 'CUDA MB')
+    timing.print_header('frames of cliptrase-tiny', 'RSS MB', 'Python MB', 'objects', 'CUDA MB')
     before, after = fresh(many_frames, options)
     for frames, at in ((options.warm_up, before), (options.warm_up + options.frames, after)):
         cells = (f'{at.rss_mb:.1f}', f'{at.python_mb:.2f}', at.objects, f'{at.cuda_mb:.1f}')
@@ -99,7 +99,7 @@ def loaded(options, side):
 
 def peak_of_three_mb(call, segmenter):
     """That of three frames, since the first one alone may leave caches behind."""
-    return speed.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
+    return timing.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
 
 
 def many_frames(options):
@@ -144,10 +144,10 @@ def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
 
 def held(device):
     gc.collect()
-    speed.give_back_memory()
+    timing.give_back_memory()
     cuda_mb = torch.cuda.memory_allocated(device) / 1e6 if device.type == 'cuda' else 0.0
     python_mb = tracemalloc.get_traced_memory()[0] / 1e6
-    return Held(speed.status_mb('VmRSS'), python_mb, len(gc.get_objects()), cuda_mb)
+    return Held(timing.status_mb('VmRSS'), python_mb, len(gc.get_objects()), cuda_mb)
 
 
 if __name__ == '__main__':

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 
 
 def main():
@@ -31,7 +31,7 @@ def main():
     parser.add_argument('--repeats', type=arguments.positive, default=12)
     options = parser.parse_args()
     segmenter = speed.load_printed(options, precision=options.precision, regions='none')
-    speed.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')
+    timing.print_header('input', 'precision', 'method', 'p50 ms', 'p95 ms', 'of clip')
     for sides in options.sizes:
         table(segmenter.replace(input_size=min(sides)), sides, options)
 
@@ -47,9 +47,9 @@ def table(segmenter, sides, options):
     work = {method: encode(method) for method in reversed(ct.METHODS)}
     fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
-    times = speed.measure(work, options.repeats, segmenter.backbone.device)
+    times = timing.measure(work, options.repeats, segmenter.backbone.device)
     lead = f'{sides[0]} x {sides[1]} | {speed.precision_of(segmenter)}'
-    speed.print_rows(lead, times, times['clip'])
+    timing.print_rows(lead, times, times['clip'])
 
 
 if __name__ == '__main__':

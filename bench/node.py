@@ -37,7 +37,7 @@ from cliptrase_ros.msg import ClassMaskArray
 from cliptrase_ros.srv import SetVocabulary
 
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation.speed import hardware
+from cliptrase_ros.evaluation.timing import hardware
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import diagnostics, messages
 from cliptrase_ros.ros.camera.publisher import pinhole

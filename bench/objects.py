@@ -21,7 +21,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import timing
 from cliptrase_ros.space import objects
 from cliptrase_ros.space.geometry import Pinhole
 
@@ -52,13 +52,13 @@ def main():
         counts[name] = len(objects.find(*scene)), objects.number_things(labels, depth, JUMP).max()
         work[name, 'components'] = partial(objects.number_things, labels, depth, JUMP)
         work[name, 'find'] = partial(objects.find, *scene)
-    times = speed.measure(work, options.repeats, cpu)
-    print(f'{speed.hardware(cpu)}; OpenCV {cv2.__version__}, threads: {options.threads}')
-    speed.print_header('scene', 'components', 'things', 'what', 'p50 ms', 'p95 ms', 'of the room')
+    times = timing.measure(work, options.repeats, cpu)
+    print(f'{timing.hardware(cpu)}; OpenCV {cv2.__version__}, threads: {options.threads}')
+    timing.print_header('scene', 'components', 'things', 'what', 'p50 ms', 'p95 ms', 'of the room')
     for (name, what), values in times.items():
         things, components = counts[name]
         base = times['room', 'find']
-        speed.print_rows(f'{name} | {components} | {things}', {what: values}, base)
+        timing.print_rows(f'{name} | {components} | {things}', {what: values}, base)
 
 
 def scenes(camera, size):

@@ -25,7 +25,7 @@ from torchvision.transforms.functional import normalize, to_tensor
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 
 CAMERA = (480, 640)
 
@@ -166,7 +166,7 @@ def main():
     options = parser.parse_args()
     segmenter = speed.load_printed(options)
     columns = 'input', 'clusters', 'words', 'precision', 'part'
-    speed.print_header(*columns, 'plain p50 / p95 ms', 'segmenter p50 / p95 ms', 'ratio')
+    timing.print_header(*columns, 'plain p50 / p95 ms', 'segmenter p50 / p95 ms', 'ratio')
     cases = [segmenter.replace(protocol='cliptrase', input_size=side) for side in options.crops]
     cases += [segmenter.replace(input_size=side) for side in options.whole]
     shares = [
@@ -195,14 +195,14 @@ def table(segmenter, count, repeats):
     work = {
         (part, who): calls[part] for part in plain for who, calls in (('p', plain), ('o', ours))
     }
-    times = speed.measure(work, repeats, device)
+    times = timing.measure(work, repeats, device)
     precision = speed.precision_of(segmenter)
     lead = f'{size[0]} x {size[1]} | {clusters} | {count} | {precision}'
     for part in plain:
         theirs, own = times[part, 'p'], times[part, 'o']
         quantiles = (np.percentile(x, (50, 95)) for x in (theirs, own))
         cells = lead, part, *(f'{p50:.1f} / {p95:.1f}' for p50, p95 in quantiles)
-        print(f'| {" | ".join(cells)} | {speed.ratio(theirs, own):.3g} |', flush=True)
+        print(f'| {" | ".join(cells)} | {timing.ratio(theirs, own):.3g} |', flush=True)
     return (plain['all']().numpy() + 1 == ours['all']().labels).mean()
 
 

@@ -19,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import cliptrase_ros as ct
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import timing
 from cliptrase_ros.labels import refine, voting
 
 WORKING = (336, 448)
@@ -36,8 +36,8 @@ def main():
     parser.add_argument('--repeats', type=int, default=10)
     options = parser.parse_args()
     device = torch.device(options.device)
-    print(f'{speed.hardware(device)}; refine_words {ct.Settings.refine_words}')
-    speed.print_header('labels', 'words', 'rule', 'p50 ms', 'p95 ms', 'of plain')
+    print(f'{timing.hardware(device)}; refine_words {ct.Settings.refine_words}')
+    timing.print_header('labels', 'words', 'rule', 'p50 ms', 'p95 ms', 'of plain')
     for labels in options.labels:
         for words in options.words:
             table(labels, words, options.repeats, device)
@@ -67,8 +67,8 @@ def table(labels, words, repeats, device):
             )
         },
     }
-    times = speed.measure(work, repeats, device)
-    speed.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
+    times = timing.measure(work, repeats, device)
+    timing.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 
 def follow(scores, labels, queries, rule, most):

@@ -32,7 +32,7 @@ from cliptrase_ros.msg import ObjectArray
 
 from cliptrase_ros import load
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.camera.publisher import pinhole
@@ -79,13 +79,13 @@ def main():
         run('consumer', consumer)
         return
     memory.keep_freed()  # as the node does
-    print(speed.hardware(torch.device('cpu')))
+    print(timing.hardware(torch.device('cpu')))
     with tempfile.TemporaryDirectory() as folder, publishers(folder, options) as own:
-        speed.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
+        timing.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
         for size in options.sizes:
             make = scene_maker(size, options.words)
-            times = speed.measure(work(make, own), options.repeats, torch.device('cpu'))
-            speed.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
+            times = timing.measure(work(make, own), options.repeats, torch.device('cpu'))
+            timing.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
 
 
 @contextlib.contextmanager

@@ -31,7 +31,7 @@ from sensor_msgs.msg import Image
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation.speed import hardware, print_header, ratio, status_mb
+from cliptrase_ros.evaluation.timing import hardware, print_header, ratio, status_mb
 from cliptrase_ros.ros.demo import domain
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import spun

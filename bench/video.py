@@ -14,7 +14,7 @@ from pathlib import Path
 import torch
 
 from cliptrase_ros.cli import arguments, video
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 from cliptrase_ros.media import videos
 
 
@@ -47,12 +47,12 @@ def main() -> None:
         'reading': lambda: list(islice(videos.Video(options.video), options.frames)),
         'cliptrase video': whole,
     }
-    times = speed.measure(work, options.repeats, torch.device(segmenter.backbone.device))
+    times = timing.measure(work, options.repeats, torch.device(segmenter.backbone.device))
     per_frame = {name: [t / len(frames) for t in values] for name, values in times.items()}
     sums = [sum(pair) for pair in zip(per_frame['labelling'], per_frame['reading'], strict=True)]
     height, width = frames[0].shape[:2]
-    speed.print_header(f'{width} x {height}', 'a frame', 'p50 ms', 'p95 ms', 'of both')
-    speed.print_rows('-', {**per_frame, 'labelling + reading': sums}, sums)
+    timing.print_header(f'{width} x {height}', 'a frame', 'p50 ms', 'p95 ms', 'of both')
+    timing.print_rows('-', {**per_frame, 'labelling + reading': sums}, sums)
 
 
 if __name__ == '__main__':

@@ -18,7 +18,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.cli import arguments
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 from cliptrase_ros.model.text import TextEncoder
 from cliptrase_ros.words.templates import TEMPLATES
 
@@ -32,10 +32,10 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         segmenter = speed.load_printed(options, cache_dir=folder)
         device = segmenter.backbone.device
-        times = speed.measure(work(segmenter, options.words), options.repeats, device)
-    speed.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
+        times = timing.measure(work(segmenter, options.words), options.repeats, device)
+    timing.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
     for (lead, name), values in times.items():
-        speed.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
+        timing.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)
 
 
 def work(segmenter, count):

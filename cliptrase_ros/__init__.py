@@ -19,7 +19,6 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import demo as demo
-    from .demo.world import World as World
     from .encoder import EncodedImage as EncodedImage
     from .errors import Cancelled as Cancelled
     from .errors import CliptraseError as CliptraseError
@@ -51,13 +50,13 @@ if TYPE_CHECKING:
     from .space.groups import Group as Group
     from .space.groups import parse_groups as parse_groups
     from .video.smoothing import Smoother as Smoother
+    from .words.colors import parse_colors as parse_colors
     from .words.lists import read_words as read_words
     from .words.lists import word_lists as word_lists
     from .words.templates import TEMPLATES as TEMPLATES
     from .words.vocabulary import Ids as Ids
     from .words.vocabulary import Vocabulary as Vocabulary
     from .words.vocabulary import WordClass as WordClass
-    from .words.vocabulary import parse_colors as parse_colors
     from .words.vocabulary import parse_vocabulary as parse_vocabulary
 
 # Where each name is defined; a module of that name is the name itself.
@@ -96,7 +95,7 @@ _HOME_OF = {
     'load_model': 'model.weights',
     'objects': 'space.objects',
     'overlay': 'media.drawing',
-    'parse_colors': 'words.vocabulary',
+    'parse_colors': 'words.colors',
     'parse_groups': 'space.groups',
     'parse_vocabulary': 'words.vocabulary',
     'read_picture': 'media.pictures',

@@ -12,7 +12,7 @@ from rosbags.rosbag2 import Writer
 from rosbags.typesys import Stores, get_typestore
 from towers import picture
 
-from cliptrase_ros.batch.local import Job
+from cliptrase_ros.batch.archive import Job
 from cliptrase_ros.settings import Settings
 
 WORDS = ('floor', '9:mug=mug;cup')

@@ -14,7 +14,7 @@ import pytest
 import yaml
 from launch_stub import load
 
-from cliptrase_ros.demo.world import MOTIONS
+from cliptrase_ros.demo.viewpoints import MOTIONS
 
 ROOT = Path(__file__).parents[1]
 LAUNCH = ROOT / 'launch'
@@ -250,6 +250,7 @@ def test_every_demo_argument_arrives(every_demo_argument):
 
 def test_demo_defaults_are_those_of_the_world():
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+
     from cliptrase_ros.ros.demo.demo_world import WorldOptions
 
     launch, options = load(DEMO), WorldOptions()

@@ -17,7 +17,7 @@ from ..errors import PictureError, SettingError
 from ..media import drawing
 from ..overlap import ahead
 from ..recordings import OVERLAYS, output_messages
-from ..recordings.cameras import ArchiveItem, Camera, chosen, names
+from ..recordings.cameras import Item, Camera, chosen, names
 from ..recordings.channel import LATCHED, OUTPUT
 from ..recordings.reader import Recording, moment
 from ..recordings.writer import Output, written
@@ -187,13 +187,13 @@ class _Run:
         if camera.info is not None:
             yield f'{camera.prefix}camera_info', output_messages.CAMERA_INFO
 
-    def items(self) -> Iterator[ArchiveItem]:
+    def items(self) -> Iterator[Item]:
         """The messages of the recording, images read."""
         for message in self._recording.messages():
             camera = self._cameras.get(message.channel)
-            yield camera.read(message) if camera else ArchiveItem(message)
+            yield camera.read(message) if camera else Item(message)
 
-    def take(self, item: ArchiveItem) -> None:
+    def take(self, item: Item) -> None:
         """Copy a message, and label what is an image."""
         message = item.message
         if item.image is not None and not self.images:
@@ -215,7 +215,7 @@ class _Run:
             if camera.info and (message.channel.topic, message.channel.type) == (topic, kind):
                 camera.take_info(message)
 
-    def _label(self, item: ArchiveItem) -> None:
+    def _label(self, item: Item) -> None:
         segmenter, camera = self._segmenter, item.camera
         dense = segmenter.encode(item.image)
         scores = segmenter.scores(dense, self._words)
@@ -224,7 +224,7 @@ class _Run:
         for topic, message in self._outputs(item, result):
             self._out.write(topic, item.message.time, message)
 
-    def _outputs(self, item: ArchiveItem, result: Segmentation) -> Iterator[tuple[str, Any]]:
+    def _outputs(self, item: Item, result: Segmentation) -> Iterator[tuple[str, Any]]:
         camera, header = item.camera, item.content.header
         yield f'{camera.prefix}label_mask', output_messages.label_mask(result, header)
         confidence = output_messages.image(result.confidence_bytes, 'mono8', header)

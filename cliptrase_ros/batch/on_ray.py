@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import CliptraseError, SettingError, WorkerError
-from .local import ArchiveItem, ItemOutcome, Job, Labeller
+from .archive import ArchiveItem, ItemOutcome, Job
+from .local import Labeller
 
 # Ray would otherwise tell its makers that it is used.
 os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')

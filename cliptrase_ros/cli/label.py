@@ -19,7 +19,7 @@ from . import arguments
 from .console import Console, warn
 
 if TYPE_CHECKING:
-    from ..batch.local import ArchiveItem, ItemOutcome, Job
+    from ..batch.archive import ArchiveItem, ItemOutcome, Job
 
 USAGE = 'DIR|BAG... (--words WORD... | --vocabulary FILE) -o OUT [options]'
 EXAMPLES = """\
@@ -97,12 +97,12 @@ def _share(text: str) -> float:
 
 
 def run(options: argparse.Namespace) -> bool:
-    from ..batch import local
+    from ..batch import archive
 
     engine = _engine(options)
-    items, bags = local.listed(options.sources, options.out)
+    items, bags = archive.listed(options.sources, options.out)
     job = _job(options, bags)
-    for sentence in local.begin(options.out, job):
+    for sentence in archive.begin(options.out, job):
         warn(sentence)
     done = [job.done(item) for item in items]
     left = list(compress(items, map(not_, done)))
@@ -112,7 +112,7 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _job(options: argparse.Namespace, bags: bool) -> Job:
-    from ..batch.local import Job
+    from ..batch.archive import Job
 
     if bags and options.overlay:
         raise SettingError('--overlay is of pictures; the overlays of bags are topics in them')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..words.templates import TEMPLATES
-from .world import ASSETS, CLASSES, Thing
+from .things import ASSETS, CLASSES, Thing
 
 # Never written in a caption or prompt, so that a test can ask for what was never read.
 HELD_OUT = {('yellow', 'duck'), ('blue', 'block')}

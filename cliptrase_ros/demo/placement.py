@@ -11,7 +11,7 @@ from ..segmenter import Segmenter
 from ..space.clouds import grown
 from ..space.geometry import Pinhole
 from ..space.objects import number_things
-from .world import CLASSES, View
+from .things import CLASSES, View
 
 # Things with fewer pixels, and what has no place of its own, are not counted.
 MIN_PIXELS = 100

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
-from . import world
-from .world import Thing, World
+from . import scene, textures, things, viewpoints, world
+from .things import Thing
+from .world import World
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,11 +60,11 @@ def cached(
     folder: Path, seed: int, count: int, size: tuple[int, int], per_file: int = 500, jobs: int = 1
 ) -> Renders:
     """The pictures of seeds seed, seed + 1, ... (`per_file` of each) from the folder; those that
-    are not there yet, or are of another state of world.py, are rendered by `jobs` processes and
+    are not there yet, or are of another state of its code, are rendered by `jobs` processes and
     kept."""
     folder.mkdir(parents=True, exist_ok=True)
     height, width = size
-    source = hashlib.sha256(Path(world.__file__).read_bytes()).hexdigest()[:12]
+    source = _digest_of_sources()[:12]
     tasks = [
         (folder / f'{seed + k}_{per_file}_{width}x{height}_{source}.npz', seed + k, per_file, size)
         for k in range(-(-count // per_file))
@@ -84,3 +85,11 @@ def cached(
             scenes = json.loads(str(file['things']))[:wanted]
             things += [tuple(Thing(*pair) for pair in scene) for scene in scenes]
     return Renders(images, instances, things)
+
+
+def _digest_of_sources() -> str:
+    """SHA-256 of the code that decides what the pictures show."""
+    digest = hashlib.sha256()
+    for module in (scene, textures, things, viewpoints, world):
+        digest.update(Path(module.__file__).read_bytes())
+    return digest.hexdigest()

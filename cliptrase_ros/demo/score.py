@@ -20,7 +20,8 @@ from ..segmenter import Segmenter, load
 from ..settings import Settings
 from . import SETTINGS, placement
 from .captions import HELD_OUT
-from .world import ASSETS, CLASSES, Thing, View, World
+from .things import ASSETS, CLASSES, Thing, View
+from .world import World
 
 # Far from the seeds of training (train.FIRST_SEED and those after it).
 HELD_OUT_SEED = 500_000

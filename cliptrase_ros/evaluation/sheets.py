@@ -6,7 +6,8 @@ import numpy as np
 from PIL import Image
 
 from ..media import drawing
-from ..words.vocabulary import RGB, Vocabulary
+from ..words.colors import RGB
+from ..words.vocabulary import Vocabulary
 from .metrics import IGNORED
 
 GREY = (128, 128, 128)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 
 from ..errors import ShapeError
-from ..words.vocabulary import RGB, Vocabulary
+from ..words.colors import RGB
+from ..words.vocabulary import Vocabulary
 
 _FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 

@@ -12,7 +12,8 @@ from rclpy.node import Node
 from ..errors import SettingError
 from ..settings import Settings, check, option
 from ..space.groups import Group, parse_groups
-from ..words.vocabulary import MAX_ID, RGB, parse_colors
+from ..words.colors import RGB, parse_colors
+from ..words.vocabulary import MAX_ID
 from .qos import RELIABILITY
 from .topics import topic_name
 

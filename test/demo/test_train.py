@@ -5,9 +5,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cliptrase_ros.demo import captions, train
+from cliptrase_ros.demo import captions, sampler, train
 from cliptrase_ros.demo.renders import Renders
-from cliptrase_ros.demo.world import CLASSES, THINGS, Thing
+from cliptrase_ros.demo.things import THINGS, Thing
+from cliptrase_ros.demo.world import CLASSES
 from cliptrase_ros.errors import SettingError
 from cliptrase_ros.model import weights
 
@@ -21,10 +22,10 @@ def pictures():
     """Every picture: left one thing, right another, over all things."""
     rng = np.random.default_rng(0)
     count = len(THINGS)
-    instances = np.zeros((count, *train.SIZE), np.uint8)
-    instances[:, :, train.SIZE[1] // 2 :] = 1
+    instances = np.zeros((count, *sampler.SIZE), np.uint8)
+    instances[:, :, sampler.SIZE[1] // 2 :] = 1
     things = [(THINGS[n], THINGS[(n + 7) % count]) for n in range(count)]
-    images = rng.integers(0, 256, (count, *train.SIZE, 3), np.uint8)
+    images = rng.integers(0, 256, (count, *sampler.SIZE, 3), np.uint8)
     return Renders(images, instances, things)
 
 
@@ -40,30 +41,30 @@ def small_steps(monkeypatch):
 
 def batch_of(things, shares, count=2):
     """A batch whose crops all show the same."""
-    names = torch.tensor([train.answers(dict(zip(things, shares, strict=True)))[0]] * count)
-    colors = torch.tensor([train.answers(dict(zip(things, shares, strict=True)))[1]] * count)
+    names = torch.tensor([sampler.answers(dict(zip(things, shares, strict=True)))[0]] * count)
+    colors = torch.tensor([sampler.answers(dict(zip(things, shares, strict=True)))[1]] * count)
     true = torch.ones(count, count, dtype=torch.bool)
     text = ['a photo of a duck.'] * count
-    return train.Batch(torch.zeros(count, 3, 48, 48), text, names, colors, true, true)
+    return sampler.Batch(torch.zeros(count, 3, 48, 48), text, names, colors, true, true)
 
 
 def test_answers_follow_the_share_of_the_picture():
-    names, colors = train.answers({Thing('duck', 'red'): 0.5, Thing('floor'): 0.02})
+    names, colors = sampler.answers({Thing('duck', 'red'): 0.5, Thing('floor'): 0.02})
     assert names[CLASSES.index('duck')] == 1 and names[CLASSES.index('floor')] == -1
     assert sum(value == 0 for value in names) == len(CLASSES) - 2
     assert colors[captions.COLORED.index(('red', 'duck'))] == 1 and sum(colors) == 1
     # A yellow duck is a duck, but no prompt says that it is yellow.
-    names, colors = train.answers({Thing('duck', 'yellow'): 0.9, Thing('sky'): 0.001})
+    names, colors = sampler.answers({Thing('duck', 'yellow'): 0.9, Thing('sky'): 0.001})
     assert names[CLASSES.index('duck')] == 1 and names[CLASSES.index('sky')] == 0
     assert not any(colors)
 
 
-@pytest.mark.parametrize('size', [(48, 48), (96, 128), train.SIZE])
+@pytest.mark.parametrize('size', [(48, 48), (96, 128), sampler.SIZE])
 def test_batches_are_true_of_the_pictures(pictures, size):
-    batches = train.Sampler(pictures, 0).batches({size: 1.0}, patch=8, parts=2)
+    batches = sampler.Sampler(pictures, 0).batches({size: 1.0}, patch=8, parts=2)
     assert len(batches) == 2
     for batch in batches:
-        count = max(1, train.TOKENS_PER_STEP * 64 // (size[0] * size[1] * 2))
+        count = max(1, sampler.TOKENS_PER_STEP * 64 // (size[0] * size[1] * 2))
         assert batch.pixels.shape == (count, 3, *size)
         assert batch.pixels.min() >= 0 and batch.pixels.max() <= 1
         assert batch.same.diagonal().all() and batch.true.diagonal().all()
@@ -77,9 +78,9 @@ def test_batches_are_true_of_the_pictures(pictures, size):
 
 
 def test_all_classes_come(pictures):
-    sampler = train.Sampler(pictures, 1)
-    assert min(sampler.counts().values()) >= 2
-    seen = torch.cat([sampler.batches({(64, 64): 1.0}, 8, 1)[0].names for _ in range(3)])
+    draws = sampler.Sampler(pictures, 1)
+    assert min(draws.counts().values()) >= 2
+    seen = torch.cat([draws.batches({(64, 64): 1.0}, 8, 1)[0].names for _ in range(3)])
     assert (seen == 1).any(0).all()
 
 
@@ -166,7 +167,7 @@ def test_an_error_in_the_sampler_ends_the_training(pictures, tmp_path, monkeypat
     def fail(*_):
         raise ZeroDivisionError('a broken picture')
 
-    monkeypatch.setattr(train.Sampler, 'batches', fail)
+    monkeypatch.setattr(sampler.Sampler, 'batches', fail)
     with pytest.raises(ZeroDivisionError, match='a broken picture'):
         train.train(pictures, train.TrainingPlan(steps=2, device='cpu'), tmp_path)
 
@@ -183,6 +184,6 @@ def test_the_command_renders_trains_and_writes_down_what_it_did(
     monkeypatch.setattr(train.renders, 'cached', cached)
     flags = ['--steps', '1', '--pictures', '7', '--jobs', '1', '--device', 'cpu']
     train.main(['--out', str(tmp_path), *flags])
-    assert asked == [(tmp_path / 'renders', train.FIRST_SEED, 7, train.SIZE, 1)]
+    assert asked == [(tmp_path / 'renders', train.FIRST_SEED, 7, sampler.SIZE, 1)]
     assert '"steps": 1' in (tmp_path / 'training.json').read_text()
     assert (tmp_path / 'cliptrase-demo.safetensors').stat().st_size < 20e6

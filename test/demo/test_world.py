@@ -7,9 +7,9 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from cliptrase_ros.demo import captions, renders
-from cliptrase_ros.demo import world as demo_world
-from cliptrase_ros.demo.world import ASSETS, CLASSES, COLORS, THINGS, MissingExtra, Thing, World
+from cliptrase_ros.demo import captions, renders, viewpoints
+from cliptrase_ros.demo.things import ASSETS, COLORS, THINGS, Thing
+from cliptrase_ros.demo.world import CLASSES, MissingExtra, World
 from cliptrase_ros.errors import SettingError
 
 pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
@@ -108,7 +108,7 @@ def test_what_is_asked_for_stands_on_the_table(world):
     assert {Thing('duck', 'green'), Thing('soccer ball'), Thing('table')} <= set(view.things)
 
 
-@pytest.mark.parametrize('motion', demo_world.MOTIONS)
+@pytest.mark.parametrize('motion', viewpoints.MOTIONS)
 def test_a_tour_moves_smoothly_and_through_nothing(world, motion):
     for _ in range(3):
         world.new_scene()
@@ -119,7 +119,7 @@ def test_a_tour_moves_smoothly_and_through_nothing(world, motion):
         assert (steps.max() > 0.01) == (motion == 'drive')
         targets = np.array([camera.target for camera in cameras])
         assert np.linalg.norm(targets - targets[0], axis=1).max() > 0.05
-        for thing in world._placed:
+        for thing in world._scene.placed:
             gap = np.hypot(*(eyes[:, :2] - thing.position[:2]).T).min()
             assert gap > thing.size / 2 or eyes[0, 2] > thing.position[2] + thing.size / 2
 
@@ -157,7 +157,7 @@ def test_closing_twice_is_closing():
 
 def test_pybullet_is_silent(capfd):
     with World(0, SIZE) as made:
-        made._load('husky/husky.urdf', 1.0)
+        made._scene._load('husky/husky.urdf', 1.0)
     print('heard')
     heard = capfd.readouterr()
     assert (heard.out, heard.err) == ('heard\n', '')

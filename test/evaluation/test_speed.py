@@ -11,7 +11,7 @@ import torch
 
 import cliptrase_ros as ct
 from cliptrase_ros import cli
-from cliptrase_ros.evaluation import speed
+from cliptrase_ros.evaluation import speed, timing
 from cliptrase_ros.media import videos
 from cliptrase_ros.model import recipes
 
@@ -130,13 +130,13 @@ def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path):
 def test_what_is_measured_takes_turns_after_the_warm_up():
     calls = []
     work = {name: lambda name=name: calls.append(name) for name in 'ab'}
-    times = speed.measure(work, 3, torch.device('cpu'))
-    assert calls == ['a', 'b'] * (speed.WARM_UP + 3)
+    times = timing.measure(work, 3, torch.device('cpu'))
+    assert calls == ['a', 'b'] * (timing.WARM_UP + 3)
     assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
 
 
 def test_ratios_are_medians_turn_by_turn():
-    assert speed.ratio([2, 20, 9], [1, 10, 3]) == 2
+    assert timing.ratio([2, 20, 9], [1, 10, 3]) == 2
 
 
 def test_the_peak_of_a_call_is_what_it_took_at_once(device):
@@ -145,12 +145,12 @@ def test_the_peak_of_a_call_is_what_it_took_at_once(device):
             torch.ones(25_000_000, device=device)
 
     # What other tests left may be freed by the system in between.
-    assert 95 <= np.median([speed.peak_mb(call, device) for _ in range(5)]) <= 150
+    assert 95 <= np.median([timing.peak_mb(call, device) for _ in range(5)]) <= 150
 
 
 def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(speed, 'CLEAR_REFS', tmp_path / 'none' / 'clear_refs')
-    assert math.isnan(speed.peak_mb(lambda: None, torch.device('cpu')))
+    monkeypatch.setattr(timing, 'CLEAR_REFS', tmp_path / 'none' / 'clear_refs')
+    assert math.isnan(timing.peak_mb(lambda: None, torch.device('cpu')))
     assert cli.main(['bench', *TINY, '--sizes', '32', '--words', '1', '--repeats', '1']) == 0
     assert {row[8] for row in cells(capsys.readouterr().out.splitlines()[5:])} == {'-'}
 

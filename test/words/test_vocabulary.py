@@ -6,13 +6,8 @@ from scipy.spatial.distance import pdist
 
 import cliptrase_ros as ct
 from cliptrase_ros.demo.world import CLASSES
-from cliptrase_ros.words.vocabulary import (
-    Ids,
-    color_of,
-    parse_colors,
-    parse_entry,
-    parse_vocabulary,
-)
+from cliptrase_ros.words.colors import color_of, parse_colors
+from cliptrase_ros.words.vocabulary import Ids, parse_entry, parse_vocabulary
 
 
 @pytest.mark.parametrize(

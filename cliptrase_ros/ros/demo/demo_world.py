@@ -11,7 +11,9 @@ from rclpy.node import Node
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
-from ...demo.world import MOTIONS, THINGS, World
+from ...demo.things import THINGS
+from ...demo.viewpoints import MOTIONS
+from ...demo.world import World
 from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
 from ...settings import check, option

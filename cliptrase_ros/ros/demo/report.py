@@ -16,7 +16,7 @@ import numpy as np
 from sensor_msgs.msg import Image
 
 from ...demo import SETTINGS
-from ...demo.world import THINGS
+from ...demo.things import THINGS
 from ...evaluation.metrics import Confusion
 from ...media import drawing, encodings
 from ...msg import Vocabulary

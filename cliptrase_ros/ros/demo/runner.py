@@ -20,7 +20,8 @@ from typing import Any
 import rclpy
 
 from ...demo import SETTINGS
-from ...demo.world import CLASSES, THINGS, MissingExtra, require_pybullet
+from ...demo.things import CLASSES, THINGS
+from ...demo.world import MissingExtra, require_pybullet
 from ...settings import Settings
 from ..camera.sources import MM
 from ..parameters import NodeOptions

@@ -11,7 +11,8 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from scipy.spatial.transform import Rotation
 from sensor_msgs.msg import CameraInfo, Image
 
-from cliptrase_ros.demo.world import CLASSES, THINGS, World
+from cliptrase_ros.demo.things import THINGS
+from cliptrase_ros.demo.world import CLASSES, World
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros.demo.demo_world import TFMessage
 from cliptrase_ros.ros.space.object_messages import quaternion

@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from towers import picture
 
 from cliptrase_ros import cli
-from cliptrase_ros.batch import local
+from cliptrase_ros.batch import archive
 from cliptrase_ros.batch.local import Labeller
 from cliptrase_ros.errors import PictureError, SettingError, WeightsError
 from cliptrase_ros.model.visual import Tower
@@ -42,7 +42,7 @@ def names(items):
 
 
 def test_a_tree_is_mirrored(photos, tmp_path):
-    items, bags = local.listed([photos], tmp_path / 'out')
+    items, bags = archive.listed([photos], tmp_path / 'out')
     assert not bags and names(items) == ['p0', 'p2', 'p1', 'p3']
     assert items[2] == (
         str(photos / 'deep' / 'er' / 'p1.png'),
@@ -56,28 +56,28 @@ def test_own_output_hidden_files_and_others_are_not_listed(photos):
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(b'')
     for out in (photos / 'out', photos / 'deep' / 'out'):
-        local.begin(out, job())
+        archive.begin(out, job())
         Image.fromarray(picture(8, 8)).save(out / 'p9_labels.png')
     # Settings of somebody else make a folder none of ours.
     (photos / 'deep' / 'settings.json').write_text('{}')
-    items, _ = local.listed([photos], photos / 'out')
+    items, _ = archive.listed([photos], photos / 'out')
     assert names(items) == ['p0', 'p2', 'p1', 'p3']
 
 
 def test_two_pictures_for_one_place_are_refused(photos, tmp_path):
     Image.fromarray(picture(8, 8)).save(photos / 'p0.jpg')
     with pytest.raises(PictureError, match=r'p0.jpg and .*p0.png would both be written'):
-        local.listed([photos], tmp_path / 'out')
+        archive.listed([photos], tmp_path / 'out')
 
 
 def test_bags_by_name(tmp_path):
     one, other = bag(tmp_path / 'monday'), bag(tmp_path / 'tuesday')
     (other / 'metadata.yaml').unlink()
     file = next(one.glob('*.db3')).rename(tmp_path / 'friday.db3')
-    items, bags = local.listed([one, other, file], tmp_path / 'out')
+    items, bags = archive.listed([one, other, file], tmp_path / 'out')
     assert bags and names(items) == ['monday', 'tuesday', file.stem]
     with pytest.raises(PictureError, match='both be written'):
-        local.listed([one, one], tmp_path / 'out')
+        archive.listed([one, one], tmp_path / 'out')
 
 
 def test_new_folders_have_names_that_recordings_may_have(tmp_path):
@@ -93,7 +93,7 @@ def test_new_folders_have_names_that_recordings_may_have(tmp_path):
     ):
         path = tmp_path / name
         path.write_bytes(file.read_bytes())
-        assert names(local.listed([path], tmp_path / 'out')[0]) == [expected]
+        assert names(archive.listed([path], tmp_path / 'out')[0]) == [expected]
     (tmp_path / 'a.mcap.zstd').write_bytes(zstd.compress(file.read_bytes()))
     other = bag(tmp_path / 'run.mcap')
     out = tmp_path / 'out'
@@ -112,16 +112,16 @@ def test_what_cannot_be_listed(photos, tmp_path):
         ([photos, bag(tmp_path / 'bag')], 'one folder of pictures, or recordings'),
     ):
         with pytest.raises(PictureError, match=reason):
-            local.listed(sources, out)
+            archive.listed(sources, out)
     for around in (photos, tmp_path):
         with pytest.raises(PictureError, match='the folder of the pictures, or one around it'):
-            local.listed([photos], around)
+            archive.listed([photos], around)
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path):
     # What os.walk would be silent on.
     with pytest.raises(FileNotFoundError):
-        local._below(tmp_path / 'gone', tmp_path / 'out')
+        archive._below(tmp_path / 'gone', tmp_path / 'out')
 
 
 # What it was made with
@@ -129,12 +129,12 @@ def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path):
 
 def test_other_words_or_settings_are_refused_and_named(tmp_path):
     out = tmp_path / 'out'
-    assert local.begin(out, job()) == []
+    assert archive.begin(out, job()) == []
     record = json.loads((out / 'settings.json').read_text())
     assert record['words'] == [[1, 'floor', 'floor'], [9, 'mug', 'mug', 'cup']]
     assert record['settings']['method'] == 'cliptrase' and 'torch' in record['versions']
     settings = job().settings
-    assert local.begin(out, job(overlay=True, settings=settings.replace(compile=True))) == []
+    assert archive.begin(out, job(overlay=True, settings=settings.replace(compile=True))) == []
     for other, said in (
         (
             {'entries': ('floor', 'lid')},
@@ -146,22 +146,22 @@ def test_other_words_or_settings_are_refused_and_named(tmp_path):
         ({'bags': True}, "of 'pictures' there, 'bags' here; topics None there"),
     ):
         with pytest.raises(SettingError, match=said):
-            local.begin(out, job(**other))
+            archive.begin(out, job(**other))
 
 
 def test_other_weights_under_the_same_path_are_refused(photos, tmp_path, capsys):
     file, out = tmp_path / 'w.safetensors', tmp_path / 'out'
     shutil.copy(MODELS / 'cliptrase-demo.safetensors', file)
     settings = job().settings.replace(model='cliptrase-demo', weights=str(file))
-    assert local.begin(out, job(settings=settings)) == []
-    assert local.begin(out, job(settings=settings)) == []
+    assert archive.begin(out, job(settings=settings)) == []
+    assert archive.begin(out, job(settings=settings)) == []
     tensors = load_file(file)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
     with pytest.raises(SettingError, match=f"sha256_of_weights '{DEMO_SHA256}' there, "):
-        local.begin(out, job(settings=settings))
+        archive.begin(out, job(settings=settings))
     file.unlink()
     with pytest.raises(WeightsError, match='no file'):
-        local.begin(tmp_path / 'new', job(settings=settings))
+        archive.begin(tmp_path / 'new', job(settings=settings))
     assert not (tmp_path / 'new').exists()
     assert command(photos, '-o', out, *ALL, '--weights', file) == 1
     assert f'weights: no file {file}' in capsys.readouterr().err
@@ -172,25 +172,25 @@ def test_modules_that_no_record_is_installed_of(tmp_path, monkeypatch):
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, 'version', nothing)
-    local.begin(tmp_path, job())
+    archive.begin(tmp_path, job())
     versions = json.loads((tmp_path / 'settings.json').read_text())['versions']
     assert versions['torch'] == torch.__version__
     assert versions['open_clip_torch'] == open_clip_version()
 
 
 def test_the_order_of_background_words_counts(tmp_path):
-    local.begin(tmp_path, job(background=('a', 'b')))
+    archive.begin(tmp_path, job(background=('a', 'b')))
     with pytest.raises(SettingError, match=r"\['a', 'b'\] there, \['b', 'a'\] here"):
-        local.begin(tmp_path, job(background=('b', 'a')))
+        archive.begin(tmp_path, job(background=('b', 'a')))
 
 
 def test_other_versions_are_told(tmp_path):
-    local.begin(tmp_path, job())
+    archive.begin(tmp_path, job())
     path = tmp_path / 'settings.json'
     record = json.loads(path.read_text())
     record['versions']['torch'] = '1.0'
     path.write_text(json.dumps(record))
-    (sentence,) = local.begin(tmp_path, job())
+    (sentence,) = archive.begin(tmp_path, job())
     assert 'torch 1.0, this is' in sentence
 
 
@@ -198,7 +198,7 @@ def test_other_versions_are_told(tmp_path):
 def test_settings_of_somebody_else(tmp_path, content):
     (tmp_path / 'settings.json').write_text(content)
     with pytest.raises(SettingError, match='none of ours'):
-        local.begin(tmp_path, job())
+        archive.begin(tmp_path, job())
 
 
 # Labelling
@@ -265,7 +265,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_named(photos, tmp_path, m
     labeller = Labeller(job())
     monkeypatch.setattr(Tower, 'embed', narrow)
     Image.fromarray(picture(32, 200)).save(photos / 'wide.png')
-    items, _ = local.listed([photos], tmp_path / 'out')
+    items, _ = archive.listed([photos], tmp_path / 'out')
     failed = [outcome for outcome in labeller(items) if outcome.error]
     assert [o.item.source for o in failed] == [str(photos / 'wide.png')]
     assert 'wide.png: out of memory' in failed[0].error and failed[0].images == 0
@@ -274,7 +274,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_named(photos, tmp_path, m
 
 def test_where_nothing_can_be_written_the_run_ends(photos, tmp_path, capsys):
     out = tmp_path / 'out'
-    local.begin(out, job())
+    archive.begin(out, job())
     (out / 'deep').write_bytes(b'a file')
     assert command(photos, *ALL, '-o', out) == 1
     assert 'deep' in capsys.readouterr().err

@@ -1,0 +1,142 @@
+"""What the demo world holds: things with names and colours, and views of them with their truth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..errors import SettingError, did_you_mean
+
+COLORS = {
+    'red': (0.80, 0.08, 0.08),
+    'green': (0.10, 0.60, 0.15),
+    'blue': (0.10, 0.20, 0.80),
+    'yellow': (0.95, 0.82, 0.10),
+    'purple': (0.50, 0.15, 0.60),
+    'white': (0.95, 0.95, 0.95),
+}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """Objects of one name.
+
+    Attributes:
+        files: URDF or SDF files of pybullet_data to choose from.
+        floor_m, table_m: range of the longest side in metres, on the floor and on the table;
+            None: never there.
+        colors: names of COLORS that it is painted in; empty: as it comes.
+        upright: whether its mesh has y up and must be turned.
+        bend_rad: largest angle of its joints.
+    """
+
+    files: tuple[str, ...]
+    floor_m: tuple[float, float]
+    table_m: tuple[float, float] | None = (0.2, 0.35)
+    colors: tuple[str, ...] = ()
+    upright: bool = False
+    bend_rad: float = 0.0
+
+
+PAINTED = tuple(COLORS)
+ASSETS = {
+    'duck': Asset(('duck_vhacd.urdf',), (0.35, 0.6), (0.2, 0.36), PAINTED, upright=True),
+    'teddy bear': Asset(('teddy_vhacd.urdf',), (0.5, 0.9), (0.24, 0.4), upright=True),
+    'soccer ball': Asset(('soccerball.urdf',), (0.25, 0.45), (0.18, 0.3)),
+    'mug': Asset(('objects/mug.urdf',), (0.28, 0.42), (0.16, 0.28), PAINTED),
+    'block': Asset(('cube_small.urdf',), (0.25, 0.45), (0.14, 0.24), PAINTED),
+    'tray': Asset(('tray/traybox.urdf',), (0.5, 0.8), (0.35, 0.55)),
+    'r2d2': Asset(('r2d2.urdf',), (0.6, 1.1), (0.25, 0.4)),
+    'race car': Asset(('racecar/racecar.urdf',), (0.5, 0.9), (0.3, 0.45)),
+    'wheeled robot': Asset(('husky/husky.urdf',), (0.7, 1.1), (0.3, 0.45)),
+    'robot dog': Asset(
+        ('laikago/laikago_toes_zup_lores.urdf', 'aliengo/aliengo.urdf'),
+        (0.6, 1.1),
+        (0.28, 0.42),
+        bend_rad=0.25,
+    ),
+    'robot arm': Asset(('kuka_iiwa/model.urdf',), (0.8, 1.3), (0.35, 0.55), bend_rad=0.7),
+    'shelf': Asset(('kiva_shelf/model.sdf',), (1.1, 1.9), None),
+}
+CLASSES = ('floor', 'wall', 'sky', 'table', *ASSETS)
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something with a name in the scene; `color` is a name of COLORS, or empty."""
+
+    name: str
+    color: str = ''
+
+    @property
+    def title(self) -> str:
+        """'red mug', or 'table'."""
+        return f'{self.color} {self.name}'.strip()
+
+    def id_in(self, words: Mapping[str, int]) -> int:
+        """Its id in a vocabulary {word: id}, 0 where no word names it. 'red mug' goes before
+        'mug'."""
+        return words.get(self.title) or words.get(self.name, 0)
+
+
+SKY = Thing('sky')
+THINGS = tuple(
+    Thing(name, color)
+    for name in CLASSES
+    for color in (ASSETS[name].colors if name in ASSETS else ()) or ('',)
+)
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One picture of the simulated camera with its ground truth.
+
+    Attributes:
+        image: [H, W, 3] uint8 RGB.
+        depth: [H, W] float32, metres along the optical axis; NaN where there is only sky.
+        instances: [H, W] uint8, index into `things`.
+        things: what stands in the scene; the first is the sky.
+        camera_matrix: [3, 3] float64 K of the pinhole, pixels; pixel centres are integers.
+        pose: [4, 4] float64, camera optical frame (x right, y down, z ahead) in the world frame
+            (z up), metres.
+    """
+
+    image: np.ndarray
+    depth: np.ndarray
+    instances: np.ndarray
+    things: tuple[Thing, ...]
+    camera_matrix: np.ndarray
+    pose: np.ndarray
+
+    def labels(self, words: Mapping[str, int]) -> np.ndarray:
+        """Ground truth [H, W] uint16 for a vocabulary {word: id}; 0 where no word fits
+        (Thing.id_in)."""
+        ids = [thing.id_in(words) for thing in self.things]
+        return np.array(ids, np.uint16)[self.instances]
+
+    def share(self) -> dict[Thing, float]:
+        """Part of the picture that each thing covers, 0..1; equal things count together."""
+        return shares_of(self.instances, self.things)
+
+
+def shares_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, float]:
+    """Part of an array of indices into `things` that each thing covers; see View.share."""
+    pixels = np.bincount(instances.ravel(), minlength=len(things))
+    shares: dict[Thing, float] = {}
+    for thing, share in zip(things, pixels / instances.size, strict=True):
+        if share:
+            shares[thing] = shares.get(thing, 0.0) + float(share)
+    return shares
+
+
+def refuse_unknown(name: str, color: str) -> None:
+    """Raise SettingError unless there is such an object in this colour; '' is as it comes."""
+    if name not in ASSETS:
+        raise SettingError(f'the demo world has no {name!r}.{did_you_mean(name, list(ASSETS))}')
+    colors = ASSETS[name].colors or ('',)
+    if color not in colors:
+        raise SettingError(
+            f'{name}: no colour {color!r}; it comes in {", ".join(map(repr, colors))}'
+        )

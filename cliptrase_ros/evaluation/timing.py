@@ -1,0 +1,115 @@
+"""Time, memory and machine: what `cliptrase bench` and the scripts of bench/ measure with.
+
+Whatever a table compares is measured in turn within one process, after a warm-up, so that the
+machine's moods hit all of it alike. Ratios are medians of the ratios turn by turn.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import math
+import os
+import platform
+import time
+from collections.abc import Callable, Hashable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+
+WARM_UP = 2
+# Writing 5 here sets the high-water mark of this process's memory back to what it has now.
+CLEAR_REFS = Path('/proc/self/clear_refs')
+
+Key = TypeVar('Key', bound=Hashable)
+
+
+@torch.no_grad()
+def measure(
+    work: dict[Key, Callable[[], Any]], repeats: int, device: torch.device
+) -> dict[Key, list[float]]:
+    """Milliseconds of each of the calls, `repeats` times, all in turn."""
+    times = {name: [] for name in work}
+    for turn in range(WARM_UP + repeats):
+        for name, function in work.items():
+            _finish(device)
+            start = time.perf_counter()
+            function()
+            _finish(device)
+            if turn >= WARM_UP:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times
+
+
+def peak_mb(function: Callable[[], Any], device: torch.device) -> float:
+    """The most memory that a call takes beyond what is in use, in MB (10^6 bytes): on CUDA of
+    tensors, on the CPU of the process; NaN where the system does not tell."""
+    _finish(device)
+    if device.type == 'cuda':
+        torch.cuda.reset_peak_memory_stats(device)
+        before = torch.cuda.memory_allocated(device)
+        function()
+        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+    give_back_memory()
+    try:
+        CLEAR_REFS.write_text('5')
+        before = status_mb('VmRSS')
+    except OSError:
+        return math.nan
+    function()
+    return max(0.0, status_mb('VmHWM') - before)
+
+
+def give_back_memory() -> None:
+    """Return what is freed but kept for reuse to the system, so that its use shows in full."""
+    trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
+    if trim:  # glibc alone has it
+        trim(0)
+
+
+def status_mb(name: str, process: int | str = 'self') -> float:
+    """A line of /proc/PROCESS/status, such as 'VmRSS', in MB (10^6 bytes)."""
+    lines = Path(f'/proc/{process}/status').read_text().splitlines()
+    return next(int(x.split()[1]) for x in lines if x.startswith(name + ':')) * 1.024e-3
+
+
+def ratio(times: Sequence[float], base: Sequence[float]) -> float:
+    """How many times as long, turn by turn: the median."""
+    return float(np.median(np.divide(times, base)))
+
+
+def print_header(*columns: str) -> None:
+    """The head of a Markdown table, which begins with an empty line."""
+    print(f'\n| {" | ".join(columns)} |\n|{"---|" * len(columns)}')
+
+
+def print_rows(
+    lead: str,
+    times: dict[str, list[float]],
+    base: list[float],
+    more: Sequence[str] = (),
+    digits: int = 2,
+) -> None:
+    """A line for each of {name: ms of each turn}: p50, p95, the ratio to `base`, further cells."""
+    for name, values in times.items():
+        p50, p95 = np.percentile(values, (50, 95))
+        cells = lead, name, f'{p50:.1f}', f'{p95:.1f}', f'{ratio(values, base):.{digits}f}', *more
+        print(f'| {" | ".join(cells)} |', flush=True)
+
+
+def hardware(device: torch.device) -> str:
+    """What computes, with what, and how busy it was before."""
+    if device.type == 'cuda':
+        name = torch.cuda.get_device_name(device)
+    else:
+        lines = Path('/proc/cpuinfo').read_text().splitlines()
+        names = (x.split(':')[1].strip() for x in lines if x.startswith('model name'))
+        name = f'{next(names, platform.machine())}, {torch.get_num_threads()} threads'
+    load = f'load {os.getloadavg()[0]:.1f} before'
+    return f'{name}, {load}; torch {torch.__version__}; Python {platform.python_version()}'
+
+
+def _finish(device: torch.device) -> None:
+    if device.type == 'cuda':
+        torch.cuda.synchronize(device)
