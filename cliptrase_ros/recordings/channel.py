@@ -58,7 +58,7 @@ class Message(NamedTuple):
     data: bytes | memoryview
 
 
-class Source(Protocol):
+class RecordingFile(Protocol):
     """One file of a recording.
 
     Attributes:

@@ -19,7 +19,7 @@ FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 2, 3, 4, 5, 6
 
 
 class McapScan(Scan):
-    """A Source of an MCAP file."""
+    """A RecordingFile of an MCAP file."""
 
     magic = MAGIC
 

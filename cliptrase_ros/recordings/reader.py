@@ -17,7 +17,7 @@ from rosbags import rosbag1, rosbag2
 
 from ..errors import PictureError
 from . import mcap, ros1, sqlite
-from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, Source, unpacked, zstd
+from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, RecordingFile, unpacked, zstd
 from .convert import ConversionError, Convert, to_ros2
 
 SUFFIXES = ('.mcap', '.db3')
@@ -26,7 +26,7 @@ _PIECE = 1 << 17
 
 
 class Indexed:
-    """A Source of a whole file, which rosbags reads by its index.
+    """A RecordingFile of a whole file, which rosbags reads by its index.
 
     Raises:
         Exception: the file has no index, or is damaged, in any way that rosbags does not check.
@@ -94,7 +94,7 @@ class Recording:
         # Messages that could be read, and not converted.
         self._lost: Counter[Channel] = Counter()
         try:
-            self._sources = self._open_all()
+            self._files = self._open_all()
         except BaseException:
             self._stack.close()
             raise
@@ -118,12 +118,12 @@ class Recording:
             until, read = max(until, message.time), read + 1
             yield message
         missing = sum(self.counts.values()) - read - sum(self._lost.values())
-        if missing > 0 and not any(source.damage for _, source in self._sources):
+        if missing > 0 and not any(file.damage for _, file in self._files):
             self.problems.append(f'{self.path}: {missing} of its messages cannot be found')
-        for path, source in self._sources:
-            if source.damage:
+        for path, file in self._files:
+            if file.damage:
                 told = f'; {read} messages until {moment(until)} were read' if read else ''
-                self.problems.append(f'{path}: {source.damage}{told}')
+                self.problems.append(f'{path}: {file.damage}{told}')
 
     def _converted(
         self, channels: Collection[Channel], tell: Callable[[str], None]
@@ -131,8 +131,8 @@ class Recording:
         """The messages of these channels; `tell` gets a sentence on what cannot be used."""
         asked = {own for own, (channel, _) in self._routes.items() if channel in channels}
         lost = self._lost = Counter()
-        for _, source in self._sources:
-            for own, time, data in _guarded(source, asked):
+        for _, file in self._files:
+            for own, time, data in _guarded(file, asked):
                 channel, convert = self._routes[own]
                 try:
                     if not 0 <= time < 2**63:
@@ -152,8 +152,8 @@ class Recording:
     def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
         """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
         found: Counter[Channel] = Counter()
-        for _, source in self._sources:
-            found.update(source.counts)
+        for _, file in self._files:
+            found.update(file.counts)
         routes, targets = {}, {}
         for own, count in found.items():
             try:
@@ -167,10 +167,10 @@ class Recording:
             self.counts[target] += count
         return routes
 
-    def _open_all(self) -> list[tuple[Path, Source]]:
+    def _open_all(self) -> list[tuple[Path, RecordingFile]]:
         if not self.path.is_dir():
             return [(self.path, self._open(self.path))]
-        paths = _files(self.path)
+        paths = _paths(self.path)
         if not paths:
             raise PictureError(
                 f'{self.path} holds no recording: neither metadata.yaml nor .mcap or .db3 files'
@@ -185,7 +185,7 @@ class Recording:
             raise PictureError('; '.join(self.problems))
         return opened
 
-    def _open(self, path: Path) -> Source:
+    def _open(self, path: Path) -> RecordingFile:
         if path.is_dir():
             raise PictureError(f'{path} is a folder; expected a file of messages')
         cut = ''
@@ -194,11 +194,11 @@ class Recording:
             folder = self._stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(folder) / path.stem
             cut = _decompressed(original, path)
-        source = _opened(path, original)
-        self._stack.callback(source.close)
-        if cut and not source.damage:
-            source.damage = cut
-        return source
+        file = _opened(path, original)
+        self._stack.callback(file.close)
+        if cut and not file.damage:
+            file.damage = cut
+        return file
 
 
 def _route(channel: Channel) -> tuple[Channel, Convert]:
@@ -224,16 +224,16 @@ def _uncompressed(data: bytes) -> bytes:
     return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
 
 
-def _guarded(source: Source, channels: Collection[Channel]) -> Iterator[Message]:
+def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Message]:
     """The messages up to where they cannot be read."""
     try:
-        yield from source.messages(channels)
+        yield from file.messages(channels)
     except Exception as error:  # rosbags checks little of damaged files
-        source.damage = f'it is damaged ({type(error).__name__}: {error})'
+        file.damage = f'it is damaged ({type(error).__name__}: {error})'
 
 
-def _opened(path: Path, original: Path) -> Source:
-    """A source of a file, by what it begins with."""
+def _opened(path: Path, original: Path) -> RecordingFile:
+    """A file, by what it begins with."""
     with path.open('rb') as file:
         magic = file.read(16)
     try:
@@ -252,7 +252,7 @@ def _opened(path: Path, original: Path) -> Source:
     )
 
 
-def _indexed(reader, path: Path) -> Source | None:
+def _indexed(reader, path: Path) -> RecordingFile | None:
     """By its index, unless that is missing or damaged."""
     try:
         return Indexed(reader(path))
@@ -260,7 +260,7 @@ def _indexed(reader, path: Path) -> Source | None:
         return None
 
 
-def _files(folder: Path) -> list[Path]:
+def _paths(folder: Path) -> list[Path]:
     """The files of a recording of ROS 2 in their order."""
     try:
         told = yaml.safe_load((folder / 'metadata.yaml').read_text())

@@ -33,7 +33,7 @@ def channel_of(topic: str, kind: str, definition: str, latched: bool) -> Channel
 
 
 class Ros1Scan(Scan):
-    """A Source of a bag of ROS 1."""
+    """A RecordingFile of a bag of ROS 1."""
 
     magic = MAGIC
 

@@ -17,7 +17,7 @@ BROKEN = ValueError, KeyError, struct.error, MemoryError
 
 
 class Scan(ABC):
-    """A Source, read once from beginning to end to know what it holds."""
+    """A RecordingFile, read once from beginning to end to know what it holds."""
 
     # What the file begins with, before its records.
     magic: bytes

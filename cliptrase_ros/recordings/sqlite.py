@@ -21,7 +21,7 @@ _USABLE = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer' AND ty
 
 
 class Sqlite:
-    """A Source of a .db3 file.
+    """A RecordingFile of a .db3 file.
 
     Raises:
         sqlite3.DatabaseError, ValueError: not even the topics can be read.
