@@ -1,14 +1,11 @@
-"""What a recording holds, whatever kind of file it is; and how its bytes are unpacked."""
+"""What a recording holds, whatever kind of file it is."""
 
 from __future__ import annotations
 
-import bz2
-import sys
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
-import lz4.frame
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -19,16 +16,8 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import parse_qos
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
-
 # The forms of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
-ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-# Bytes. What says that it is longer, packed or not, is damaged rather than to fill the memory.
-LONGEST = 1 << 31
 
 
 class Channel(NamedTuple):
@@ -103,41 +92,3 @@ def profiles(text: str) -> tuple[Qos, ...]:
         return tuple(parse_qos(text))
     except Exception:  # whatever a parser does with text that it does not know
         return ()
-
-
-class _Plain:
-    eof = True
-
-    def decompress(self, data: bytes, _: int) -> bytes:
-        return data
-
-
-_UNPACKERS: dict[str, Any] = {
-    '': _Plain,
-    'none': _Plain,
-    'bz2': bz2.BZ2Decompressor,
-    'lz4': lz4.frame.LZ4FrameDecompressor,
-    'zstd': zstd.ZstdDecompressor,
-}
-
-
-def unpacked(data: bytes, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
-    """What can be unpacked of data that may be cut off, and whether that is all.
-
-    Args:
-        most: how many bytes it may become.
-
-    Raises:
-        ValueError: another compression, data that are none of it, or more than `most` bytes.
-    """
-    if compression not in _UNPACKERS:
-        raise ValueError(f'compression {compression!r} is not known')
-    unpacker = _UNPACKERS[compression]()
-    try:
-        # One byte more shows whether there are more.
-        content = unpacker.decompress(data, most + 1)
-    except (OSError, RuntimeError, zstd.ZstdError) as error:
-        raise ValueError(f'{compression} data cannot be unpacked ({error})') from error
-    if len(content) > most:
-        raise ValueError(f'{compression} data become more than the {most} bytes they should be')
-    return content, unpacker.eof

@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
-from .channel import LONGEST, Channel, Message, profiles, unpacked
+from .channel import Channel, Message, profiles
+from .compression import LONGEST, unpacked
 from .ros1 import ros2_type
 from .scan import Scan, taken
 

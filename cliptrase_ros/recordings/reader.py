@@ -10,19 +10,17 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
-from typing import BinaryIO
 
 import yaml
 from rosbags import rosbag1, rosbag2
 
 from ..errors import PictureError
 from . import mcap, ros1, sqlite
-from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, RecordingFile, unpacked, zstd
+from .channel import ROS1, ROS2, Channel, Message, RecordingFile
+from .compression import ZSTD_MAGIC, unpack_file, unpacked
 from .convert import ConversionError, Convert, to_ros2
 
 SUFFIXES = ('.mcap', '.db3')
-# Bytes that are unpacked at a time, a block of zstd at most: what comes before damage is kept.
-_PIECE = 1 << 17
 
 
 class Indexed:
@@ -193,7 +191,7 @@ class Recording:
         if path.suffix == '.zstd':
             folder = self._stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(folder) / path.stem
-            cut = _decompressed(original, path)
+            cut = unpack_file(original, path)
         file = _opened(path, original)
         self._stack.callback(file.close)
         if cut and not file.damage:
@@ -276,38 +274,3 @@ def _paths(folder: Path) -> list[Path]:
 def _natural(name: str) -> list[str | int]:
     """So that 10 comes after 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
-
-
-def _decompressed(path: Path, target: Path) -> str:
-    """Unpack a file as far as that goes: '', or why there may be more.
-
-    Raises:
-        PictureError: nothing of it can be unpacked.
-    """
-    with path.open('rb') as file, target.open('wb') as out:
-        try:
-            cut = '' if _unpack(file, out) else 'it is cut off'
-        except zstd.ZstdError as error:
-            cut = f'it cannot be unpacked to its end ({error})'
-        if cut and file.tell() and not out.tell():
-            raise PictureError(f'{path}: nothing of it can be unpacked: {cut}')
-    return cut
-
-
-def _unpack(file: BinaryIO, out: BinaryIO) -> bool:
-    """Unpack zstd frames, a little at a time: whether the last one is all there.
-
-    Raises:
-        zstd.ZstdError: what comes is none.
-    """
-    unpacker = zstd.ZstdDecompressor()
-    packed = b''
-    while True:
-        if not packed and (unpacker.eof or unpacker.needs_input):
-            packed = file.read(_PIECE)
-            if not packed:
-                return unpacker.eof
-        if unpacker.eof:
-            unpacker = zstd.ZstdDecompressor()
-        out.write(unpacker.decompress(packed, _PIECE))
-        packed = unpacker.unused_data

@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterator
 from functools import partial
 from typing import BinaryIO
 
-from .channel import LATCHED, LONGEST, ROS1, Channel, Message, unpacked
+from .channel import LATCHED, ROS1, Channel, Message
+from .compression import LONGEST, unpacked
 from .scan import Scan, taken
 
 MAGIC = b'#ROSBAG V2.0\n'

@@ -11,7 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from .channel import LONGEST, Channel, Message
+from .channel import Channel, Message
+from .compression import LONGEST
 
 BROKEN = ValueError, KeyError, struct.error, MemoryError
 

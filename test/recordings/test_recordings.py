@@ -19,7 +19,8 @@ from rosbags.typesys import get_types_from_msg
 
 from cliptrase_ros import cli
 from cliptrase_ros.errors import PictureError
-from cliptrase_ros.recordings.channel import LATCHED, profiles, unpacked, zstd
+from cliptrase_ros.recordings.channel import LATCHED, profiles
+from cliptrase_ros.recordings.compression import unpacked, zstd
 from cliptrase_ros.recordings.reader import Recording, moment
 from cliptrase_ros.recordings.scan import taken
 
