@@ -1,6 +1,6 @@
-"""Unpack packed data as far as they go. The functions that rosbags and mcap use for whole data give
-nothing of what is cut or damaged, and take memory for all that it may become; what is here feeds the
-unpackers of lz4, zstd and bz2 step by step."""
+"""Unpack data as far as they go and no further than allowed. What lz4 and zstd offer for whole data,
+which rosbags and mcap call, gives nothing of data that are cut, and fills the memory with whatever
+becomes of them."""
 
 from __future__ import annotations
 

@@ -293,7 +293,8 @@ def test_records_that_are_none_outside_of_chunks(tmp_path):
     path = mcap(tmp_path / 'x.mcap', entries(), end=False)
     path.write_bytes(path.read_bytes() + b'\x05' + bytes(8))
     found, (problem,) = read(path)
-    assert len(found) == 80 and 'it is damaged (error: unpack_from' in problem
+    assert len(found) == 80
+    assert 'it is damaged (ValueError: a record of 0 bytes is shorter than its fields)' in problem
     bag = record(tmp_path, 'ros1')
     whole, _ = read(bag)
     bag.write_bytes(bag.read_bytes() + struct.pack('<I', 5) + b'\1\0\0\0x' + bytes(4))
@@ -588,6 +589,31 @@ def test_a_record_that_says_it_is_longer_than_any(tmp_path):
     os.truncate(bag, 400 * 10**9)
     found, (problem,) = read(bag)
     assert found == whole and 'it is damaged (ValueError: a record of 4294967280' in problem
+
+
+def test_a_field_that_says_it_is_longer_than_its_record(tmp_path):
+    """In a file that is so long, too."""
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False)
+    content = struct.pack('<HHI', 1, 1, 0xFFFFFFFF) + b'/topic'
+    path.write_bytes(path.read_bytes() + struct.pack('<BQ', 4, len(content)) + content)
+    os.truncate(path, 400 * 10**9)
+    found, (problem,) = read(path)
+    assert len(found) == 80
+    assert 'it is damaged (ValueError: a record of 14 bytes is shorter than its fields)' in problem
+
+
+@pytest.mark.parametrize('place, size', [(28, 4), (32, 8)])
+def test_a_chunk_whose_fields_are_damaged(place, size, tmp_path):
+    """The length of the name of its compression, or of its data; the next chunk is read."""
+    path = mcap(tmp_path / 'x.mcap', entries(), end=False, chunk=('', compressed('')))
+    content = bytearray(path.read_bytes())
+    place += content.index(struct.pack('<QQ', 0, 0))
+    content[place : place + size] = b'\xff' * size
+    after = mcap(tmp_path / 'after.mcap', entries(), chunk=('', compressed('')))
+    path.write_bytes(content + after.read_bytes()[8:])
+    found, (problem,) = read(path)
+    assert found == read(after)[0] and len(found) == 80
+    assert 'x.mcap: 1 of its chunks are damaged' in problem
 
 
 def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path):
