@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
+from functools import lru_cache
 from typing import NamedTuple, Protocol
 
 from rosbags.interfaces import (
@@ -15,6 +17,8 @@ from rosbags.interfaces import (
     QosTime,
 )
 from rosbags.rosbag2.metadata import parse_qos
+
+log = logging.getLogger(__name__)
 
 # The forms of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
@@ -86,9 +90,19 @@ OUTPUT = offered(QosDurability.VOLATILE)
 LATCHED = offered(QosDurability.TRANSIENT_LOCAL)
 
 
-def profiles(text: str) -> tuple[Qos, ...]:
-    """Quality of service as recorders write it; none if it cannot be read."""
+def reason(error: Exception) -> str:
+    """What an error is and says, in one line that is not too long."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+
+
+# Files are read more than once; one warning is enough.
+@lru_cache(maxsize=256)
+def profiles(topic: str, text: str) -> tuple[Qos, ...]:
+    """Quality of service of a topic as recorders write it; none if it cannot be read."""
     try:
         return tuple(parse_qos(text))
-    except Exception:  # whatever a parser does with text that it does not know
+    except Exception as error:  # whatever a parser does with text that it does not know
+        log.warning(
+            '%s: its quality of service cannot be read and is left out (%s)', topic, reason(error)
+        )
         return ()

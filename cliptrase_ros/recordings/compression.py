@@ -1,6 +1,6 @@
-"""Unpack data as far as they go and no further than allowed. What lz4 and zstd offer for whole data,
-which rosbags and mcap call, gives nothing of data that are cut, and fills the memory with whatever
-becomes of them."""
+"""Unpack data as far as they go and no further than allowed. What lz4 and zstd offer for whole
+data, and rosbags and mcap call, gives nothing of data that are cut and fills the memory with
+whatever becomes of them."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """MCAP files without an index, such as those of a recorder that was killed, record by record up to
-where they end. The package mcap reads the records; its StreamReader gives nothing of a last chunk
-that is cut or a chunk that is damaged, and takes memory for any length that a file tells, so the way
-from record to record is our own."""
+where they end. The package mcap reads the records; its StreamReader gives nothing of a chunk that
+is cut or damaged, and takes memory for any length that a file tells, so the way from record to
+record is our own."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class McapScan(Scan):
             channel.topic,
             ros2_type(schema.name) if schema else '',
             schema.data.decode() if known else '',
-            profiles(channel.metadata.get('offered_qos_profiles', '')),
+            profiles(channel.topic, channel.metadata.get('offered_qos_profiles', '')),
             form=channel.message_encoding,
         )
 

@@ -3,6 +3,7 @@ damaged is read as far as it goes."""
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections import Counter
@@ -10,34 +11,29 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
+from types import ModuleType
 
 import yaml
 from rosbags import rosbag1, rosbag2
 
 from ..errors import PictureError
 from . import mcap, ros1, sqlite
-from .channel import ROS1, ROS2, Channel, Message, RecordingFile
+from .channel import ROS1, ROS2, Channel, Message, RecordingFile, reason
 from .compression import ZSTD_MAGIC, unpack_file, unpacked
 from .convert import ConversionError, Convert, to_ros2
+
+log = logging.getLogger(__name__)
 
 SUFFIXES = ('.mcap', '.db3')
 
 
 class Indexed:
-    """A RecordingFile of a whole file, which rosbags reads by its index.
-
-    Raises:
-        Exception: the file has no index, or is damaged, in any way that rosbags does not check.
-    """
+    """A RecordingFile of a whole file, which rosbags has opened and reads by its index."""
 
     damage = ''
 
     def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
         self._reader = reader
-        reader.open()
-        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
-            reader.close()
-            raise ValueError('no index; rosbags would give up where times go back')
         self._channels = {connection.id: _channel(connection) for connection in reader.connections}
         self.counts: Counter[Channel] = Counter()
         for connection in reader.connections:
@@ -135,7 +131,7 @@ class Recording:
                 try:
                     if not 0 <= time < 2**63:
                         raise ValueError('its time is none')
-                    yield Message(channel, time, convert(data))
+                    data = convert(data)
                 except Exception as error:  # whatever a converter does with damaged data
                     if channel not in lost:
                         tell(
@@ -143,6 +139,8 @@ class Recording:
                             f'{channel.type} and left out ({error})'
                         )
                     lost[channel] += 1
+                else:
+                    yield Message(channel, time, data)
         for channel, number in lost.items():
             if number > 1:
                 tell(f'{channel.topic}: {number} messages are left out like that')
@@ -227,7 +225,7 @@ def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Mes
     try:
         yield from file.messages(channels)
     except Exception as error:  # rosbags checks little of damaged files
-        file.damage = f'it is damaged ({type(error).__name__}: {error})'
+        file.damage = f'it is damaged ({reason(error)})'
 
 
 def _opened(path: Path, original: Path) -> RecordingFile:
@@ -236,9 +234,9 @@ def _opened(path: Path, original: Path) -> RecordingFile:
         magic = file.read(16)
     try:
         if magic.startswith(mcap.MAGIC):
-            return _indexed(rosbag2.Reader, path) or mcap.McapScan(path)
+            return _indexed(mcap, rosbag2.Reader, path, original) or mcap.McapScan(path)
         if magic.startswith(ros1.MAGIC):
-            return _indexed(rosbag1.Reader, path) or ros1.Ros1Scan(path)
+            return _indexed(ros1, rosbag1.Reader, path, original) or ros1.Ros1Scan(path)
         if magic.startswith(sqlite.MAGIC):
             return sqlite.Sqlite(path)
     except sqlite.BROKEN as error:
@@ -250,23 +248,43 @@ def _opened(path: Path, original: Path) -> RecordingFile:
     )
 
 
-def _indexed(reader, path: Path) -> RecordingFile | None:
-    """By its index, unless that is missing or damaged."""
+def _indexed(
+    kind: ModuleType,
+    make: Callable[[Path], rosbag1.Reader | rosbag2.Reader],
+    path: Path,
+    original: Path,
+) -> Indexed | None:
+    """A file by its index, unless that is missing, as it often is, or damaged."""
     try:
-        return Indexed(reader(path))
-    except Exception:  # rosbags checks little of damaged files
+        if not kind.has_index(path):
+            return None
+        reader = make(path)
+        reader.open()
+        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+            # rosbags would give up where times go back.
+            reader.close()
+            return None
+        return Indexed(reader)
+    except Exception as error:  # rosbags checks little of damaged files
+        log.warning(
+            '%s: its index cannot be used (%s); all records are read', original, reason(error)
+        )
         return None
 
 
 def _paths(folder: Path) -> list[Path]:
     """The files of a recording of ROS 2 in their order."""
+    metadata = folder / 'metadata.yaml'
     try:
-        told = yaml.safe_load((folder / 'metadata.yaml').read_text())
+        told = yaml.safe_load(metadata.read_text())
         names = told['rosbag2_bagfile_information']['relative_file_paths']
-        if names and isinstance(names, list):
-            return [folder / PurePath(name).name for name in names]
-    except Exception:  # it is written at the end; or whatever a parser does with damaged text
-        pass
+        if not (names and isinstance(names, list)):
+            raise ValueError('it names no files')
+        return [folder / PurePath(name).name for name in names]
+    except FileNotFoundError:
+        pass  # it is written at the end
+    except Exception as error:  # whatever a parser does with damaged text
+        log.warning('%s cannot be used (%s); all files are read', metadata, reason(error))
     found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
     return sorted(found, key=lambda path: _natural(path.name))
 

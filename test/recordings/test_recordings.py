@@ -304,7 +304,8 @@ def test_records_that_are_none_outside_of_chunks(tmp_path):
     content[place : place + 8] = bytes(8)
     bag.write_bytes(content)
     found, (problem,) = read(bag)
-    assert found == whole and "it is damaged (KeyError: b'op'); 12 messages" in problem
+    assert found == whole
+    assert 'it is damaged (ReaderError: Header field could not be parsed.); 12 mess' in problem
 
 
 def test_messages_that_an_index_has_lost(tmp_path):
@@ -504,19 +505,28 @@ def test_what_of_a_topic_can_be_missing(tmp_path):
 
 
 @pytest.mark.parametrize('qos', ['- 2024-13-45', '[' * 3000, '5', '- history: x'])
-def test_quality_of_service_that_cannot_be_read(qos):
-    assert profiles(qos) == ()
+def test_quality_of_service_that_cannot_be_read(qos, caplog):
+    """That is said once, however often the file is read."""
+    profiles.cache_clear()
+    assert profiles('/tf', qos) == profiles('/tf', qos) == ()
+    (message,) = caplog.messages
+    assert message.startswith('/tf: its quality of service cannot be read and is left out (')
 
 
 @pytest.mark.parametrize(
     'files', ['[]', '2024-13-45', '[' * 3000, 'drive.mcap', '[5]', '["\\x00"', 'null']
 )
-def test_metadata_that_name_no_files(files, tmp_path):
+def test_metadata_that_name_no_files(files, tmp_path, caplog):
     source = record(tmp_path, 'mcap')
     whole, _ = read(source)
     text = f'rosbag2_bagfile_information:\n  relative_file_paths: {files}\n'
     (source / 'metadata.yaml').write_text(text)
     assert read(source) == (whole, [])
+    (message,) = caplog.messages
+    assert message.startswith(f'{source / "metadata.yaml"} cannot be used (')
+    caplog.clear()
+    (source / 'metadata.yaml').unlink()
+    assert read(source) == (whole, []) and not caplog.messages
 
 
 def test_files_that_are_folders(tmp_path):
