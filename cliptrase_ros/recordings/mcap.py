@@ -92,10 +92,7 @@ class McapScan(Scan):
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
     """(kind, content, whether it is all there) of each record."""
-    while head := file.read(_HEAD.size):
-        if len(head) < _HEAD.size:
-            yield head[0], b'', False
-            return
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
         kind, length = _HEAD.unpack(head)
         if kind in _READ:
             yield kind, *taken(file, length, size)
@@ -103,8 +100,9 @@ def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
             # Attachments may be of any length.
             file.seek(length, os.SEEK_CUR)
         else:
-            yield kind, b'', False
-            return
+            break
+    if head:
+        yield head[0], b'', False
 
 
 def _parsed(read: Callable[[ReadDataStream], _Record], content: bytes) -> _Record:
