@@ -10,6 +10,7 @@ import cliptrase_ros as ct
 
 PACKAGE = Path(ct.__file__).parent
 
+
 def imports(path):
     """(own modules, external top-level packages) that a file imports."""
     own, external = set(), set()
