@@ -1,6 +1,6 @@
 """MCAP files without an index, such as those of a recorder that was killed, record by record up to
 where they end. The package mcap reads the records; its StreamReader gives nothing of a chunk that
-is cut or damaged, and takes memory for any length that a file tells, so the way from record to
+is cut or damaged, and takes memory for any length that a field tells, so the way from record to
 record is our own."""
 
 from __future__ import annotations
