@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from . import demo as demo
+    from .demo.world import World as World
     from .encoder import EncodedImage as EncodedImage
     from .errors import Cancelled as Cancelled
     from .errors import CliptraseError as CliptraseError

@@ -17,7 +17,7 @@ from ..errors import PictureError, SettingError
 from ..media import drawing
 from ..overlap import ahead
 from ..recordings import OVERLAYS, output_messages
-from ..recordings.cameras import Item, Camera, chosen, names
+from ..recordings.cameras import CameraMessage, ImageStream, camera_names, chosen
 from ..recordings.channel import LATCHED, OUTPUT
 from ..recordings.reader import Recording, moment
 from ..recordings.writer import Output, written
@@ -165,35 +165,37 @@ class _Run:
         self._segmenter, self._words = segmenter, words
         self._out = Output(recording, writer)
         channels = chosen(recording, options.topics)
-        self._cameras = {
-            channel: Camera(recording, channel, f'{options.prefix}/{name}', options.every)
-            for channel, name in zip(channels, names([c.topic for c in channels]), strict=True)
+        self._streams = {
+            channel: ImageStream(recording, channel, f'{options.prefix}/{name}', options.every)
+            for channel, name in zip(
+                channels, camera_names([c.topic for c in channels]), strict=True
+            )
         }
         self._out.add(f'{options.prefix}/vocabulary', output_messages.VOCABULARY_TYPE, LATCHED)
-        for camera in self._cameras.values():
-            for topic, kind in self._topics(camera):
+        for stream in self._streams.values():
+            for topic, kind in self._topics(stream):
                 self._out.add(topic, kind, OUTPUT)
         self.images = 0
         self._copied = 0
         self._skipped: list[str] = []
 
-    def _topics(self, camera: Camera) -> Iterator[tuple[str, str]]:
-        yield f'{camera.prefix}label_mask', output_messages.IMAGE
-        yield f'{camera.prefix}confidence', output_messages.IMAGE
+    def _topics(self, stream: ImageStream) -> Iterator[tuple[str, str]]:
+        yield f'{stream.prefix}label_mask', output_messages.IMAGE
+        yield f'{stream.prefix}confidence', output_messages.IMAGE
         if self._options.overlay == 'raw':
-            yield f'{camera.prefix}overlay', output_messages.IMAGE
+            yield f'{stream.prefix}overlay', output_messages.IMAGE
         elif self._options.overlay == 'compressed':
-            yield f'{camera.prefix}overlay/compressed', output_messages.COMPRESSED_IMAGE
-        if camera.info is not None:
-            yield f'{camera.prefix}camera_info', output_messages.CAMERA_INFO
+            yield f'{stream.prefix}overlay/compressed', output_messages.COMPRESSED_IMAGE
+        if stream.info is not None:
+            yield f'{stream.prefix}camera_info', output_messages.CAMERA_INFO
 
-    def items(self) -> Iterator[Item]:
+    def items(self) -> Iterator[CameraMessage]:
         """The messages of the recording, images read."""
         for message in self._recording.messages():
-            camera = self._cameras.get(message.channel)
-            yield camera.read(message) if camera else Item(message)
+            stream = self._streams.get(message.channel)
+            yield stream.read(message) if stream else CameraMessage(message)
 
-    def take(self, item: Item) -> None:
+    def take(self, item: CameraMessage) -> None:
         """Copy a message, and label what is an image."""
         message = item.message
         if item.image is not None and not self.images:
@@ -204,43 +206,43 @@ class _Run:
         if item.image is not None:
             self._label(item)
             self.images += 1
-        elif item.camera:
+        elif item.stream:
             self._skipped.append(
                 f'{message.channel.topic}: the image of {moment(message.time)} is skipped: '
                 f'{item.reason}'
             )
-        for camera in self._cameras.values():
-            topic, kind = camera.info_topic, output_messages.CAMERA_INFO
+        for stream in self._streams.values():
+            topic, kind = stream.info_topic, output_messages.CAMERA_INFO
             # Without one at the start there is no topic for it.
-            if camera.info and (message.channel.topic, message.channel.type) == (topic, kind):
-                camera.take_info(message)
+            if stream.info and (message.channel.topic, message.channel.type) == (topic, kind):
+                stream.take_info(message)
 
-    def _label(self, item: Item) -> None:
-        segmenter, camera = self._segmenter, item.camera
+    def _label(self, item: CameraMessage) -> None:
+        segmenter, stream = self._segmenter, item.stream
         dense = segmenter.encode(item.image)
         scores = segmenter.scores(dense, self._words)
-        scores = camera.smooth(scores, self._options.smoothing, None)
+        scores = stream.smooth(scores, self._options.smoothing, None)
         result = segmenter.label(dense, self._words, scores)
         for topic, message in self._outputs(item, result):
             self._out.write(topic, item.message.time, message)
 
-    def _outputs(self, item: Item, result: Segmentation) -> Iterator[tuple[str, Any]]:
-        camera, header = item.camera, item.content.header
-        yield f'{camera.prefix}label_mask', output_messages.label_mask(result, header)
+    def _outputs(self, item: CameraMessage, result: Segmentation) -> Iterator[tuple[str, Any]]:
+        stream, header = item.stream, item.content.header
+        yield f'{stream.prefix}label_mask', output_messages.label_mask(result, header)
         confidence = output_messages.image(result.confidence_bytes, 'mono8', header)
-        yield f'{camera.prefix}confidence', confidence
+        yield f'{stream.prefix}confidence', confidence
         if self._options.overlay != 'none':
             pixels = self._segmenter.view(item.image)
             pixels = drawing.overlay(pixels, result.labels, self._words)
             if self._options.overlay == 'raw':
-                yield f'{camera.prefix}overlay', output_messages.image(pixels, 'rgb8', header)
+                yield f'{stream.prefix}overlay', output_messages.image(pixels, 'rgb8', header)
             else:
-                yield f'{camera.prefix}overlay/compressed', output_messages.jpeg(pixels, header)
-        if camera.info is not None:
+                yield f'{stream.prefix}overlay/compressed', output_messages.jpeg(pixels, header)
+        if stream.info is not None:
             image_size = item.image.shape[:2]
             size, matrix = self._segmenter.view_geometry(image_size)
-            info = output_messages.camera_info(camera.info, image_size, size, matrix, header)
-            yield f'{camera.prefix}camera_info', info
+            info = output_messages.camera_info(stream.info, image_size, size, matrix, header)
+            yield f'{stream.prefix}camera_info', info
 
     def report(self) -> Report:
         """What came of it.
@@ -250,7 +252,7 @@ class _Run:
         """
         skipped = (*self._recording.problems, *self._skipped)
         if not self.images:
-            topics = ', '.join(camera.channel.topic for camera in self._cameras.values())
+            topics = ', '.join(stream.channel.topic for stream in self._streams.values())
             reasons = ''.join(f'; {sentence}' for sentence in skipped[:3])
             raise PictureError(f'no image of {topics} could be labelled{reasons}')
         return Report(self.images, skipped, self._copied, dict(self._out.counts))

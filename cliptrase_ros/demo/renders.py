@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from . import scene, textures, things, viewpoints, world
+from . import scenery, textures, things, viewpoints, world
 from .things import Thing
 from .world import World
 
@@ -90,6 +90,6 @@ def cached(
 def _digest_of_sources() -> str:
     """SHA-256 of the code that decides what the pictures show."""
     digest = hashlib.sha256()
-    for module in (scene, textures, things, viewpoints, world):
+    for module in (scenery, textures, things, viewpoints, world):
         digest.update(Path(module.__file__).read_bytes())
     return digest.hexdigest()

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .scene import TABLE_HALF, TABLE_HEIGHT, Placed, Scene
+from .scenery import TABLE_HALF, TABLE_HEIGHT, PlacedThing, Scenery
 
 MOTIONS = ('drive', 'pan')
 _TOUR_S = 12.0
@@ -26,7 +26,7 @@ class Camera:
     roll: float = 0.0
 
 
-def draw_camera(scene: Scene, rng: np.random.Generator) -> Camera:
+def draw_camera(scene: Scenery, rng: np.random.Generator) -> Camera:
     """A place that a robot's camera may look from, mostly at one of the objects."""
     if scene.placed and rng.random() < 0.8:
         thing = scene.placed[rng.integers(len(scene.placed))]
@@ -51,7 +51,7 @@ def draw_camera(scene: Scene, rng: np.random.Generator) -> Camera:
     return Camera(tuple(eye), tuple(target), fov, float(rng.normal(0, 0.03)))
 
 
-def tour(scene: Scene, rng: np.random.Generator, motion: str, step_s: float) -> Iterator[Camera]:
+def tour(scene: Scenery, rng: np.random.Generator, motion: str, step_s: float) -> Iterator[Camera]:
     """Cameras of a robot among the things, without end: it drives to and fro on an arc around
     one of them, or stands and pans.
 
@@ -71,7 +71,7 @@ def tour(scene: Scene, rng: np.random.Generator, motion: str, step_s: float) -> 
         yield Camera(tuple(eye), target)
 
 
-def _free_arc(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+def _free_arc(scene: Scenery, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """What a tour looks at, and places for the eye [n, 3] that keep clear of everything, if
     100 draws find such."""
     for _ in range(100):
@@ -93,7 +93,7 @@ def _free_arc(scene: Scene, rng: np.random.Generator) -> tuple[np.ndarray, np.nd
     return anchor, np.column_stack([eyes, np.full(len(eyes), height)])
 
 
-def _clear(eyes: np.ndarray, height: float, thing: Placed) -> bool:
+def _clear(eyes: np.ndarray, height: float, thing: PlacedThing) -> bool:
     gaps = np.hypot(*(eyes - thing.position[:2]).T)
     above = height > thing.position[2] + thing.size / 2 + 0.1
     return above or gaps.min() > thing.size / 2 + 0.2

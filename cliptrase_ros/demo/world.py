@@ -16,7 +16,7 @@ import numpy as np
 
 from ..errors import CliptraseError
 from . import viewpoints
-from .scene import Scene, silent
+from .scenery import Scenery, silent
 from .things import CLASSES as CLASSES
 from .things import SKY, Thing, View
 from .viewpoints import Camera, rotation
@@ -60,7 +60,7 @@ class World:
         self._rng = np.random.default_rng(seed)
         self._textures = tempfile.TemporaryDirectory(prefix='cliptrase_world_')
         data = Path(pybullet_data.getDataPath())
-        self._scene = Scene(self._bullet, self._rng, data, Path(self._textures.name))
+        self._scenery = Scenery(self._bullet, self._rng, data, Path(self._textures.name))
         self.new_scene()
 
     def close(self) -> None:
@@ -85,16 +85,16 @@ class World:
         Raises:
             SettingError: there is no such object, or not in that colour.
         """
-        self._scene.furnish(objects)
+        self._scenery.furnish(objects)
 
     @property
     def half_m(self) -> float:
         """Half a side of the room or yard in metres."""
-        return self._scene.half_m
+        return self._scenery.half_m
 
     def draw_camera(self) -> Camera:
         """A place that a robot's camera may look from, mostly at one of the objects."""
-        return viewpoints.draw_camera(self._scene, self._rng)
+        return viewpoints.draw_camera(self._scenery, self._rng)
 
     def tour(self, motion: str = 'drive', step_s: float = 0.1) -> Iterator[Camera]:
         """Cameras of a robot among the things, without end: it drives to and fro on an arc around
@@ -104,7 +104,7 @@ class World:
             motion: one of MOTIONS.
             step_s: time from one camera to the next in seconds.
         """
-        return viewpoints.tour(self._scene, self._rng, motion, step_s)
+        return viewpoints.tour(self._scenery, self._rng, motion, step_s)
 
     def views(self, per_scene: int = 4) -> Iterator[View]:
         """Views from drawn cameras, another scene after every few; none of nearly one thing."""
@@ -131,7 +131,7 @@ class World:
             math.degrees(camera.fov), width / height, NEAR_M, FAR_M
         )
         _, _, pixels, buffer, bodies = bullet.getCameraImage(
-            width, height, view, projection, renderer=bullet.ER_TINY_RENDERER, **self._scene.light
+            width, height, view, projection, renderer=bullet.ER_TINY_RENDERER, **self._scenery.light
         )
         image = np.reshape(pixels, (height, width, 4))[..., :3].astype(np.uint8)
         buffer = np.reshape(buffer, (height, width)).astype(np.float64)
@@ -148,13 +148,13 @@ class World:
         return View(image, depth.astype(np.float32), instances, things, matrix, pose)
 
     def _instances(self, bodies: np.ndarray) -> tuple[tuple[Thing, ...], np.ndarray]:
-        numbers = {-1: 0} | {body: n for n, body in enumerate(self._scene.bodies, 1)}
+        numbers = {-1: 0} | {body: n for n, body in enumerate(self._scenery.bodies, 1)}
         found, where = np.unique(bodies, return_inverse=True)
         instances = np.array([numbers[int(body)] for body in found], np.uint8)
-        return (SKY, *self._scene.bodies.values()), instances[where].reshape(bodies.shape)
+        return (SKY, *self._scenery.bodies.values()), instances[where].reshape(bodies.shape)
 
     def _paint_sky(self, image: np.ndarray, sky: np.ndarray) -> None:
-        top, horizon = self._scene.sky
+        top, horizon = self._scenery.sky
         fade = np.linspace(0, 1, len(image))[:, None, None]
         colors = np.broadcast_to(top * (1 - fade) + horizon * fade, image.shape)
         image[sky] = colors[sky].astype(np.uint8)

@@ -64,7 +64,7 @@ def image_topics(recording: Recording) -> list[ImageTopic]:
 
 def _encoding(data: bytes, kind: str) -> str:
     try:
-        message = output_messages.read(data, kind)
+        message = output_messages.deserialize(data, kind)
     except SerdeError:
         return ''
     return message.encoding if kind == output_messages.IMAGE else message.format
@@ -101,7 +101,7 @@ def beside(topic: str, name: str) -> str:
     return str(PurePosixPath(topic.removesuffix('/compressed')).parent / name)
 
 
-def names(topics: Sequence[str]) -> list[str]:
+def camera_names(topics: Sequence[str]) -> list[str]:
     """The node's name of each camera as part of topics: none of a single one; of several what
     stands before the last part, /front/image_raw being front; all of it where two would be alike;
     and numbers where even these are."""
@@ -120,17 +120,17 @@ def _name(topic: str) -> str:
     return f'camera_{name}' if name[:1].isdigit() else name
 
 
-class Item(NamedTuple):
+class CameraMessage(NamedTuple):
     """A message; of an image to be labelled also what was read of it, or why it cannot be."""
 
     message: Message
-    camera: Camera | None = None
+    stream: ImageStream | None = None
     content: Any = None
     image: np.ndarray | None = None
     reason: str = ''
 
 
-class Camera:
+class ImageStream:
     """A topic of images, and the names of its outputs."""
 
     def __init__(self, recording: Recording, channel: Channel, prefix: str, every: int):
@@ -152,22 +152,22 @@ class Camera:
     def take_info(self, message: Message) -> None:
         """Keep a calibration, if that is what it is."""
         try:
-            info = output_messages.read(message.data, output_messages.CAMERA_INFO)
+            info = output_messages.deserialize(message.data, output_messages.CAMERA_INFO)
         except SerdeError:
             return
         if info.width and info.height:
             self.info = info
 
-    def read(self, message: Message) -> Item:
+    def read(self, message: Message) -> CameraMessage:
         """A message of this topic, with its image if that is to be labelled."""
         self._seen += 1
         if (self._seen - 1) % self._every:
-            return Item(message)
+            return CameraMessage(message)
         kind = self.channel.type
         try:
-            content = output_messages.read(message.data, kind)
+            content = output_messages.deserialize(message.data, kind)
             image = DECODERS[kind](content)
             check_image(image)
         except (SerdeError, encodings.ImageError, ShapeError) as error:
-            return Item(message, self, reason=str(error))
-        return Item(message, self, content, image)
+            return CameraMessage(message, self, reason=str(error))
+        return CameraMessage(message, self, content, image)

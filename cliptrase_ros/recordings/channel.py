@@ -1,14 +1,13 @@
-"""What a recording holds, whatever kind of file it is; and how its bytes are unpacked."""
+"""What a recording holds, whatever kind of file it is."""
 
 from __future__ import annotations
 
-import bz2
-import sys
+import logging
 from collections import Counter
 from collections.abc import Collection, Iterator
-from typing import Any, NamedTuple, Protocol
+from functools import lru_cache
+from typing import NamedTuple, Protocol
 
-import lz4.frame
 from rosbags.interfaces import (
     Qos,
     QosDurability,
@@ -19,16 +18,10 @@ from rosbags.interfaces import (
 )
 from rosbags.rosbag2.metadata import parse_qos
 
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+log = logging.getLogger(__name__)
 
 # The forms of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
-ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-# Bytes. What says that it is longer, packed or not, is damaged rather than to fill the memory.
-LONGEST = 1 << 31
 
 
 class Channel(NamedTuple):
@@ -58,7 +51,7 @@ class Message(NamedTuple):
     data: bytes | memoryview
 
 
-class Source(Protocol):
+class RecordingFile(Protocol):
     """One file of a recording.
 
     Attributes:
@@ -97,47 +90,19 @@ OUTPUT = offered(QosDurability.VOLATILE)
 LATCHED = offered(QosDurability.TRANSIENT_LOCAL)
 
 
-def profiles(text: str) -> tuple[Qos, ...]:
-    """Quality of service as recorders write it; none if it cannot be read."""
+def reason(error: Exception) -> str:
+    """What an error is and says, in one line that is not too long."""
+    return f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
+
+
+# Files are read more than once; one warning is enough.
+@lru_cache(maxsize=256)
+def profiles(topic: str, text: str) -> tuple[Qos, ...]:
+    """Quality of service of a topic as recorders write it; none if it cannot be read."""
     try:
         return tuple(parse_qos(text))
-    except Exception:  # whatever a parser does with text that it does not know
+    except Exception as error:  # whatever a parser does with text that it does not know
+        log.warning(
+            '%s: its quality of service cannot be read and is left out (%s)', topic, reason(error)
+        )
         return ()
-
-
-class _Plain:
-    eof = True
-
-    def decompress(self, data: bytes, _: int) -> bytes:
-        return data
-
-
-_UNPACKERS: dict[str, Any] = {
-    '': _Plain,
-    'none': _Plain,
-    'bz2': bz2.BZ2Decompressor,
-    'lz4': lz4.frame.LZ4FrameDecompressor,
-    'zstd': zstd.ZstdDecompressor,
-}
-
-
-def unpacked(data: bytes, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
-    """What can be unpacked of data that may be cut off, and whether that is all.
-
-    Args:
-        most: how many bytes it may become.
-
-    Raises:
-        ValueError: another compression, data that are none of it, or more than `most` bytes.
-    """
-    if compression not in _UNPACKERS:
-        raise ValueError(f'compression {compression!r} is not known')
-    unpacker = _UNPACKERS[compression]()
-    try:
-        # One byte more shows whether there are more.
-        content = unpacker.decompress(data, most + 1)
-    except (OSError, RuntimeError, zstd.ZstdError) as error:
-        raise ValueError(f'{compression} data cannot be unpacked ({error})') from error
-    if len(content) > most:
-        raise ValueError(f'{compression} data become more than the {most} bytes they should be')
-    return content, unpacker.eof

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from functools import lru_cache, partial
 
@@ -10,7 +11,9 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from ..errors import CliptraseError
-from .channel import Channel
+from .channel import Channel, reason
+
+log = logging.getLogger(__name__)
 
 Convert = Callable[[bytes], memoryview]
 
@@ -47,7 +50,10 @@ def described(kind: str, definition: str, digest: str) -> tuple[str, str]:
         own = get_typestore(Stores.EMPTY)
         own.register(_parsed(kind, definition))
         return definition, own.hash_rihs01(kind)
-    except Exception:  # whatever a parser does with text that it does not know
+    except Exception as error:  # whatever a parser does with text that it does not know
+        log.warning(
+            '%s: the recording has no hash of it and none can be made (%s)', kind, reason(error)
+        )
         return definition, ''
 
 
@@ -80,9 +86,7 @@ def to_ros2(channel: Channel) -> tuple[Channel, Convert]:
         digest = target.hash_rihs01(kind)
         convert = _converter(source, target, channel.type, kind)
     except Exception as error:  # whatever a parser does with text that it does not know
-        raise ConversionError(
-            f'its definition cannot be read ({type(error).__name__}: {str(error)[:200]})'
-        ) from error
+        raise ConversionError(f'its definition cannot be read ({reason(error)})') from error
     return Channel(channel.topic, kind, definition, channel.qos, digest), convert
 
 

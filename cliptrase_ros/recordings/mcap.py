@@ -1,30 +1,58 @@
-"""MCAP files that have no index, such as those of a recorder that was killed: all records in the
-order of the file, up to where it ends (https://mcap.dev/spec)."""
+"""MCAP files without an index, such as those of a recorder that was killed, record by record up to
+where they end. The package mcap reads the records; its StreamReader gives nothing of a chunk that
+is cut or damaged, and takes memory for any length that a field tells, so the way from record to
+record is our own."""
 
 from __future__ import annotations
 
+import os
 import struct
 import zlib
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from functools import partial
+from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
-from .channel import LONGEST, Channel, Message, profiles, unpacked
+from mcap import records
+from mcap.data_stream import ReadDataStream
+from mcap.exceptions import EndOfFile
+from mcap.opcode import Opcode
+
+from .channel import Channel, Message, profiles
+from .compression import LONGEST, unpacked
 from .ros1 import ros2_type
 from .scan import Scan, taken
 
 MAGIC = b'\x89MCAP0\r\n'
-FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK = 2, 3, 4, 5, 6
+_READ = (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE, Opcode.CHUNK, Opcode.FOOTER)
+_DEFINITIONS = ('ros1msg', 'ros2msg', 'ros2idl')
+# Kind and length, before what a record holds.
+_HEAD = struct.Struct('<BQ')
+# Bytes of a footer without its head.
+_FOOTER = 20
+
+_Record = TypeVar('_Record', bound=records.McapRecord)
+
+
+def has_index(path: Path) -> bool:
+    """Whether a file was closed, with a summary."""
+    length = _FOOTER + len(MAGIC)
+    with path.open('rb') as file:
+        if file.seek(0, os.SEEK_END) < length:
+            return False
+        file.seek(-length, os.SEEK_END)
+        footer = _parsed(records.Footer.read, file.read(_FOOTER))
+        return file.read() == MAGIC and footer.summary_start > 0
 
 
 class McapScan(Scan):
-    """A Source of an MCAP file."""
+    """A RecordingFile of an MCAP file."""
 
     magic = MAGIC
 
     def __init__(self, path: Path):
-        self._schemas: dict[int, tuple[str, str]] = {}
+        self._schemas: dict[int, records.Schema] = {}
         self._ended = False
         super().__init__(path)
 
@@ -33,48 +61,60 @@ class McapScan(Scan):
 
     def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
         for kind, content, whole in _records(file, size):
-            if kind == CHUNK:
+            if kind == Opcode.CHUNK:
                 yield from self._in_chunk(partial(_chunk, content, whole), whole)
             if not whole:
                 return False
-            if kind == SCHEMA:
-                number, name, form, text = _fields('H###', content)
-                self._schemas[number] = name.decode(), _definition(form, text)
-            elif kind == CHANNEL:
-                self._take_channel(content)
-            elif kind == MESSAGE:
-                number, _, time = struct.unpack_from('<HIQ', content)
-                yield Message(self._channels[number], time, content[22:])
-            elif kind == FOOTER:
+            if kind == Opcode.SCHEMA:
+                schema = _parsed(records.Schema.read, content)
+                self._schemas[schema.id] = schema
+            elif kind == Opcode.CHANNEL:
+                self._take_channel(_parsed(records.Channel.read, content))
+            elif kind == Opcode.MESSAGE:
+                message = _parsed(partial(records.Message.read, length=len(content)), content)
+                yield Message(self._channels[message.channel_id], message.log_time, message.data)
+            elif kind == Opcode.FOOTER:
                 self._ended = True
                 break
         return True
 
-    def _take_channel(self, content: bytes) -> None:
-        number, schema, topic, form, metadata = _fields('HH###', content)
-        kind, definition = self._schemas.get(schema, ('', ''))
-        pairs = _pairs(metadata)
-        qos = profiles(pairs.get(b'offered_qos_profiles', b'').decode(errors='replace'))
-        self._channels[number] = Channel(
-            topic.decode(), ros2_type(kind), definition, qos, form=form.decode()
+    def _take_channel(self, channel: records.Channel) -> None:
+        schema = self._schemas.get(channel.schema_id)
+        known = schema is not None and schema.encoding in _DEFINITIONS
+        self._channels[channel.id] = Channel(
+            channel.topic,
+            ros2_type(schema.name) if schema else '',
+            schema.data.decode() if known else '',
+            profiles(channel.topic, channel.metadata.get('offered_qos_profiles', '')),
+            form=channel.message_encoding,
         )
 
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
     """(kind, content, whether it is all there) of each record."""
-    while head := file.read(9):
-        if len(head) < 9:
-            yield head[0], b'', False
-            return
-        kind, length = struct.unpack('<BQ', head)
-        if kind in (FOOTER, SCHEMA, CHANNEL, MESSAGE, CHUNK):
+    while len(head := file.read(_HEAD.size)) == _HEAD.size:
+        kind, length = _HEAD.unpack(head)
+        if kind in _READ:
             yield kind, *taken(file, length, size)
         elif length <= size - file.tell():
             # Attachments may be of any length.
-            file.seek(length, 1)
+            file.seek(length, os.SEEK_CUR)
         else:
-            yield kind, b'', False
-            return
+            break
+    if head:
+        yield head[0], b'', False
+
+
+def _parsed(read: Callable[[ReadDataStream], _Record], content: bytes) -> _Record:
+    """A record from its content; nothing beyond that is read, whatever lengths are told in it.
+
+    Raises:
+        ValueError: it is none.
+    """
+    try:
+        return read(ReadDataStream(BytesIO(content)))
+    except (EndOfFile, OverflowError, struct.error) as error:
+        raise ValueError(f'a record of {len(content)} bytes is shorter than its fields') from error
 
 
 def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
@@ -83,37 +123,11 @@ def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
     Raises:
         ValueError: they are not what was written.
     """
-    _, _, length, checksum, compression, _ = _fields('QQQI#Q', content)
-    packed = content[40 + len(compression) :]
-    records, complete = unpacked(packed, compression.decode(), min(length, LONGEST))
+    chunk = _parsed(records.Chunk.read, content)
+    length, checksum = chunk.uncompressed_size, chunk.uncompressed_crc
+    found, complete = unpacked(chunk.data, chunk.compression, min(length, LONGEST))
     if not (whole and complete):
-        return records, False
-    if len(records) != length or (checksum and zlib.crc32(records) != checksum):
+        return found, False
+    if len(found) != length or (checksum and zlib.crc32(found) != checksum):
         raise ValueError('the checksum of a chunk does not fit')
-    return records, True
-
-
-def _fields(form: str, content: bytes) -> list:
-    """Numbers as in struct, and # for bytes with their length before them."""
-    values, place = [], 0
-    for kind in form:
-        number = struct.Struct('<I' if kind == '#' else f'<{kind}')
-        (value,) = number.unpack_from(content, place)
-        place += number.size
-        if kind == '#':
-            value, place = content[place : place + value], place + value
-        values.append(value)
-    return values
-
-
-def _pairs(content: bytes) -> dict[bytes, bytes]:
-    pairs = {}
-    while content:
-        name, value = _fields('##', content)
-        pairs[name] = value
-        content = content[8 + len(name) + len(value) :]
-    return pairs
-
-
-def _definition(form: bytes, text: bytes) -> str:
-    return text.decode() if form in (b'ros1msg', b'ros2msg', b'ros2idl') else ''
+    return found, True

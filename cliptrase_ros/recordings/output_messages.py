@@ -41,7 +41,7 @@ STORE.register(
 )
 
 
-def read(data: bytes, kind: str) -> Any:
+def deserialize(data: bytes, kind: str) -> Any:
     """A message from its bytes.
 
     Raises:
@@ -50,7 +50,7 @@ def read(data: bytes, kind: str) -> Any:
     return STORE.deserialize_cdr(data, kind)
 
 
-def written(message: Any) -> memoryview:
+def serialize(message: Any) -> memoryview:
     """The bytes of a message."""
     return STORE.serialize_cdr(message, message.__msgtype__, little_endian=True)
 

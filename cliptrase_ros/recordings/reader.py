@@ -3,6 +3,7 @@ damaged is read as far as it goes."""
 
 from __future__ import annotations
 
+import logging
 import re
 import tempfile
 from collections import Counter
@@ -10,36 +11,29 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
-from typing import BinaryIO
+from types import ModuleType
 
 import yaml
 from rosbags import rosbag1, rosbag2
 
 from ..errors import PictureError
 from . import mcap, ros1, sqlite
-from .channel import ROS1, ROS2, ZSTD_MAGIC, Channel, Message, Source, unpacked, zstd
+from .channel import ROS1, ROS2, Channel, Message, RecordingFile, reason
+from .compression import ZSTD_MAGIC, unpack_file, unpacked
 from .convert import ConversionError, Convert, to_ros2
 
+log = logging.getLogger(__name__)
+
 SUFFIXES = ('.mcap', '.db3')
-# Bytes that are unpacked at a time, a block of zstd at most: what comes before damage is kept.
-_PIECE = 1 << 17
 
 
 class Indexed:
-    """A Source of a whole file, which rosbags reads by its index.
-
-    Raises:
-        Exception: the file has no index, or is damaged, in any way that rosbags does not check.
-    """
+    """A RecordingFile of a whole file, which rosbags has opened and reads by its index."""
 
     damage = ''
 
     def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
         self._reader = reader
-        reader.open()
-        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
-            reader.close()
-            raise ValueError('no index; rosbags would give up where times go back')
         self._channels = {connection.id: _channel(connection) for connection in reader.connections}
         self.counts: Counter[Channel] = Counter()
         for connection in reader.connections:
@@ -94,7 +88,7 @@ class Recording:
         # Messages that could be read, and not converted.
         self._lost: Counter[Channel] = Counter()
         try:
-            self._sources = self._open_all()
+            self._files = self._open_all()
         except BaseException:
             self._stack.close()
             raise
@@ -118,12 +112,12 @@ class Recording:
             until, read = max(until, message.time), read + 1
             yield message
         missing = sum(self.counts.values()) - read - sum(self._lost.values())
-        if missing > 0 and not any(source.damage for _, source in self._sources):
+        if missing > 0 and not any(file.damage for _, file in self._files):
             self.problems.append(f'{self.path}: {missing} of its messages cannot be found')
-        for path, source in self._sources:
-            if source.damage:
+        for path, file in self._files:
+            if file.damage:
                 told = f'; {read} messages until {moment(until)} were read' if read else ''
-                self.problems.append(f'{path}: {source.damage}{told}')
+                self.problems.append(f'{path}: {file.damage}{told}')
 
     def _converted(
         self, channels: Collection[Channel], tell: Callable[[str], None]
@@ -131,13 +125,13 @@ class Recording:
         """The messages of these channels; `tell` gets a sentence on what cannot be used."""
         asked = {own for own, (channel, _) in self._routes.items() if channel in channels}
         lost = self._lost = Counter()
-        for _, source in self._sources:
-            for own, time, data in _guarded(source, asked):
+        for _, file in self._files:
+            for own, time, data in _guarded(file, asked):
                 channel, convert = self._routes[own]
                 try:
                     if not 0 <= time < 2**63:
                         raise ValueError('its time is none')
-                    yield Message(channel, time, convert(data))
+                    data = convert(data)
                 except Exception as error:  # whatever a converter does with damaged data
                     if channel not in lost:
                         tell(
@@ -145,6 +139,8 @@ class Recording:
                             f'{channel.type} and left out ({error})'
                         )
                     lost[channel] += 1
+                else:
+                    yield Message(channel, time, data)
         for channel, number in lost.items():
             if number > 1:
                 tell(f'{channel.topic}: {number} messages are left out like that')
@@ -152,8 +148,8 @@ class Recording:
     def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
         """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
         found: Counter[Channel] = Counter()
-        for _, source in self._sources:
-            found.update(source.counts)
+        for _, file in self._files:
+            found.update(file.counts)
         routes, targets = {}, {}
         for own, count in found.items():
             try:
@@ -167,10 +163,10 @@ class Recording:
             self.counts[target] += count
         return routes
 
-    def _open_all(self) -> list[tuple[Path, Source]]:
+    def _open_all(self) -> list[tuple[Path, RecordingFile]]:
         if not self.path.is_dir():
             return [(self.path, self._open(self.path))]
-        paths = _files(self.path)
+        paths = _paths(self.path)
         if not paths:
             raise PictureError(
                 f'{self.path} holds no recording: neither metadata.yaml nor .mcap or .db3 files'
@@ -185,7 +181,7 @@ class Recording:
             raise PictureError('; '.join(self.problems))
         return opened
 
-    def _open(self, path: Path) -> Source:
+    def _open(self, path: Path) -> RecordingFile:
         if path.is_dir():
             raise PictureError(f'{path} is a folder; expected a file of messages')
         cut = ''
@@ -193,12 +189,12 @@ class Recording:
         if path.suffix == '.zstd':
             folder = self._stack.enter_context(tempfile.TemporaryDirectory())
             path = Path(folder) / path.stem
-            cut = _decompressed(original, path)
-        source = _opened(path, original)
-        self._stack.callback(source.close)
-        if cut and not source.damage:
-            source.damage = cut
-        return source
+            cut = unpack_file(original, path)
+        file = _opened(path, original)
+        self._stack.callback(file.close)
+        if cut and not file.damage:
+            file.damage = cut
+        return file
 
 
 def _route(channel: Channel) -> tuple[Channel, Convert]:
@@ -224,23 +220,23 @@ def _uncompressed(data: bytes) -> bytes:
     return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
 
 
-def _guarded(source: Source, channels: Collection[Channel]) -> Iterator[Message]:
+def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Message]:
     """The messages up to where they cannot be read."""
     try:
-        yield from source.messages(channels)
+        yield from file.messages(channels)
     except Exception as error:  # rosbags checks little of damaged files
-        source.damage = f'it is damaged ({type(error).__name__}: {error})'
+        file.damage = f'it is damaged ({reason(error)})'
 
 
-def _opened(path: Path, original: Path) -> Source:
-    """A source of a file, by what it begins with."""
+def _opened(path: Path, original: Path) -> RecordingFile:
+    """A file, by what it begins with."""
     with path.open('rb') as file:
         magic = file.read(16)
     try:
         if magic.startswith(mcap.MAGIC):
-            return _indexed(rosbag2.Reader, path) or mcap.McapScan(path)
+            return _indexed(mcap, rosbag2.Reader, path, original) or mcap.McapScan(path)
         if magic.startswith(ros1.MAGIC):
-            return _indexed(rosbag1.Reader, path) or ros1.Ros1Scan(path)
+            return _indexed(ros1, rosbag1.Reader, path, original) or ros1.Ros1Scan(path)
         if magic.startswith(sqlite.MAGIC):
             return sqlite.Sqlite(path)
     except sqlite.BROKEN as error:
@@ -252,23 +248,43 @@ def _opened(path: Path, original: Path) -> Source:
     )
 
 
-def _indexed(reader, path: Path) -> Source | None:
-    """By its index, unless that is missing or damaged."""
+def _indexed(
+    kind: ModuleType,
+    make: Callable[[Path], rosbag1.Reader | rosbag2.Reader],
+    path: Path,
+    original: Path,
+) -> Indexed | None:
+    """A file by its index, unless that is missing, as it often is, or damaged."""
     try:
-        return Indexed(reader(path))
-    except Exception:  # rosbags checks little of damaged files
+        if not kind.has_index(path):
+            return None
+        reader = make(path)
+        reader.open()
+        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+            # rosbags would give up where times go back.
+            reader.close()
+            return None
+        return Indexed(reader)
+    except Exception as error:  # rosbags checks little of damaged files
+        log.warning(
+            '%s: its index cannot be used (%s); all records are read', original, reason(error)
+        )
         return None
 
 
-def _files(folder: Path) -> list[Path]:
+def _paths(folder: Path) -> list[Path]:
     """The files of a recording of ROS 2 in their order."""
+    metadata = folder / 'metadata.yaml'
     try:
-        told = yaml.safe_load((folder / 'metadata.yaml').read_text())
+        told = yaml.safe_load(metadata.read_text())
         names = told['rosbag2_bagfile_information']['relative_file_paths']
-        if names and isinstance(names, list):
-            return [folder / PurePath(name).name for name in names]
-    except Exception:  # it is written at the end; or whatever a parser does with damaged text
-        pass
+        if not (names and isinstance(names, list)):
+            raise ValueError('it names no files')
+        return [folder / PurePath(name).name for name in names]
+    except FileNotFoundError:
+        pass  # it is written at the end
+    except Exception as error:  # whatever a parser does with damaged text
+        log.warning('%s cannot be used (%s); all files are read', metadata, reason(error))
     found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
     return sorted(found, key=lambda path: _natural(path.name))
 
@@ -276,38 +292,3 @@ def _files(folder: Path) -> list[Path]:
 def _natural(name: str) -> list[str | int]:
     """So that 10 comes after 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]
-
-
-def _decompressed(path: Path, target: Path) -> str:
-    """Unpack a file as far as that goes: '', or why there may be more.
-
-    Raises:
-        PictureError: nothing of it can be unpacked.
-    """
-    with path.open('rb') as file, target.open('wb') as out:
-        try:
-            cut = '' if _unpack(file, out) else 'it is cut off'
-        except zstd.ZstdError as error:
-            cut = f'it cannot be unpacked to its end ({error})'
-        if cut and file.tell() and not out.tell():
-            raise PictureError(f'{path}: nothing of it can be unpacked: {cut}')
-    return cut
-
-
-def _unpack(file: BinaryIO, out: BinaryIO) -> bool:
-    """Unpack zstd frames, a little at a time: whether the last one is all there.
-
-    Raises:
-        zstd.ZstdError: what comes is none.
-    """
-    unpacker = zstd.ZstdDecompressor()
-    packed = b''
-    while True:
-        if not packed and (unpacker.eof or unpacker.needs_input):
-            packed = file.read(_PIECE)
-            if not packed:
-                return unpacker.eof
-        if unpacker.eof:
-            unpacker = zstd.ZstdDecompressor()
-        out.write(unpacker.decompress(packed, _PIECE))
-        packed = unpacker.unused_data

@@ -1,18 +1,23 @@
-"""Bags of ROS 1 that have no index, such as those of a recorder that was killed: all records in the
-order of the file, up to where it ends (https://wiki.ros.org/Bags/Format/2.0)."""
+"""Bags of ROS 1 without an index, such as those of a recorder that was killed, record by record up
+to where they end. rosbags reads the headers of the records; its Reader opens no bag without an
+index, so the way from record to record is our own."""
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from functools import partial
+from io import BytesIO
+from pathlib import Path
 from typing import BinaryIO
 
-from .channel import LATCHED, LONGEST, ROS1, Channel, Message, unpacked
+from rosbags.rosbag1.reader import Header, RecordType
+
+from .channel import LATCHED, ROS1, Channel, Message
+from .compression import LONGEST, unpacked
 from .scan import Scan, taken
 
 MAGIC = b'#ROSBAG V2.0\n'
-MESSAGE, CHUNK, CONNECTION = b'\x02', b'\x05', b'\x07'
 
 
 def ros2_type(name: str) -> str:
@@ -32,8 +37,17 @@ def channel_of(topic: str, kind: str, definition: str, latched: bool) -> Channel
     return Channel(ros2_topic(topic), ros2_type(kind), definition, qos, form=ROS1)
 
 
+def has_index(path: Path) -> bool:
+    """Whether a file was closed, with an index, and is not cut off before that."""
+    size = path.stat().st_size
+    with path.open('rb') as file:
+        file.seek(len(MAGIC))
+        content, _ = _sized(file, file.read(4), size)
+        return 0 < _header(content).get_uint64('index_pos') < size
+
+
 class Ros1Scan(Scan):
-    """A Source of a bag of ROS 1."""
+    """A RecordingFile of a bag of ROS 1."""
 
     magic = MAGIC
 
@@ -41,36 +55,31 @@ class Ros1Scan(Scan):
         return 'it was not closed by the recorder, or is cut off'
 
     def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
-        for header, data, whole in _records(file, size):
-            kind = header[b'op']
-            if kind == CHUNK:
+        while length := file.read(4):
+            content, whole = _sized(file, length, size)
+            if not whole:
+                return False
+            header = _header(content)
+            kind = header.get_uint8('op')
+            data, whole = _sized(file, file.read(4), size)
+            if kind == RecordType.CHUNK:
                 yield from self._in_chunk(partial(_chunk, header, data), whole)
             if not whole:
                 return False
-            if kind == CONNECTION:
-                more = _header(data)
-                self._channels[header[b'conn']] = channel_of(
-                    header[b'topic'].decode(),
-                    more[b'type'].decode(),
-                    more[b'message_definition'].decode(),
-                    more.get(b'latching') == b'1',
-                )
-            elif kind == MESSAGE:
-                seconds, nanoseconds = struct.unpack('<II', header[b'time'])
-                time = seconds * 10**9 + nanoseconds
-                yield Message(self._channels[header[b'conn']], time, data)
+            if kind == RecordType.CONNECTION:
+                self._take_connection(header, _header(data))
+            elif kind == RecordType.MSGDATA:
+                channel = self._channels[header.get_uint32('conn')]
+                yield Message(channel, header.get_time('time'), data)
         return True
 
-
-def _records(file: BinaryIO, size: int) -> Iterator[tuple[dict[bytes, bytes], bytes, bool]]:
-    """(header, data, whether it is all there) of each record."""
-    while length := file.read(4):
-        header, whole = _sized(file, length, size)
-        if not whole:
-            yield {b'op': b''}, b'', False
-            return
-        data, whole = _sized(file, file.read(4), size)
-        yield _header(header), data, whole
+    def _take_connection(self, header: Header, more: Header) -> None:
+        self._channels[header.get_uint32('conn')] = channel_of(
+            header.get_string('topic'),
+            more.get_string('type'),
+            more.get_string('message_definition'),
+            more.get('latching') == b'1',
+        )
 
 
 def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
@@ -79,17 +88,16 @@ def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
     return taken(file, *struct.unpack('<I', length), size)
 
 
-def _chunk(header: dict[bytes, bytes], data: bytes) -> tuple[bytes, bool]:
+def _header(content: bytes) -> Header:
+    """The fields of a header.
+
+    Raises:
+        ReaderError, ValueError: it is none.
+    """
+    return Header.read(BytesIO(struct.pack('<I', len(content)) + content))
+
+
+def _chunk(header: Header, data: bytes) -> tuple[bytes, bool]:
     """The records of a chunk as far as they are there, and whether that is all."""
-    (size,) = struct.unpack('<I', header[b'size'])
-    return unpacked(data, header[b'compression'].decode(), min(size, LONGEST))
-
-
-def _header(content: bytes) -> dict[bytes, bytes]:
-    fields, place = {}, 0
-    while place < len(content):
-        (length,) = struct.unpack_from('<I', content, place)
-        name, _, value = content[place + 4 : place + 4 + length].partition(b'=')
-        fields[name] = value
-        place += 4 + length
-    return fields
+    most = min(header.get_uint32('size'), LONGEST)
+    return unpacked(data, header.get_string('compression'), most)

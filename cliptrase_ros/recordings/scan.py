@@ -1,9 +1,9 @@
-"""Files of records without an index, such as those of a recorder that was killed: all records in
-the order of the file, up to where it ends."""
+"""What MCAP files and bags of ROS 1 without an index have in common: all records in the order of
+the file, up to where it ends. No reader of rosbags or mcap goes on after a chunk that is damaged,
+or says what was damaged."""
 
 from __future__ import annotations
 
-import struct
 from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Collection, Generator, Iterator
@@ -11,13 +11,16 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from .channel import LONGEST, Channel, Message
+from rosbags.rosbag1 import ReaderError
 
-BROKEN = ValueError, KeyError, struct.error, MemoryError
+from .channel import Channel, Message, reason
+from .compression import LONGEST
+
+BROKEN = ValueError, KeyError, ReaderError, MemoryError
 
 
 class Scan(ABC):
-    """A Source, read once from beginning to end to know what it holds."""
+    """A RecordingFile, read once from beginning to end to know what it holds."""
 
     # What the file begins with, before its records.
     magic: bytes
@@ -52,7 +55,7 @@ class Scan(ABC):
         whether the last one is all there.
 
         Raises:
-            ValueError, KeyError, struct.error, MemoryError: a record is none.
+            ValueError, KeyError, ReaderError, MemoryError: a record is none.
         """
 
     def _messages(self) -> Iterator[Message]:
@@ -62,7 +65,7 @@ class Scan(ABC):
             try:
                 yield from self._read(file, self.path.stat().st_size)
             except BROKEN as error:
-                self._error = f'it is damaged ({type(error).__name__}: {error})'
+                self._error = f'it is damaged ({reason(error)})'
 
     def _in_chunk(
         self, unpack: Callable[[], tuple[bytes, bool]], whole: bool

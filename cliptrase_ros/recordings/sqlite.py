@@ -1,5 +1,6 @@
-"""The SQLite files of ROS 2 (.db3), also those that are cut off, or whose newest messages are still
-in the write-ahead log of a recorder that was killed."""
+"""The SQLite files of ROS 2 (.db3), with the standard library's sqlite3. The reader of rosbags
+passes over the write-ahead log of a recorder that was killed, opens no file that is cut off, and
+does not see rows that are no messages."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ _USABLE = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer' AND ty
 
 
 class Sqlite:
-    """A Source of a .db3 file.
+    """A RecordingFile of a .db3 file.
 
     Raises:
         sqlite3.DatabaseError, ValueError: not even the topics can be read.
@@ -118,7 +119,9 @@ class Sqlite:
             if isinstance(number, int) and all(isinstance(x, str) for x in (topic, kind, form)):
                 definition = definitions.get(kind, '')
                 digest = digest if isinstance(digest, str) else ''
-                topics[number] = Channel(topic, kind, definition, profiles(qos), digest, form)
+                topics[number] = Channel(
+                    topic, kind, definition, profiles(topic, qos), digest, form
+                )
         self._odd = len(rows) - len(topics)
         return topics
 

@@ -80,5 +80,5 @@ class Output:
 
     def write(self, topic: str, time: int, message: Any) -> None:
         """Write a new message."""
-        self._writer.write(self._new[topic], time, output_messages.written(message))
+        self._writer.write(self._new[topic], time, output_messages.serialize(message))
         self.counts[topic] += 1

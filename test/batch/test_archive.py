@@ -20,7 +20,7 @@ from cliptrase_ros.batch.local import Labeller
 from cliptrase_ros.errors import PictureError, SettingError, WeightsError
 from cliptrase_ros.model.visual import Tower
 from cliptrase_ros.model.weights import DEMO_SHA256, MODELS, open_clip_version
-from cliptrase_ros.recordings.channel import zstd
+from cliptrase_ros.recordings.compression import zstd
 
 ALL = [*FLAGS, '--words', *WORDS, '--background', 'sky']
 

@@ -59,7 +59,9 @@ def new_messages(path):
     found = {}
     for topic, kind, time, data in messages(path):
         if topic.startswith(NEW):
-            found.setdefault(topic.removeprefix(NEW), []).append((time, made.read(data, kind)))
+            found.setdefault(topic.removeprefix(NEW), []).append(
+                (time, made.deserialize(data, kind))
+            )
     return found
 
 
@@ -97,7 +99,7 @@ def test_all_messages_are_kept_and_each_image_has_its_labels(
         own = segmenter(image, words)
         assert (
             time == START + n * STEP
-            and mask.header == made.read(expected[4 * n][3], expected[4 * n][1]).header
+            and mask.header == made.deserialize(expected[4 * n][3], expected[4 * n][1]).header
         )
         assert np.array_equal(pixels(mask), own.labels) and mask.step == 64
         assert np.array_equal(pixels(new['confidence'][n][1]), own.confidence_bytes)

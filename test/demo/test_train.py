@@ -36,7 +36,7 @@ def model():
 
 @pytest.fixture
 def small_steps(monkeypatch):
-    monkeypatch.setattr(train, 'TOKENS_PER_STEP', 512)
+    monkeypatch.setattr(sampler, 'TOKENS_PER_STEP', 512)
 
 
 def batch_of(things, shares, count=2):

@@ -119,7 +119,7 @@ def test_a_tour_moves_smoothly_and_through_nothing(world, motion):
         assert (steps.max() > 0.01) == (motion == 'drive')
         targets = np.array([camera.target for camera in cameras])
         assert np.linalg.norm(targets - targets[0], axis=1).max() > 0.05
-        for thing in world._scene.placed:
+        for thing in world._scenery.placed:
             gap = np.hypot(*(eyes[:, :2] - thing.position[:2]).T).min()
             assert gap > thing.size / 2 or eyes[0, 2] > thing.position[2] + thing.size / 2
 
@@ -157,7 +157,7 @@ def test_closing_twice_is_closing():
 
 def test_pybullet_is_silent(capfd):
     with World(0, SIZE) as made:
-        made._scene._load('husky/husky.urdf', 1.0)
+        made._scenery._load('husky/husky.urdf', 1.0)
     print('heard')
     heard = capfd.readouterr()
     assert (heard.out, heard.err) == ('heard\n', '')

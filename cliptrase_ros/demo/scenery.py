@@ -31,7 +31,7 @@ _WALL_HALF_HEIGHT = 1.6
 
 
 @dataclass(frozen=True)
-class Placed:
+class PlacedThing:
     """A thing that stands: its middle [3] and longest side, in metres."""
 
     position: np.ndarray
@@ -58,7 +58,7 @@ def silent() -> Iterator[None]:
             os.close(file)
 
 
-class Scene:
+class Scenery:
     """What stands around; another room or yard with each `furnish`.
 
     Args:
@@ -100,7 +100,7 @@ class Scene:
         rng, bullet = self._rng, self._bullet
         bullet.resetSimulation()
         self.bodies: dict[int, Thing] = {}
-        self.placed: list[Placed] = []
+        self.placed: list[PlacedThing] = []
         self._has_room = objects is not None or rng.random() < 0.75
         self.half_m = rng.uniform(2.6, 4.2) if self._has_room else 8.0
         self._lay_floor()
@@ -186,7 +186,7 @@ class Scene:
         base = (place[0] - center[0], place[1] - center[1], ground - low[2])
         self._bullet.resetBasePositionAndOrientation(body, base, rotation)
         middle = np.array([*place, ground + (high[2] - low[2]) / 2])
-        self.placed.append(Placed(middle, size, on_table))
+        self.placed.append(PlacedThing(middle, size, on_table))
 
     def _free_place(self, size: float, on_table: bool) -> tuple[float, float] | None:
         rng = self._rng
