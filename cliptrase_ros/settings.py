@@ -51,16 +51,18 @@ def check(options: Any) -> None:
     An int given for a float becomes a float.
     """
     for field in dataclasses.fields(options):
-        value, kind, meta = getattr(options, field.name), type(field.default), field.metadata
+        value: Any = getattr(options, field.name)
+        kind, meta = type(field.default), field.metadata
         if kind is float and type(value) is int:
             value = float(value)
             object.__setattr__(options, field.name, value)
         if kind is tuple and type(value) is list:
             value = tuple(value)
             object.__setattr__(options, field.name, value)
-        if type(value) is not kind:
+        found = type(value)
+        if found is not kind:
             raise SettingError(
-                f'{field.name}: expected {kind.__name__}, got {type(value).__name__} {value!r}'
+                f'{field.name}: expected {kind.__name__}, got {found.__name__} {value!r}'
             )
         if meta['choices'] and value not in meta['choices']:
             raise SettingError(
