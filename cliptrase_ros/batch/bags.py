@@ -219,10 +219,10 @@ class _Run:
 
     def _label(self, item: CameraMessage) -> None:
         segmenter, stream = self._segmenter, item.stream
-        dense = segmenter.encode(item.image)
-        scores = segmenter.scores(dense, self._words)
+        encoded = segmenter.encode(item.image)
+        scores = segmenter.scores(encoded, self._words)
         scores = stream.smooth(scores, self._options.smoothing, None)
-        result = segmenter.label(dense, self._words, scores)
+        result = segmenter.label(encoded, self._words, scores)
         for topic, message in self._outputs(item, result):
             self._out.write(topic, item.message.time, message)
 
