@@ -22,7 +22,7 @@ def labelled(backbone, image, **settings):
     encoded = segmenter.encode(image)
     embeddings = words.embeddings.to(backbone.device)
     plain = plain_of(segmenter)(segmenter.view(image), embeddings, encoded.working_size)
-    return segmenter(image, words).labels, plain.numpy() + 1, dense
+    return segmenter(image, words).labels, plain.numpy() + 1, encoded
 
 
 # The two grids with published parameters, and others.

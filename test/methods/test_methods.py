@@ -191,11 +191,11 @@ def test_all_methods_differ_and_share_the_model(backbone, words):
     encoded = {method: run.replace(method=method).encode(image) for method in ALL}
     for one in ALL:
         for other in ALL:
-            close = torch.allclose(dense[one].features, dense[other].features, rtol=1e-2)
+            close = torch.allclose(encoded[one].features, encoded[other].features, rtol=1e-2)
             assert close == (one == other), (one, other)
     # Regions come from the correlation of the tower's own block, whatever the last one does.
     for method in set(ALL) - {'gclip'}:
-        assert torch.equal(dense[method].affinity, dense['clip'].affinity)
+        assert torch.equal(encoded[method].affinity, encoded['clip'].affinity)
 
 
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
