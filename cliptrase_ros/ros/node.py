@@ -134,7 +134,7 @@ class SegmentationNode(LifecycleNode):
         to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
         self._frames = Frames(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
-            self._listen()
+            self._subscribe()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; those in hand are finished."""
@@ -187,9 +187,9 @@ class SegmentationNode(LifecycleNode):
     def _enable(self, yes: bool) -> None:
         """Take images while active, or none."""
         if yes and self._frames and not self._enabled:
-            self._listen()
+            self._subscribe()
         elif not yes:
-            self._deafen()
+            self._unsubscribe()
         self._enabled = yes
 
     def _follow_depth(self) -> None:
@@ -200,22 +200,22 @@ class SegmentationNode(LifecycleNode):
         except Exception:  # would end the executor
             self.get_logger().error(traceback.format_exc())
 
-    def _listen(self) -> None:
+    def _subscribe(self) -> None:
         try:
             sized = self._words.live.segmenter.settings.output_size == 'depth'
             for stream in self._streams:
                 stream.depth.want(sized)
-                stream.listen(self._options, self._frames.take)
+                stream.subscribe(self._options, self._frames.take)
         except Exception:
-            self._deafen()
+            self._unsubscribe()
             raise
 
-    def _deafen(self) -> None:
+    def _unsubscribe(self) -> None:
         for stream in self._streams:
-            stream.deafen()
+            stream.unsubscribe()
 
     def _stop_frames(self) -> None:
-        self._deafen()
+        self._unsubscribe()
         self._words.announce(False)
         if self._frames:
             self._frames.stop()
