@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,6 +20,9 @@ from . import messages
 from .parameters import NodeOptions
 from .publishers import Publishers, publish_wanted
 
+# Of labels, for which a segmenter is kept: more than a robot has kinds of depth cameras.
+SIZES = 8
+
 
 @dataclass(frozen=True)
 class Live:
@@ -31,10 +34,13 @@ class Live:
 
     def sized(self, size: tuple[int, int] | None) -> Live:
         """The same with labels of another size (H, W), if one is given."""
-        if size is None:
-            return self
-        segmenter = self.segmenter.replace(output_size=f'{size[1]}x{size[0]}')
-        return replace(self, segmenter=segmenter)
+        return self if size is None else replace(self, segmenter=self._resized(size))
+
+    @cached_property
+    def _resized(self) -> Callable[[tuple[int, int]], Segmenter]:
+        """The segmenter for a size (H, W), made once for each."""
+        segmenter = self.segmenter  # not self: a cycle would keep the model until it is collected
+        return lru_cache(SIZES)(lambda size: segmenter.replace(output_size=f'{size[1]}x{size[0]}'))
 
 
 @dataclass(frozen=True)
