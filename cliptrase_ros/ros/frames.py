@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,16 @@ from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
 from .live_words import Words
-from .outputs import Labelled, Live
+from .outputs import LABEL_MASK, Labelled, Live
 from .parameters import NodeOptions
+from .publishers import OutputError, each
 from .space.scenes import Scenes
 from .stream import Frame, Stream
 from .worker import Worker
+
+# How often the words may change under an image. The next change waits until it is published: so no
+# image is lost, and none is labelled for ever.
+FREE_TRIES = 2
 
 
 class Taken(NamedTuple):
@@ -104,31 +110,46 @@ class Frames:
         return [dense for one in batch for dense in self._encode(segmenter, [one])]
 
     def _finish(self, taken: Taken, dense: Dense, encoder: Segmenter, encode_s: float) -> None:
-        """Label one image and publish."""
-        frame, image, size = taken
-        stream, header, options = frame.stream, frame.message.header, self._options()
+        """Label one image and publish.
+
+        Labels, pictures and JPEG are made without the lock. It is held to see that the words are
+        still those of the labels, and to publish: so no mask follows a vocabulary that does not
+        describe it. Where the words have changed meanwhile the image is labelled again.
+        """
+        frame, stream, words = taken.frame, taken.frame.stream, self._words
         started = time.monotonic()
-        live = self._words.live
-        scored = _scored(live.sized(size), image, dense, encoder)  # takes time: before the lock
-        encode_s += time.monotonic() - started
-        with self._words.switch:
-            started = time.monotonic()
-            if self._words.live is not live:
-                live = self._words.live
-                scored = _scored(live.sized(size), image, dense, encoder)
-            live = live.sized(size)
-            dense, scores = scored
-            scores, present = self._steadied(frame, dense, live, scores, options)
-            result = live.segmenter.label(dense, live.words, scores, present)
-            inference_s = encode_s + time.monotonic() - started
-            it = Labelled(image, header, result, live, options, stream.camera_info)
-            self._scenes.put(frame, it)
-            stream.outputs.publish(it)
+        for held in (*[False] * FREE_TRIES, True):
+            with words.switch if held else nullcontext():
+                with words.switch:
+                    live, wanted = words.live.sized(taken.size), stream.outputs.wanted()
+                if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
+                    dense, encoder = live.segmenter.encode(taken.image), live.segmenter
+                it = self._labelled(taken, dense, live)
+                inference_s = encode_s + time.monotonic() - started
+                messages, errors = each({t: partial(make, it) for t, make in wanted.items()})
+                with words.switch:
+                    if words.live.version != live.version:
+                        continue
+                    self._scenes.put(frame, it)
+                    errors |= stream.outputs.publish(messages)
+                    break
+        if LABEL_MASK in errors:
+            raise errors[LABEL_MASK]
         statistics = stream.statistics
         statistics.count(diagnostics.PUBLISHED)
         statistics.record(diagnostics.INFERENCE, inference_s)
         statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
         statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+        if errors:
+            raise OutputError(errors)
+
+    def _labelled(self, taken: Taken, dense: Dense, live: Live) -> Labelled:
+        frame, options, segmenter = taken.frame, self._options(), live.segmenter
+        scores = segmenter.scores(dense, live.words)
+        scores, present = self._steadied(frame, dense, live, scores, options)
+        result = segmenter.label(dense, live.words, scores, present)
+        header, info = frame.message.header, frame.stream.camera_info
+        return Labelled(taken.image, header, result, live, options, info)
 
     def _steadied(
         self, frame: Frame, dense: Dense, live: Live, scores: torch.Tensor, options: NodeOptions
@@ -162,13 +183,5 @@ class Frames:
         if isinstance(error, (encodings.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        stream.fail(diagnostics.DROPPED_ERROR, 'frame dropped', error)
-
-
-def _scored(
-    live: Live, image: np.ndarray, dense: Dense, encoder: Segmenter
-) -> tuple[Dense, torch.Tensor]:
-    """The image as the live segmenter needs it, and its scores for the live words."""
-    if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
-        dense = live.segmenter.encode(image)
-    return dense, live.segmenter.scores(dense, live.words)
+        outcome = 'an output failed' if isinstance(error, OutputError) else 'frame dropped'
+        stream.fail(diagnostics.DROPPED_ERROR, outcome, error)

@@ -40,12 +40,13 @@ TOPICS_AT_ONCE = 5
 
 class Words:
     """Follows the parameters. For the executor's thread; others may read `live`, and hold `switch`
-    while they label and publish: then a mask never follows a vocabulary that does not describe it.
+    while they see that it is still what they labelled with, and publish: then a mask never follows
+    a vocabulary that does not describe it.
     """
 
     def __init__(self, node: Node, streams: list[Stream], statistics: Statistics):
         self.live: Live | None = None
-        self.switch = threading.Lock()
+        self.switch = threading.RLock()
         self.last_error = ''
         self._node = node
         self._streams = streams

@@ -18,8 +18,9 @@ from ..segmenter import Segmentation, Segmenter
 from ..words.vocabulary import Vocabulary
 from . import messages
 from .parameters import NodeOptions
-from .publishers import Publishers, publish_wanted
+from .publishers import Publishers
 
+LABEL_MASK = 'label_mask'
 # Of labels, for which a segmenter is kept: more than a robot has kinds of depth cameras.
 SIZES = 8
 
@@ -78,8 +79,7 @@ class Outputs:
         self._node = node
         self._options = options
         self._publishers = Publishers(node, prefix, options)
-        self._label_mask = self._publishers.make(Image, 'label_mask')
-        makers = {
+        kinds: dict[str, tuple[type, Callable[[Labelled], Any]]] = {
             'confidence': (Image, lambda it: messages.confidence(it.result, it.header)),
             'color_mask': (Image, lambda it: messages.picture(it.colors, it.header)),
             'overlay': (Image, lambda it: messages.picture(it.overlay, it.header)),
@@ -95,9 +95,10 @@ class Outputs:
             ),
             'camera_info': (CameraInfo, self._camera_info),
         }
-        self._optional = [
-            (self._publishers.make(kind, topic), make) for topic, (kind, make) in makers.items()
-        ]
+        self._publishers.make(Image, LABEL_MASK)
+        for topic, (kind, _) in kinds.items():
+            self._publishers.make(kind, topic)
+        self._makers = {topic: make for topic, (_, make) in kinds.items()}
         self._masks: dict[str, Callable[[Labelled], Any]] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
@@ -118,22 +119,24 @@ class Outputs:
         """Destroy the mask topics that are no longer used."""
         self._publishers.keep(self._masks)
 
-    def publish(self, it: Labelled) -> None:
-        """Publish the label mask, and what else is subscribed to.
+    def wanted(self) -> dict[str, Callable[[Labelled], Any]]:
+        """The label mask, and what else somebody listens to: topic -> what makes its message."""
+        optional = self._publishers.wanted(self._makers | self._masks)
+        return {LABEL_MASK: self._whole_mask} | optional
 
-        Raises:
-            Exception: the first of the optional outputs' errors; the others are published.
-        """
-        options = self._options
-        self._label_mask.publish(
-            messages.label_mask(it.result, it.header, options.label_encoding, options.unlabeled_id)
-        )
-        masks = [(self._publishers[topic], make) for topic, make in self._masks.items()]
-        publish_wanted([*self._optional, *masks], it)
+    def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
+        """Publish messages by topic, and return the errors by topic."""
+        return self._publishers.publish(messages)
 
     def destroy(self) -> None:
         """Destroy the publishers."""
         self._publishers.destroy()
+
+    def _whole_mask(self, it: Labelled) -> Image:
+        options = self._options
+        return messages.label_mask(
+            it.result, it.header, options.label_encoding, options.unlabeled_id
+        )
 
     def _camera_info(self, it: Labelled) -> CameraInfo | None:
         if not it.camera_info or not (it.camera_info.width and it.camera_info.height):
