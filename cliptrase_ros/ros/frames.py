@@ -102,7 +102,7 @@ class Frames:
         try:
             with memory.explained():
                 return segmenter.encode_batch([taken.image for taken in batch])
-        except Exception as error:
+        except Exception as error:  # of any kind; the others are to have their turn
             if len(batch) == 1:
                 self._failed(batch[0].frame, error)
                 return [None]
@@ -169,7 +169,7 @@ class Frames:
 
     @contextmanager
     def _reported(self, frame: Frame) -> Iterator[None]:
-        """An error in the block drops the frame, and the node goes on."""
+        """An error in the block, of any kind, drops the frame; it is told and the node goes on."""
         try:
             with memory.explained():
                 yield

@@ -123,7 +123,7 @@ class Words:
         change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
         try:
             reason = await self._take_over(wanted, options, settings)
-        except Exception as error:
+        except Exception as error:  # of any kind: others wait for the outcome, too
             reason = self._failed(wanted, error)
         change.set_result(reason)
         return reason
