@@ -37,6 +37,18 @@ class Live:
         """The same with labels of another size (H, W), if one is given."""
         return self if size is None else replace(self, segmenter=self._resized(size))
 
+    def facts(self) -> dict[str, Any]:
+        """For diagnostics."""
+        settings = self.segmenter.settings
+        return {
+            'model': f'{settings.model} ({settings.weights})',
+            'method': settings.method,
+            'device': self.segmenter.backbone.device,
+            'vocabulary version': self.version,
+            'vocabulary classes': len(self.words.classes),
+            'background words': len(self.words.background),
+        }
+
     @cached_property
     def _resized(self) -> Callable[[tuple[int, int]], Segmenter]:
         """The segmenter for a size (H, W), made once for each."""
