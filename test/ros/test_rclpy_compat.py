@@ -3,7 +3,10 @@
 Names that are taken away stand for versions of rclpy that cannot be installed beside this one.
 """
 
+import ast
 import gc
+import re
+from pathlib import Path
 
 import pytest
 from lifecycle_msgs.msg import Transition
@@ -24,6 +27,30 @@ def made(tester):
 def lives(tester):
     """How many offer the service that changes its state."""
     return tester.count_services('/lives/change_state')
+
+
+def privates(tree):
+    """(of self, name) of each attribute that is private."""
+    for part in ast.walk(tree):
+        if isinstance(part, ast.Attribute) and re.match('_[^_]', part.attr):
+            yield isinstance(part.value, ast.Name) and part.value.id == 'self', part.attr
+
+
+def test_no_other_module_uses_what_is_rclpys_own(made):
+    """Nor has a node of ours a name of its own that is one of rclpy's."""
+    nodes, taken = [], {*vars(made), *dir(made)}
+    folder = Path(rclpy_compat.__file__).parent
+    for file in folder.rglob('*.py'):
+        tree = ast.parse(file.read_text())
+        others = [name for own, name in privates(tree) if not own and name != '_exit']
+        assert not others or file.name == 'rclpy_compat.py', (file.name, others)
+        for part in ast.walk(tree):
+            bases = [ast.unparse(base) for base in getattr(part, 'bases', ())]
+            if {'Node', 'LifecycleNode'} & set(bases):
+                nodes.append(part.name)
+                assert not taken & {name for _, name in privates(part)}, file.name
+    assert 'SegmentationNode' in nodes
+    made.destroy_node()
 
 
 def test_parameters_are_told(made):

@@ -4,9 +4,12 @@ Names that are taken away stand for versions of torch that are too large to be i
 one.
 """
 
+import ast
+import re
 from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -19,6 +22,30 @@ MKLDNN = '_reorder_linear_weight', '_linear_pointwise', '_is_mkldnn_bf16_support
 CAN_LAY_OUT = pytest.mark.skipif(
     not torch_compat.lays_out_bfloat16(), reason='this CPU does not multiply bfloat16'
 )
+
+
+# Of modules and storages.
+INSIDE = '_buffers', '_modules', '_cdata'
+
+
+def private(name):
+    return bool(re.search(r'(^|\.)_[^_]', name))
+
+
+def test_no_other_module_uses_a_private_name_of_torch():
+    folder = Path(torch_compat.__file__).parents[1]
+    for file in folder.rglob('*.py'):
+        for part in ast.walk(ast.parse(file.read_text())):
+            names = []
+            if isinstance(part, ast.Attribute):
+                names = [ast.unparse(part)]
+                assert part.attr not in INSIDE, (file.name, part.attr)
+            elif isinstance(part, ast.Import):
+                names = [alias.name for alias in part.names]
+            elif isinstance(part, ast.ImportFrom) and not part.level:
+                names = [f'{part.module}.{alias.name}' for alias in part.names]
+            found = [name for name in names if name.startswith('torch.') and private(name)]
+            assert not found or file.name == 'torch_compat.py', (file.name, found)
 
 
 def without(monkeypatch, name):
