@@ -1,6 +1,7 @@
 """Names of torch that are not public, each in one function that can do without it.
 
-They are in torch 2.14; older ones lack some. No other module uses such a name.
+Torch 2.14 has them all. Torch 2.2 has all but those of `has_bfloat16_instructions`, and of
+`versions_allowed` only the older. No other module uses such a name.
 """
 
 from __future__ import annotations
