@@ -133,13 +133,12 @@ class Frames:
                     self._scenes.put(frame, it)
                     errors |= stream.outputs.publish(messages)
                     break
-        if LABEL_MASK in errors:
-            raise errors[LABEL_MASK]
-        statistics = stream.statistics
-        statistics.count(diagnostics.PUBLISHED)
-        statistics.record(diagnostics.INFERENCE, inference_s)
-        statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
-        statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+        if LABEL_MASK not in errors:
+            statistics = stream.statistics
+            statistics.count(diagnostics.PUBLISHED)
+            statistics.record(diagnostics.INFERENCE, inference_s)
+            statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
+            statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
         if errors:
             raise OutputError(errors)
 
