@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from .. import files
 from ..errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
-from ..runtime import deferred
+from ..runtime import deferred, torch_compat
 
 # open_clip imports torchvision and timm, and these import torch's compiler, for what no native
 # tower uses.
-with deferred.imports_of('timm', 'torch._dynamo'):
+with deferred.imports_of('timm', torch_compat.COMPILER):
     import open_clip
 
 log = logging.getLogger(__name__)

@@ -201,12 +201,12 @@ class DepthInput:
             self._wanted = yes
             self._changed()
 
-    def listen(self, reliability: str) -> None:
+    def subscribe(self, reliability: str) -> None:
         """Subscribe whenever depth is wanted from now on."""
         self._reliability = reliability
         self.follow()
 
-    def deafen(self) -> None:
+    def unsubscribe(self) -> None:
         """Drop the subscriptions."""
         self._reliability = None
         self.follow()
@@ -215,14 +215,14 @@ class DepthInput:
         """Subscribe or not, as is wanted; on the executor's thread."""
         wanted = self._wanted and self._reliability is not None
         if wanted and not self._subscriptions:
-            self._subscribe()
+            self._make()
         elif not wanted:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
             self._subscriptions, self.topic = [], None
             self._pairing.forget()
 
-    def _subscribe(self) -> None:
+    def _make(self) -> None:
         node = self._node
         depth = node.create_subscription(
             Image,
