@@ -169,7 +169,9 @@ class Words:
         return reason
 
     def _parameters(self) -> tuple[NodeOptions, Settings]:
-        return parameters.read(self._node, NodeOptions), parameters.read(self._node, Settings)
+        return parameters.read_options(self._node, NodeOptions), parameters.read_options(
+            self._node, Settings
+        )
 
     def _parse(self, segmenter: Segmenter | None, options: NodeOptions) -> tuple:
         """(classes, background words) of the parameters."""

@@ -53,7 +53,7 @@ class SegmentationNode(LifecycleNode):
         for options in parameters.OPTIONS:
             parameters.declare(self, options)
         self._warn_of_unknown_parameters()
-        self._options = parameters.read(self, NodeOptions)
+        self._options = parameters.read_options(self, NodeOptions)
         self._enabled = self._options.start_enabled
         self._codec = choose_codec(self.get_logger())
         self._statistics = Statistics()
@@ -109,8 +109,8 @@ class SegmentationNode(LifecycleNode):
 
     def _configure(self) -> None:
         started = time.monotonic()
-        settings = parameters.read(self, Settings)
-        self._options = parameters.read(self, NodeOptions)
+        settings = parameters.read_options(self, Settings)
+        self._options = parameters.read_options(self, NodeOptions)
         self.get_logger().info(f'loading {settings.model} ({settings.weights})')
         self._jobs = Jobs(self)
         for stream in self._streams:
@@ -217,8 +217,8 @@ class SegmentationNode(LifecycleNode):
         """Refuse bad values with the reason; acts on nothing."""
         values = {p.name: p.value for p in changes}
         try:
-            settings = parameters.read(self, Settings, values)
-            options = parameters.read(self, NodeOptions, values)
+            settings = parameters.read_options(self, Settings, values)
+            options = parameters.read_options(self, NodeOptions, values)
             words = {'vocabulary', 'background', 'prompt_templates', 'distractors'}
             if values.keys() & words:
                 self._words.check(options, settings)
@@ -230,7 +230,7 @@ class SegmentationNode(LifecycleNode):
     async def _follow_parameters(self) -> None:
         """Act on parameters that have changed, once they are set."""
         with self._surviving():
-            self._options = parameters.read(self, NodeOptions)
+            self._options = parameters.read_options(self, NodeOptions)
             await self._words.follow()
 
     def _warn_of_unknown_parameters(self) -> None:

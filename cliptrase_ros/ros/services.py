@@ -23,8 +23,7 @@ from .jobs import Jobs
 from .live_words import Words
 from .outputs import LabelledFrame, Live
 from .parameters import NodeOptions
-from .space.depth import calibrated
-from .space.depth import read as read_depth
+from .space.depth import calibrated, depth_of
 from .space.depth_outputs import Scene
 
 
@@ -119,7 +118,7 @@ class Services:
 
     def _answer(self, request: Segment.Request, response: Segment.Response, live: Live, jobs: Jobs):
         """What is in one image, on the thread of the jobs."""
-        options = parameters.read(self._node, NodeOptions)
+        options = parameters.read_options(self._node, NodeOptions)
         header = request.image.header
         image = self._to_rgb(request.image)
         check_image(image)
@@ -130,7 +129,7 @@ class Services:
                     'depth without intrinsics: fill width, height and K or P of depth_info'
                 )
             size = image.shape[:2]
-            depth = read_depth(request.depth, request.depth_info, None, size, options)
+            depth = depth_of(request.depth, request.depth_info, None, size, options)
         elif request.clouds:
             raise CliptraseError('clouds: points need depth; send a depth image with the image')
         if request.vocabulary:

@@ -23,7 +23,7 @@ from ..words.vocabulary import WordClass
 from . import diagnostics, messages, qos
 from .outputs import Live, Outputs
 from .parameters import NodeOptions
-from .space.depth import DepthInput
+from .space.depth_input import DepthInput
 from .space.depth_outputs import Space
 from .space.pairing import Expected
 from .worker import Statistics
