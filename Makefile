@@ -19,7 +19,7 @@ INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts srv -typ
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CMAKE_PREFIX_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
-.PHONY: help setup demo test test-quick test-oldest lint clean
+.PHONY: help setup demo test test-quick test-oldest lint hooks clean
 
 # Two runs in one checkout: the second waits until the first has installed.
 define made
@@ -47,16 +47,22 @@ test-oldest: ## run the engine's tests on the oldest open_clip
 	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(PYTEST) \
 	  test/model/test_visual.py test/model/test_backbone.py test/test_golden.py test/methods/test_methods.py test/model/test_text.py $(ARGS)
 
-lint: ## check the style
+lint: ## check style, types, and who imports whom
 	$(call made,dependencies)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
+	$(VENV)/bin/lint-imports
+	$(RUN) -m mypy
+
+hooks: ## have git check the same before each commit
+	$(call made,dependencies)
+	$(RUN) -m pre_commit install
 
 setup: ## install only; then: . .venv/bin/activate
 	$(call made,installed)
 
 clean: ## remove what make made
-	@flock -o .make.lock rm -rf $(VENV) .coverage*
+	@flock -o .make.lock rm -rf $(VENV) .coverage* .mypy_cache .import_linter_cache
 
 .PHONY: dependencies installed with-pybullet with-pybullet-wheel with-oldest
 dependencies: $(VENV)/dependencies; @:

@@ -47,8 +47,11 @@ setup(
         'ray': ['ray>=2.9'],
         'test': ['pytest', 'ray', 'scikit-learn', 'scipy'],
         # Only for `make`: the containers of ROS have an older pytest with plugins of its own. ruff
-        # is exact, as a newer one has new rules.
-        'make': ['pytest-cov', 'pytest-xdist', 'ruff==0.17.5'],
+        # and mypy are exact, as newer ones have new rules.
+        'make': [
+            *('pytest-cov', 'pytest-xdist', 'pre-commit'),
+            *('import-linter>=2.1', 'mypy==2.4.1', 'ruff==0.17.5'),
+        ],
     },
     entry_points={'console_scripts': ['cliptrase = cliptrase_ros.cli:main']},
 )

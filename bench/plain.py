@@ -187,9 +187,9 @@ def in_precisions(segmenter, precisions):
 def table(segmenter, count, repeats):
     """Print the rows of one case; the share of pixels with equal labels."""
     image = segmenter.view(speed.scene(*CAMERA))
-    dense = segmenter.encode(image)
-    size, clusters = dense.working_size, int(dense.clusters.max()) + 1
-    words = speed.random_words(count, dense.features.shape[-1])
+    encoded = segmenter.encode(image)
+    size, clusters = encoded.working_size, int(encoded.clusters.max()) + 1
+    words = speed.random_words(count, encoded.features.shape[-1])
     plain, ours = parts(plain_of(segmenter), image, words, size), own_parts(segmenter, image, count)
     device = segmenter.backbone.device
     work = {

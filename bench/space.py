@@ -42,7 +42,7 @@ from cliptrase_ros.ros.outputs import LabelledFrame, Live
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
 from cliptrase_ros.ros.shutdown import run
-from cliptrase_ros.ros.space.depth import read
+from cliptrase_ros.ros.space.depth import depth_of
 from cliptrase_ros.ros.space.depth_outputs import Scene
 from cliptrase_ros.runtime import memory
 from cliptrase_ros.segmenter import Segmentation
@@ -141,7 +141,7 @@ def scene_maker(size, count):
     options = NodeOptions(target_classes=('w1',))
     live = Live(segmenter, words, 1)
     it = LabelledFrame(image, header, Segmentation(labels, confidence), live, options, info)
-    return lambda: Scene(it, read(depth, info, None, size, options))
+    return lambda: Scene(it, depth_of(depth, info, None, size, options))
 
 
 def work(make, own):

@@ -59,11 +59,9 @@ def check(options: Any) -> None:
         if kind is tuple and type(value) is list:
             value = tuple(value)
             object.__setattr__(options, field.name, value)
-        found = type(value)
-        if found is not kind:
-            raise SettingError(
-                f'{field.name}: expected {kind.__name__}, got {found.__name__} {value!r}'
-            )
+        if (found := type(value)) is not kind:
+            told = f'expected {kind.__name__}, got {found.__name__}'
+            raise SettingError(f'{field.name}: {told} {value!r}')
         if meta['choices'] and value not in meta['choices']:
             raise SettingError(
                 f'{field.name}: {value!r} is not one of {", ".join(meta["choices"])}.'

@@ -27,14 +27,14 @@ def test_features_and_affinity_follow_the_equations(device, method, size):
     backbone = ct.Backbone(visual)
     settings = ct.Settings(method=method, precision='fp32', input_size=min(size))
     image = picture(*size)
-    dense = ct.Segmenter(backbone, settings).encode(image)
+    encoded = ct.Segmenter(backbone, settings).encode(image)
 
     reference = oracle.Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
     tokens, correlation, grid = reference.run(normalised(image, backbone), PAIRS[method])
-    assert tuple(dense.features.shape[:2]) == grid == (size[0] // 8, size[1] // 8)
-    assert relative(dense.features.cpu().numpy().reshape(-1, 16), tokens[1:]) < 1e-4
-    assert relative(dense.cls.cpu().numpy(), tokens[0]) < 1e-4
-    assert np.abs(dense.affinity.cpu().numpy() - oracle.affinity(correlation)).max() < 1e-5
+    assert tuple(encoded.features.shape[:2]) == grid == (size[0] // 8, size[1] // 8)
+    assert relative(encoded.features.cpu().numpy().reshape(-1, 16), tokens[1:]) < 1e-4
+    assert relative(encoded.cls.cpu().numpy(), tokens[0]) < 1e-4
+    assert np.abs(encoded.affinity.cpu().numpy() - oracle.affinity(correlation)).max() < 1e-5
 
 
 @pytest.mark.parametrize('size', [(64, 64), (48, 80), (80, 48)])
@@ -56,15 +56,15 @@ def test_labels_follow_the_equations(device, words, mode, size):
         text = text[:5]
     image = picture(*size, seed=1)
     segmenter = ct.Segmenter(backbone, settings)
-    dense = segmenter.encode(image)
-    result = segmenter.label(dense, words)
+    encoded = segmenter.encode(image)
+    result = segmenter.label(encoded, words)
 
     reference = oracle.Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
     tokens, correlation, grid = reference.run(normalised(image, backbone), PAIRS['cliptrase'])
     rows = oracle.affinity(correlation)
     clustered = oracle.cluster(rows, eps, min_samples)
     assert clustered.max() >= 1
-    assert (dense.clusters.cpu().numpy().ravel() == clustered).all()
+    assert (encoded.clusters.cpu().numpy().ravel() == clustered).all()
     best = oracle.scores(tokens, text, grid, size, mode == 'cls_weighted').argmax(0)
     predicted = np.minimum(best, 5)
     expected = oracle.vote(predicted, oracle.region_of_pixels(rows, clustered, grid, size))
@@ -135,9 +135,11 @@ def test_official_features(official, official_backbone, name):
 @needs_golden
 def test_official_features_of_another_grid(official, official_backbone):
     settings = ct.Settings(method='naclip', precision='fp32', input_size=160, regions='none')
-    dense = ct.Segmenter(official_backbone, settings).encode(official['crop/224/astronaut'][32:192])
-    got = torch.cat([dense.cls[None], dense.features.flatten(0, 1)]).cpu().numpy()
-    assert dense.features.shape[:2] == (10, 14)
+    encoded = ct.Segmenter(official_backbone, settings).encode(
+        official['crop/224/astronaut'][32:192]
+    )
+    got = torch.cat([encoded.cls[None], encoded.features.flatten(0, 1)]).cpu().numpy()
+    assert encoded.features.shape[:2] == (10, 14)
     assert relative(got, official['features/naclip_10x14']) < 1e-4
 
 
@@ -147,16 +149,16 @@ def test_official_features_of_another_grid(official, official_backbone):
 def test_official_crops_affinity_and_clusters(official, official_backbone, photo, size):
     image = official[f'photo/{photo}']
     assert (centre_crop(image, size) == official[f'crop/{size}/{photo}']).all()
-    dense = ct.Segmenter(official_backbone, paper_settings(size)).encode(image)
+    encoded = ct.Segmenter(official_backbone, paper_settings(size)).encode(image)
     if size == 224:
         expected = official[f'affinity/224/{photo}']
-        assert np.abs(dense.affinity.cpu().numpy() - expected).max() < 1e-5
+        assert np.abs(encoded.affinity.cpu().numpy() - expected).max() < 1e-5
     # Where two patches are as far apart as eps but for float32's rounding, processors decide.
-    rows = dense.affinity.cpu().double()
+    rows = encoded.affinity.cpu().double()
     at_eps = (torch.cdist(rows, rows) - clusters.PUBLISHED[len(rows)][0]).abs() < 1e-6
     decided = ~at_eps.any(1).numpy()
     assert (~decided).sum() <= 2
-    found = dense.clusters.flatten().cpu().numpy()
+    found = encoded.clusters.flatten().cpu().numpy()
     assert (found == official[f'cluster/{size}/{photo}'])[decided].all()
 
 

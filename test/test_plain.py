@@ -19,19 +19,19 @@ def labelled(backbone, image, **settings):
     segmenter = ct.Segmenter(backbone, ct.Settings(precision='fp32', **settings))
     rows = np.random.default_rng(3).normal(size=(7, 16))
     words = ct.Vocabulary.from_embeddings(list('abcdefg'), rows)
-    dense = segmenter.encode(image)
+    encoded = segmenter.encode(image)
     embeddings = words.embeddings.to(backbone.device)
-    plain = plain_of(segmenter)(segmenter.view(image), embeddings, dense.working_size)
-    return segmenter(image, words).labels, plain.numpy() + 1, dense
+    plain = plain_of(segmenter)(segmenter.view(image), embeddings, encoded.working_size)
+    return segmenter(image, words).labels, plain.numpy() + 1, encoded
 
 
 # The two grids with published parameters, and others.
 @pytest.mark.parametrize('grid', [(14, 14), (21, 21), (9, 16), (20, 11), (16, 16)])
 def test_equal_labels_from_equal_pixels(backbone, grid):
     size = tuple(side * TINY_PATCH for side in grid)
-    got, expected, dense = labelled(backbone, picture(*size), input_size=min(size))
-    assert dense.working_size == size and len(np.unique(expected)) > 1
-    assert (dense.regions >= 0).all()
+    got, expected, encoded = labelled(backbone, picture(*size), input_size=min(size))
+    assert encoded.working_size == size and len(np.unique(expected)) > 1
+    assert (encoded.regions >= 0).all()
     assert (got == expected).mean() >= 0.999
 
 
@@ -42,8 +42,8 @@ def test_equal_labels_of_the_crop(backbone):
 
 def test_equal_labels_where_all_patches_are_noise(backbone):
     noise = np.random.default_rng(0).integers(0, 256, (72, 128, 3)).astype(np.uint8)
-    got, expected, dense = labelled(backbone, noise, input_size=72)
-    assert (dense.regions == -1).all() and len(np.unique(expected)) > 1
+    got, expected, encoded = labelled(backbone, noise, input_size=72)
+    assert (encoded.regions == -1).all() and len(np.unique(expected)) > 1
     assert (got == expected).mean() >= 0.999
 
 

@@ -39,11 +39,11 @@ def test_labels_have_the_size_of_the_image(backbone, words, shape, regions):
 
 
 def test_the_grid_keeps_the_aspect(backbone):
-    dense = segmenter(backbone).encode(picture(96, 160))
-    assert dense.features.shape == (6, 10, 16)
-    assert dense.affinity.shape == (60, 60)
-    assert dense.clusters.shape == (6, 10)
-    assert dense.size == (96, 160) and dense.working_size == (48, 80)
+    encoded = segmenter(backbone).encode(picture(96, 160))
+    assert encoded.features.shape == (6, 10, 16)
+    assert encoded.affinity.shape == (60, 60)
+    assert encoded.clusters.shape == (6, 10)
+    assert encoded.size == (96, 160) and encoded.working_size == (48, 80)
 
 
 @pytest.mark.parametrize(
@@ -146,8 +146,8 @@ def test_a_picture_of_noise_only_keeps_each_pixel(backbone, words):
 
 
 def test_without_regions_nothing_is_clustered(backbone):
-    dense = segmenter(backbone, regions='none').encode(picture(48, 48))
-    assert dense.affinity is None and dense.clusters is None
+    encoded = segmenter(backbone, regions='none').encode(picture(48, 48))
+    assert encoded.affinity is None and encoded.clusters is None
 
 
 def test_one_window_over_everything_is_the_whole_image(backbone, words):
@@ -166,11 +166,11 @@ def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
         backbone, window_px=32, window_stride_px=16, regions=regions, cls_weighting=cls_weighting
     )
     image = picture(60, 100)
-    dense = sliding.encode(image)
-    assert dense.features.shape == (2 * 4, 4, 4, 16)
-    assert dense.working_size == (48, 80)
-    assert (dense.clusters is None) == (regions == 'none')
-    assert sliding.label(dense, words).labels.shape == (60, 100)
+    encoded = sliding.encode(image)
+    assert encoded.features.shape == (2 * 4, 4, 4, 16)
+    assert encoded.working_size == (48, 80)
+    assert (encoded.clusters is None) == (regions == 'none')
+    assert sliding.label(encoded, words).labels.shape == (60, 100)
 
 
 @pytest.mark.parametrize('shape', [(60, 97), (97, 60), (48, 48)])
@@ -180,7 +180,7 @@ def test_the_sliding_protocol(backbone, words, shape, window, regions):
     image = picture(*shape)
     options = {**window, 'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
     run = segmenter(backbone, protocol='sliding', **options)
-    dense = run.encode(image)
+    encoded = run.encode(image)
     # What a person would do by hand: resize, and cut what is no whole patch if there are no
     # windows. Of that picture the native protocol changes no pixel.
     size = sliding_size(*shape, 48)
@@ -188,16 +188,16 @@ def test_the_sliding_protocol(backbone, words, shape, window, regions):
     if not window:
         by_hand = by_hand[: size[0] // 8 * 8, : size[1] // 8 * 8]
     expected = segmenter(backbone, **{**options, 'regions': 'none'}).encode(by_hand)
-    assert torch.equal(dense.features, expected.features)
-    assert dense.offsets == expected.offsets and dense.working_size == by_hand.shape[:2]
-    assert dense.size == shape == run.label(dense, words).labels.shape
-    logits = run.scores(dense, words)
+    assert torch.equal(encoded.features, expected.features)
+    assert encoded.offsets == expected.offsets and encoded.working_size == by_hand.shape[:2]
+    assert encoded.size == shape == run.label(encoded, words).labels.shape
+    logits = run.scores(encoded, words)
     whole = F.interpolate(logits[None], size=shape, mode='bilinear', align_corners=False)[0]
     if regions == 'none':
         best = words.label_ids[words.owner[whole.argmax(0).cpu()]]
-        assert (best.numpy() == run.label(dense, words).labels).mean() > 0.999
+        assert (best.numpy() == run.label(encoded, words).labels).mean() > 0.999
     else:
-        assert dense.regions.shape == shape
+        assert encoded.regions.shape == shape
 
 
 def test_the_resizing_of_the_sliding_protocol_is_opencvs():
@@ -223,13 +223,13 @@ def test_an_image_too_long_for_the_windows_of_the_sliding_protocol(backbone):
 def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regions, share):
     options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
     run, image = segmenter(backbone, **options), picture(60, 90)
-    dense = run.encode(image)
-    before = run.label(dense, words).labels
+    encoded = run.encode(image)
+    before = run.label(encoded, words).labels
     areas = {c.id: (before == c.id).sum() for c in words.classes}
     large = {k for k, area in areas.items() if area > share * sum(areas.values())}
-    result = segmenter(backbone, area_threshold=share, **options).label(dense, words)
+    result = segmenter(backbone, area_threshold=share, **options).label(encoded, words)
     kept = torch.tensor([c.id in large for c in words.classes])
-    expected = run.label(dense, words, present=kept)
+    expected = run.label(encoded, words, present=kept)
     assert (result.labels == expected.labels).all()
     # What is gone is no rival that a label has to lead.
     options['margin_threshold'] = 0.01
@@ -237,10 +237,10 @@ def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regio
         segmenter(backbone, area_threshold=share, **options),
         segmenter(backbone, **options),
     )
-    margins = strict.label(dense, words).labels
-    assert (margins == alike.label(dense, words, present=kept).labels).all()
+    margins = strict.label(encoded, words).labels
+    assert (margins == alike.label(encoded, words, present=kept).labels).all()
     # The words that are gone still count in the probabilities.
-    logits = run.scores(dense, words)
+    logits = run.scores(encoded, words)
     whole = F.interpolate(logits[None], size=before.shape, mode='bilinear', align_corners=False)
     shares = whole[0].softmax(0).cpu()
     ids = words.label_ids[words.owner]
@@ -388,11 +388,11 @@ def test_everything_turned_gives_the_turned_labels(device, words, refine, region
 def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
     run = segmenter(backbone, **changes)
     images = [picture(96, 128), picture(64, 48), picture(96, 128)[::-1], picture(48, 64)]
-    for image, dense in zip(images, run.encode_batch(images), strict=True):
+    for image, encoded in zip(images, run.encode_batch(images), strict=True):
         alone = run.encode(image)
-        assert dense.size == alone.size and dense.working_size == alone.working_size
-        assert torch.allclose(dense.features, alone.features, atol=1e-5)
-        labels = run.label(dense, words).labels
+        assert encoded.size == alone.size and encoded.working_size == alone.working_size
+        assert torch.allclose(encoded.features, alone.features, atol=1e-5)
+        labels = run.label(encoded, words).labels
         assert (labels == run.label(alone, words).labels).mean() > 0.99
 
 
@@ -524,14 +524,16 @@ def test_refined_labels_have_the_size_of_the_others(backbone, words, refine, reg
     assert 0 < (result.labels != plain.labels).mean() < 0.5
 
 
-def refined_naively(run, name, scores, dense):
+def refined_naively(run, name, scores, encoded):
     """Argmax of all scores, each of them refined and enlarged as a whole."""
     if name == 'pamr':
-        seen = rule.enlarged(scores, dense.working_size)
-        full = rule.enlarged(rule.pamr(seen, dense.image), dense.size)
+        seen = rule.enlarged(scores, encoded.working_size)
+        full = rule.enlarged(rule.pamr(seen, encoded.image), encoded.size)
     else:
-        grid = tuple(4 * side // TINY_PATCH for side in dense.working_size)
-        full = rule.guided_rows(scores, dense.size, dense.image, grid)(slice(0, dense.size[0]))
+        grid = tuple(4 * side // TINY_PATCH for side in encoded.working_size)
+        full = rule.guided_rows(scores, encoded.size, encoded.image, grid)(
+            slice(0, encoded.size[0])
+        )
     return full.argmax(0).cpu().numpy()
 
 
@@ -539,10 +541,10 @@ def refined_naively(run, name, scores, dense):
 @pytest.mark.parametrize('changes', [{}, WINDOWS, {'output_size': '31x90'}])
 def test_few_words_are_refined_as_if_there_were_no_bound(backbone, words, refine, changes):
     run = segmenter(backbone, regions='none', refine=refine, refine_words=7, **changes)
-    dense = run.encode(picture(60, 100))
-    best = refined_naively(run, refine, run.scores(dense, words), dense)
+    encoded = run.encode(picture(60, 100))
+    best = refined_naively(run, refine, run.scores(encoded, words), encoded)
     ids = np.append(words.label_ids.cpu().numpy()[:5], [0, 0])
-    assert (run.label(dense, words).labels == ids[best]).all()
+    assert (run.label(encoded, words).labels == ids[best]).all()
 
 
 @pytest.mark.parametrize('refine', ['guided', 'pamr'])
@@ -594,21 +596,23 @@ def test_without_refinement_no_picture_is_kept(backbone):
 @pytest.mark.parametrize('encoder, labeller', [('none', 'pamr'), ('pamr', 'guided')])
 def test_an_image_is_encoded_for_its_refinement(backbone, words, encoder, labeller):
     run = segmenter(backbone, regions='none')
-    dense = run.replace(refine=encoder).encode(picture(60, 100))
+    encoded = run.replace(refine=encoder).encode(picture(60, 100))
     with pytest.raises(ct.SettingError, match=f"not encoded for '{labeller}'; encode it with"):
-        run.replace(refine=labeller).label(dense, words)
+        run.replace(refine=labeller).label(encoded, words)
 
 
 @pytest.mark.parametrize('refine', ['guided', 'pamr'])
 def test_of_regions_the_maps_are_refined(backbone, words, refine):
     options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
     run = segmenter(backbone, refine=refine, **options)
-    dense, plain = (r.encode(picture(60, 100)) for r in (run, segmenter(backbone, **options)))
-    maps = clusters.region_maps(dense.affinity, dense.clusters.flatten(), dense.clusters.shape)
-    assert len(maps) > 1 and not torch.equal(dense.regions, plain.regions)
-    assert (dense.regions.cpu().numpy() == refined_naively(run, refine, maps, dense)).all()
-    labels = segmenter(backbone, **options).label(dense, words).labels
-    assert (run.label(dense, words).labels == labels).all()
+    encoded, plain = (r.encode(picture(60, 100)) for r in (run, segmenter(backbone, **options)))
+    maps = clusters.region_maps(
+        encoded.affinity, encoded.clusters.flatten(), encoded.clusters.shape
+    )
+    assert len(maps) > 1 and not torch.equal(encoded.regions, plain.regions)
+    assert (encoded.regions.cpu().numpy() == refined_naively(run, refine, maps, encoded)).all()
+    labels = segmenter(backbone, **options).label(encoded, words).labels
+    assert (run.label(encoded, words).labels == labels).all()
 
 
 @pytest.mark.parametrize('refine, edge', [('none', 32), ('guided', 35), ('pamr', 35)])
@@ -616,24 +620,24 @@ def test_labels_end_where_the_colours_do(backbone, words, refine, edge):
     image = np.full((64, 96, 3), 90, np.uint8)
     image[:, 35:, 0] = 200
     run = segmenter(backbone, regions='none', refine=refine, input_size=64)
-    dense = run.encode(image)
-    scores = torch.zeros(7, 8, 12, device=dense.features.device)
+    encoded = run.encode(image)
+    scores = torch.zeros(7, 8, 12, device=encoded.features.device)
     scores[1, :, :4] = scores[3, :, 4:] = 1
-    labels = run.label(dense, words, scores).labels
+    labels = run.label(encoded, words, scores).labels
     assert (labels == np.where(np.arange(96) < edge, 2, 4)).all()
 
 
 def test_labels_without_a_margin_become_unlabelled(backbone, words):
     # As many labels as patches, so that scores are not enlarged; the two distractors are one class.
     run = segmenter(backbone, regions='none', output_size='8x6')
-    dense = run.encode(picture(60, 80))
-    cosines = run.scores(dense, words) / 100
+    encoded = run.encode(picture(60, 80))
+    cosines = run.scores(encoded, words) / 100
     of_class = torch.cat([cosines[:5], cosines[5:].amax(0, keepdim=True)])
     first, second = of_class.sort(0, descending=True).values[:2]
     lead = (first - second).cpu().numpy()
     threshold = float(np.median(lead)) + 1e-6
-    result = run.label(dense, words)
-    cut = run.replace(margin_threshold=threshold).label(dense, words)
+    result = run.label(encoded, words)
+    cut = run.replace(margin_threshold=threshold).label(encoded, words)
     kept = lead >= threshold
     assert kept.any() and (result.labels[~kept] > 0).any()
     assert (cut.labels == np.where(kept, result.labels, 0)).all()
@@ -645,14 +649,14 @@ def test_labels_without_a_margin_become_unlabelled(backbone, words):
 def test_a_region_is_unlabelled_as_a_whole(backbone, words, regions):
     options = {'cluster_eps': 1.0, 'cluster_min_samples': 3, 'regions': regions}
     run = segmenter(backbone, **options)
-    dense = run.encode(picture(64, 80, seed=1))
-    plain = run.label(dense, words).labels
+    encoded = run.encode(picture(64, 80, seed=1))
+    plain = run.label(encoded, words).labels
     thresholds = 0.05, 0.09, 0.11, 0.13, 2.0
-    cuts = [run.replace(margin_threshold=t).label(dense, words).labels for t in thresholds]
+    cuts = [run.replace(margin_threshold=t).label(encoded, words).labels for t in thresholds]
     assert (cuts[-1] == 0).all()
     lost = [(cut != plain).sum() for cut in cuts]
     assert lost == sorted(lost) and len(set(lost)) > 2
-    numbers = dense.regions.cpu().numpy()
+    numbers = encoded.regions.cpu().numpy()
     for cut in cuts:
         assert (cut[cut > 0] == plain[cut > 0]).all()
         for number in np.unique(numbers):
@@ -673,6 +677,6 @@ def test_no_margin_asked_for_is_none_computed(backbone, words, monkeypatch):
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
 def test_scores_that_are_no_numbers_are_unlabelled(backbone, words, regions):
     run = segmenter(backbone, regions=regions)
-    dense = run.encode(picture(64, 80))
-    result = run.label(dense, words, torch.full_like(run.scores(dense, words), torch.nan))
+    encoded = run.encode(picture(64, 80))
+    result = run.label(encoded, words, torch.full_like(run.scores(encoded, words), torch.nan))
     assert not result.labels.any() and not result.confidence.any()

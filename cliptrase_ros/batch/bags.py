@@ -220,10 +220,10 @@ class _Run:
 
     def _label(self, item: CameraMessage, stream: ImageStream, image: np.ndarray) -> None:
         segmenter = self._segmenter
-        dense = segmenter.encode(image)
-        scores = segmenter.scores(dense, self._words)
+        encoded = segmenter.encode(image)
+        scores = segmenter.scores(encoded, self._words)
         scores = stream.smooth(scores, self._options.smoothing, None)
-        result = segmenter.label(dense, self._words, scores)
+        result = segmenter.label(encoded, self._words, scores)
         header = item.content.header
         for topic, message in self._outputs(stream, image, result, header):
             self._out.write(topic, item.message.time, message)

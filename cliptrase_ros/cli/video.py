@@ -94,9 +94,9 @@ def label(
     """(what the labels are for, labels) of each frame; frames are read on a thread."""
     smooth = Smoother()
     for frame in ahead(frames):
-        dense = segmenter.encode(frame)
-        scores = smooth(segmenter.scores(dense, words), smoothing, words)
-        yield segmenter.view(frame), segmenter.label(dense, words, scores)
+        encoded = segmenter.encode(frame)
+        scores = smooth(segmenter.scores(encoded, words), smoothing, words)
+        yield segmenter.view(frame), segmenter.label(encoded, words, scores)
 
 
 def write(

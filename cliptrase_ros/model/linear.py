@@ -9,6 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..runtime import torch_compat
+
 
 class Linear:
     """factor (x weightᵀ) + bias in the dtype of the tower, and silu of it if so asked.
@@ -44,8 +46,7 @@ class Linear:
         """[..., in] of any floating dtype -> [..., out]."""
         x = x.to(self.dtype)
         if self._packable and not (torch.is_grad_enabled() or _is_compiling()):
-            after = 'swish' if self._silu else 'none'
-            return torch.ops.mkldnn._linear_pointwise(x, self._packed, self.bias, after, [], '')
+            return torch_compat.linear(x, self._packed, self.bias, self._silu)
         x = F.linear(x, self._cast(), self.bias)
         return F.silu(x) if self._silu else x
 
@@ -62,7 +63,7 @@ class Linear:
 
     @cached_property
     def _packed(self) -> Tensor:
-        return torch.ops.mkldnn._reorder_linear_weight(self._made())
+        return torch_compat.laid_out(self._made())
 
 
 # Torch 2.2 cannot say.
@@ -76,13 +77,10 @@ def packable(device: torch.device, dtype: torch.dtype) -> bool:
         and device.type == 'cpu'
         and platform.machine() in ('x86_64', 'AMD64')
         and torch.backends.mkldnn.is_available()
-        and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+        and torch_compat.lays_out_bfloat16()
     )
 
 
 def fast_bfloat16(device: torch.device) -> bool:
     """Whether a CPU multiplies bfloat16 faster than float32: it has AVX512-BF16 or AMX."""
-    return device.type == 'cpu' and any(
-        getattr(torch.cpu, name, bool)()
-        for name in ('_is_avx512_bf16_supported', '_is_amx_tile_supported')
-    )
+    return device.type == 'cpu' and torch_compat.has_bfloat16_instructions()

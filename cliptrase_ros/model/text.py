@@ -144,8 +144,8 @@ def _reads_end_causally(model: nn.Module) -> bool:
     """Whether the embedding is read at the end of the text, and what is there depends on nothing
     after it. Not so: CoCa's class token, attention to both sides, other libraries' towers."""
     tower = _tower(model)
-    mask = tower._buffers.get('attn_mask')
-    positions = tower._parameters.get('positional_embedding')
+    mask = dict(tower.named_buffers(recurse=False)).get('attn_mask')
+    positions = dict(tower.named_parameters(recurse=False)).get('positional_embedding')
     if mask is None or positions is None or mask.shape != 2 * positions.shape[:1]:
         return False
     causal = torch.full_like(mask, -torch.inf).triu(1)
@@ -167,18 +167,19 @@ def with_context(model: nn.Module, length: int) -> nn.Module:
     CLIP's would refuse short rows, as its positions are added whole."""
     own = _tower(model)
     tower = _shallow(own)
-    tower._parameters['positional_embedding'] = own.positional_embedding[:length]
-    tower._buffers['attn_mask'] = own.attn_mask[:length, :length]
+    positions = own.positional_embedding[:length]
+    tower.positional_embedding = nn.Parameter(positions, requires_grad=False)
+    tower.attn_mask = own.attn_mask[:length, :length]
     if own is model:
         return tower
     whole = _shallow(model)
-    whole._modules['text'] = tower
+    whole.text = tower
     return whole
 
 
 def _shallow(module: nn.Module) -> nn.Module:
     """A module of the same parts, of which some can be replaced."""
-    twin = copy.copy(module)
-    for parts in ('_parameters', '_buffers', '_modules'):
-        setattr(twin, parts, dict(getattr(module, parts)))
-    return twin
+    own = {'recurse': False}
+    parts = [*module.children(), *module.parameters(**own), *module.buffers(**own)]
+    # As if they were copied already: that way the copy takes them as they are.
+    return copy.deepcopy(module, {id(part): part for part in parts})

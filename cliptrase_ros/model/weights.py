@@ -23,11 +23,11 @@ from torch import Tensor, nn
 
 from .. import files
 from ..errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
-from ..runtime import deferred
+from ..runtime import deferred, torch_compat
 
 # open_clip imports torchvision and timm, and these import torch's compiler, for what no native
 # tower uses.
-with deferred.imports_of('timm', 'torch._dynamo'):
+with deferred.imports_of('timm', torch_compat.COMPILER):
     import open_clip
 
 log = logging.getLogger(__name__)
@@ -101,7 +101,7 @@ def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
     """What open_clip makes for a model; some models need files from the hub even so."""
     try:
         return make()
-    except Exception as error:
+    except Exception as error:  # open_clip, transformers and the hub's client raise anything
         raise WeightsError(
             f'open_clip cannot make {name} here: {_first_line(error)}. Its text tower or tokenizer '
             "may need files from the hub; 'ViT-B-16-quickgelu' needs none"
@@ -137,7 +137,7 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
         if source.get('hf_hub') and not hub_reachable():
             raise ConnectionError('the hub cannot be reached')  # the client would retry long
         return open_clip.create_model(name, pretrained=weights)
-    except Exception as error:
+    except Exception as error:  # open_clip and the hub's client raise anything
         raise WeightsError(
             f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
             'is offline, run on one with a network: '
@@ -256,7 +256,7 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
             f'weights: {path} holds more than tensors, or is not a checkpoint '
             f'({_first_line(error)}); convert it to .safetensors'
         ) from error
-    except Exception as error:
+    except Exception as error:  # what a cut or foreign file takes the two readers to
         raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
     if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
         state = state['state_dict']

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,11 +19,16 @@ from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
 from .live_words import Words
-from .outputs import LabelledFrame, Live
+from .outputs import LABEL_MASK, LabelledFrame, Live
 from .parameters import NodeOptions
+from .publishers import OutputError, each
 from .scenes import Scenes
 from .stream import Frame, Stream
 from .worker import Worker
+
+# How often the words may change under an image. The next change waits until it is published: so no
+# image is lost, and none is labelled for ever.
+FREE_TRIES = 2
 
 
 class Taken(NamedTuple):
@@ -84,58 +90,72 @@ class Frames:
         """Images whose labels have one size."""
         started = time.monotonic()
         segmenter = self._words.live.sized(batch[0].size).segmenter
-        encoded = self._encode(segmenter, batch)
+        results = self._encode(segmenter, batch)
         encode_s = time.monotonic() - started
-        for taken, dense in zip(batch, encoded, strict=True):
-            if dense is not None:
+        for taken, encoded in zip(batch, results, strict=True):
+            if encoded is not None:
                 with self._reported(taken.frame):
-                    self._finish(taken, dense, segmenter, encode_s)
+                    self._finish(taken, encoded, segmenter, encode_s)
 
     def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[EncodedImage | None]:
         """Each image encoded, in one batch if that goes; None where it fails."""
         try:
             with memory.explained():
                 return segmenter.encode_batch([taken.image for taken in batch])
-        except Exception as error:
+        except Exception as error:  # of any kind; the others are to have their turn
             if len(batch) == 1:
                 self._failed(batch[0].frame, error)
                 return [None]
         # One of them is at fault.
-        return [dense for one in batch for dense in self._encode(segmenter, [one])]
+        return [encoded for one in batch for encoded in self._encode(segmenter, [one])]
 
     def _finish(
-        self, taken: Taken, dense: EncodedImage, encoder: Segmenter, encode_s: float
+        self, taken: Taken, encoded: EncodedImage, encoder: Segmenter, encode_s: float
     ) -> None:
-        """Label one image and publish."""
-        frame, image, size = taken
-        stream, header, options = frame.stream, frame.message.header, self._options()
+        """Label one image and publish.
+
+        Labels, pictures and JPEG are made without the lock. It is held to see that the words are
+        still those of the labels, and to publish: so no mask follows a vocabulary that does not
+        describe it. Where the words have changed meanwhile the image is labelled again.
+        """
+        frame, stream, words = taken.frame, taken.frame.stream, self._words
         started = time.monotonic()
-        live = self._words.live
-        scored = _scored(live.sized(size), image, dense, encoder)  # takes time: before the lock
-        encode_s += time.monotonic() - started
-        with self._words.switch:
-            started = time.monotonic()
-            if self._words.live is not live:
-                live = self._words.live
-                scored = _scored(live.sized(size), image, dense, encoder)
-            live = live.sized(size)
-            dense, scores = scored
-            scores, present = self._steadied(frame, dense, live, scores, options)
-            result = live.segmenter.label(dense, live.words, scores, present)
-            inference_s = encode_s + time.monotonic() - started
-            it = LabelledFrame(image, header, result, live, options, stream.camera_info)
-            self._scenes.put(frame, it)
-            stream.outputs.publish(it)
-        statistics = stream.statistics
-        statistics.count(diagnostics.PUBLISHED)
-        statistics.record(diagnostics.INFERENCE, inference_s)
-        statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
-        statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+        for held in (*[False] * FREE_TRIES, True):
+            with words.switch if held else nullcontext():
+                with words.switch:
+                    live, wanted = words.live.sized(taken.size), stream.outputs.wanted()
+                if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
+                    encoded, encoder = live.segmenter.encode(taken.image), live.segmenter
+                it = self._labelled(taken, encoded, live)
+                inference_s = encode_s + time.monotonic() - started
+                messages, errors = each({t: partial(make, it) for t, make in wanted.items()})
+                with words.switch:
+                    if words.live.version != live.version:
+                        continue
+                    self._scenes.put(frame, it)
+                    errors |= stream.outputs.publish(messages)
+                    break
+        if LABEL_MASK not in errors:
+            statistics = stream.statistics
+            statistics.count(diagnostics.PUBLISHED)
+            statistics.record(diagnostics.INFERENCE, inference_s)
+            statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
+            statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
+        if errors:
+            raise OutputError(errors)
+
+    def _labelled(self, taken: Taken, encoded: EncodedImage, live: Live) -> LabelledFrame:
+        frame, options, segmenter = taken.frame, self._options(), live.segmenter
+        scores = segmenter.scores(encoded, live.words)
+        scores, present = self._steadied(frame, encoded, live, scores, options)
+        result = segmenter.label(encoded, live.words, scores, present)
+        header, info = frame.message.header, frame.stream.camera_info
+        return LabelledFrame(taken.image, header, result, live, options, info)
 
     def _steadied(
         self,
         frame: Frame,
-        dense: EncodedImage,
+        encoded: EncodedImage,
         live: Live,
         scores: torch.Tensor,
         options: NodeOptions,
@@ -144,7 +164,7 @@ class Frames:
         stream, segmenter, words = frame.stream, live.segmenter, live.words
         subject = live.version, frame.epoch
         scores = stream.smooth(scores, options.smoothing, subject)
-        evidence = segmenter.presence(dense, words, scores)
+        evidence = segmenter.presence(encoded, words, scores)
         if evidence is None:
             return scores, None
         threshold, patience = segmenter.present_threshold, options.present_patience
@@ -155,7 +175,7 @@ class Frames:
 
     @contextmanager
     def _reported(self, frame: Frame) -> Iterator[None]:
-        """An error in the block drops the frame, and the node goes on."""
+        """An error in the block, of any kind, drops the frame; it is told and the node goes on."""
         try:
             with memory.explained():
                 yield
@@ -169,13 +189,5 @@ class Frames:
         if isinstance(error, (encodings.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        stream.fail(diagnostics.DROPPED_ERROR, 'frame dropped', error)
-
-
-def _scored(
-    live: Live, image: np.ndarray, dense: EncodedImage, encoder: Segmenter
-) -> tuple[EncodedImage, torch.Tensor]:
-    """The image as the live segmenter needs it, and its scores for the live words."""
-    if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
-        dense = live.segmenter.encode(image)
-    return dense, live.segmenter.scores(dense, live.words)
+        outcome = 'an output failed' if isinstance(error, OutputError) else 'frame dropped'
+        stream.fail(diagnostics.DROPPED_ERROR, outcome, error)

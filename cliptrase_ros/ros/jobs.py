@@ -60,7 +60,7 @@ class Jobs:
                 continue
             try:
                 outcome = future.set_result, work(*args)
-            except Exception as error:
+            except Exception as error:  # of any kind: it is raised where the outcome is awaited
                 outcome = future.set_exception, error
             self._finished.append(outcome)
             if not self._stopped:

@@ -40,12 +40,13 @@ TOPICS_AT_ONCE = 5
 
 class Words:
     """Follows the parameters. For the executor's thread; others may read `live`, and hold `switch`
-    while they label and publish: then a mask never follows a vocabulary that does not describe it.
+    while they see that it is still what they labelled with, and publish: then a mask never follows
+    a vocabulary that does not describe it.
     """
 
     def __init__(self, node: Node, streams: list[Stream], statistics: Statistics):
         self.live: Live | None = None
-        self.switch = threading.Lock()
+        self.switch = threading.RLock()
         self.last_error = ''
         self._node = node
         self._streams = streams
@@ -122,7 +123,7 @@ class Words:
         change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
         try:
             reason = await self._take_over(wanted, options, settings)
-        except Exception as error:
+        except Exception as error:  # of any kind: others wait for the outcome, too
             reason = self._failed(wanted, error)
         change.set_result(reason)
         return reason
@@ -168,7 +169,9 @@ class Words:
         return reason
 
     def _parameters(self) -> tuple[NodeOptions, Settings]:
-        return parameters.read(self._node, NodeOptions), parameters.read(self._node, Settings)
+        return parameters.read_options(self._node, NodeOptions), parameters.read_options(
+            self._node, Settings
+        )
 
     def _parse(self, segmenter: Segmenter | None, options: NodeOptions) -> tuple:
         """(classes, background words) of the parameters."""

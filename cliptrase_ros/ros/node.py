@@ -12,7 +12,8 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import rclpy
 import torch
@@ -28,7 +29,7 @@ from rclpy.parameter import Parameter
 from ..errors import CliptraseError, did_you_mean
 from ..runtime.memory import keep_freed
 from ..settings import Settings
-from . import diagnostics, parameters
+from . import diagnostics, parameters, rclpy_compat
 from .bridge import choose_codec
 from .frames import Frames
 from .jobs import Jobs
@@ -52,7 +53,7 @@ class SegmentationNode(LifecycleNode):
         for options in parameters.OPTIONS:
             parameters.declare(self, options)
         self._warn_of_unknown_parameters()
-        self._options = parameters.read(self, NodeOptions)
+        self._options = parameters.read_options(self, NodeOptions)
         self._enabled = self._options.start_enabled
         self._codec = choose_codec(self.get_logger())
         self._statistics = Statistics()
@@ -69,7 +70,7 @@ class SegmentationNode(LifecycleNode):
         waiting = ReentrantCallbackGroup()
         self._changed = self.create_guard_condition(self._follow_parameters, waiting)
         self.add_on_set_parameters_callback(self._check_parameters)
-        self._answer_transitions_that_do_not_exist()
+        rclpy_compat.refuse_impossible_transitions(self)
         Services(self, waiting, self._words, self._enable, lambda: self._jobs, self._codec.to_rgb)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
@@ -98,7 +99,7 @@ class SegmentationNode(LifecycleNode):
         """Do it; explain an error, which rclpy would swallow."""
         try:
             work()
-        except Exception as error:
+        except Exception as error:  # of any kind
             if not self.context.ok():
                 return False  # the end came meanwhile
             known = isinstance(error, (CliptraseError, ParameterException))
@@ -108,8 +109,8 @@ class SegmentationNode(LifecycleNode):
 
     def _configure(self) -> None:
         started = time.monotonic()
-        settings = parameters.read(self, Settings)
-        self._options = parameters.read(self, NodeOptions)
+        settings = parameters.read_options(self, Settings)
+        self._options = parameters.read_options(self, NodeOptions)
         self.get_logger().info(f'loading {settings.model} ({settings.weights})')
         self._jobs = Jobs(self)
         for stream in self._streams:
@@ -134,7 +135,7 @@ class SegmentationNode(LifecycleNode):
         to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
         self._frames = Frames(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
-            self._listen()
+            self._subscribe()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; those in hand are finished."""
@@ -156,26 +157,9 @@ class SegmentationNode(LifecycleNode):
         return jobs.stop(PATIENCE_S) if jobs else True
 
     def destroy_node(self) -> None:
-        """Free it all; also the services of its lifecycle, which rclpy leaves to the garbage
-        collector: until then others find a service that nobody answers."""
+        """Free it all."""
         super().destroy_node()
-        self._state_machine.destroy_when_not_in_use()
-
-    def _answer_transitions_that_do_not_exist(self) -> None:
-        """rclpy raises for a transition that the state does not have, which would end the node."""
-        name = self.resolve_service_name('~/change_state')
-        [service] = [service for service in self.services if service.srv_name == name]
-        change_state = service.callback
-
-        def answer(request, response):
-            try:
-                return change_state(request, response)
-            except Exception as error:
-                self.get_logger().warning(f'no change of state: {error}')
-                response.success = False
-                return response
-
-        service.callback = answer
+        rclpy_compat.free_lifecycle(self)
 
     def _release(self) -> None:
         self.stop()
@@ -187,35 +171,41 @@ class SegmentationNode(LifecycleNode):
     def _enable(self, yes: bool) -> None:
         """Take images while active, or none."""
         if yes and self._frames and not self._enabled:
-            self._listen()
+            self._subscribe()
         elif not yes:
-            self._deafen()
+            self._unsubscribe()
         self._enabled = yes
+
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Log an error of the block, whatever it is; it would end the executor, and so the node."""
+        try:
+            yield
+        except Exception:
+            self.get_logger().error(traceback.format_exc())
 
     def _follow_depth(self) -> None:
         """Subscribe to depth where an output needs it, and only there."""
-        try:
+        with self._surviving():
             for stream in self._streams:
                 stream.depth.follow()
-        except Exception:  # would end the executor
-            self.get_logger().error(traceback.format_exc())
 
-    def _listen(self) -> None:
+    def _subscribe(self) -> None:
         try:
             sized = self._words.live.segmenter.settings.output_size == 'depth'
             for stream in self._streams:
                 stream.depth.want(sized)
-                stream.listen(self._options, self._frames.take)
-        except Exception:
-            self._deafen()
+                stream.subscribe(self._options, self._frames.take)
+        except Exception:  # of any kind; nothing is swallowed
+            self._unsubscribe()
             raise
 
-    def _deafen(self) -> None:
+    def _unsubscribe(self) -> None:
         for stream in self._streams:
-            stream.deafen()
+            stream.unsubscribe()
 
     def _stop_frames(self) -> None:
-        self._deafen()
+        self._unsubscribe()
         self._words.announce(False)
         if self._frames:
             self._frames.stop()
@@ -227,28 +217,26 @@ class SegmentationNode(LifecycleNode):
         """Refuse bad values with the reason; acts on nothing."""
         values = {p.name: p.value for p in changes}
         try:
-            settings = parameters.read(self, Settings, values)
-            options = parameters.read(self, NodeOptions, values)
+            settings = parameters.read_options(self, Settings, values)
+            options = parameters.read_options(self, NodeOptions, values)
             words = {'vocabulary', 'background', 'prompt_templates', 'distractors'}
             if values.keys() & words:
                 self._words.check(options, settings)
-        except Exception as error:  # whatever it is, it must not end the executor
+        except Exception as error:  # of any kind: it would end the executor; who asks is told
             return SetParametersResult(successful=False, reason=str(error))
         self._changed.trigger()
         return SetParametersResult(successful=True)
 
     async def _follow_parameters(self) -> None:
         """Act on parameters that have changed, once they are set."""
-        try:
-            self._options = parameters.read(self, NodeOptions)
+        with self._surviving():
+            self._options = parameters.read_options(self, NodeOptions)
             await self._words.follow()
-        except Exception:  # would end the executor
-            self.get_logger().error(traceback.format_exc())
 
     def _warn_of_unknown_parameters(self) -> None:
         """ROS takes no notice of a misspelt parameter in a file; people should."""
         known = [*parameters.names(), 'use_sim_time', 'start_type_description_service']
-        for name in getattr(self, '_parameter_overrides', {}):
+        for name in rclpy_compat.given_parameters(self):
             if name not in known and not name.startswith('qos_overrides.'):
                 self.get_logger().warning(
                     f'parameter {name!r} is not known and has no effect.{did_you_mean(name, known)}'
@@ -270,16 +258,7 @@ class SegmentationNode(LifecycleNode):
                 )
             )
         facts = diagnostics.memory() | {'images by': self._codec.name}
-        if live:
-            settings = live.segmenter.settings
-            facts |= {
-                'model': f'{settings.model} ({settings.weights})',
-                'method': settings.method,
-                'device': live.segmenter.backbone.device,
-                'vocabulary version': live.version,
-                'vocabulary classes': len(live.words.classes),
-                'background words': len(live.words.background),
-            }
+        facts |= live.facts() if live else {}
         health = diagnostics.of_model(self._statistics, bool(live), self._words.last_error)
         message.status.append(diagnostics.status(f'{name}: model', self._statistics, health, facts))
         self._diagnostics.publish(message)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +18,11 @@ from ..segmenter import Segmentation, Segmenter
 from ..words.vocabulary import Vocabulary
 from . import messages
 from .parameters import NodeOptions
-from .publishers import Publishers, publish_wanted
+from .publishers import Publishers
+
+LABEL_MASK = 'label_mask'
+# Of labels, for which a segmenter is kept: more than a robot has kinds of depth cameras.
+SIZES = 8
 
 
 @dataclass(frozen=True)
@@ -31,10 +35,25 @@ class Live:
 
     def sized(self, size: tuple[int, int] | None) -> Live:
         """The same with labels of another size (H, W), if one is given."""
-        if size is None:
-            return self
-        segmenter = self.segmenter.replace(output_size=f'{size[1]}x{size[0]}')
-        return replace(self, segmenter=segmenter)
+        return self if size is None else replace(self, segmenter=self._resized(size))
+
+    def facts(self) -> dict[str, Any]:
+        """For diagnostics."""
+        settings = self.segmenter.settings
+        return {
+            'model': f'{settings.model} ({settings.weights})',
+            'method': settings.method,
+            'device': self.segmenter.backbone.device,
+            'vocabulary version': self.version,
+            'vocabulary classes': len(self.words.classes),
+            'background words': len(self.words.background),
+        }
+
+    @cached_property
+    def _resized(self) -> Callable[[tuple[int, int]], Segmenter]:
+        """The segmenter for a size (H, W), made once for each."""
+        segmenter = self.segmenter  # not self: a cycle would keep the model until it is collected
+        return lru_cache(SIZES)(lambda size: segmenter.replace(output_size=f'{size[1]}x{size[0]}'))
 
 
 @dataclass(frozen=True)
@@ -72,8 +91,7 @@ class Outputs:
         self._node = node
         self._options = options
         self._publishers = Publishers(node, prefix, options)
-        self._label_mask = self._publishers.make(Image, 'label_mask')
-        makers = {
+        kinds: dict[str, tuple[type, Callable[[LabelledFrame], Any]]] = {
             'confidence': (Image, lambda it: messages.confidence(it.result, it.header)),
             'color_mask': (Image, lambda it: messages.picture(it.colors, it.header)),
             'overlay': (Image, lambda it: messages.picture(it.overlay, it.header)),
@@ -89,9 +107,10 @@ class Outputs:
             ),
             'camera_info': (CameraInfo, self._camera_info),
         }
-        self._optional = [
-            (self._publishers.make(kind, topic), make) for topic, (kind, make) in makers.items()
-        ]
+        self._publishers.make(Image, LABEL_MASK)
+        for topic, (kind, _) in kinds.items():
+            self._publishers.make(kind, topic)
+        self._makers = {topic: make for topic, (_, make) in kinds.items()}
         self._masks: dict[str, Callable[[LabelledFrame], Any]] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
@@ -112,22 +131,24 @@ class Outputs:
         """Destroy the mask topics that are no longer used."""
         self._publishers.keep(self._masks)
 
-    def publish(self, it: LabelledFrame) -> None:
-        """Publish the label mask, and what else is subscribed to.
+    def wanted(self) -> dict[str, Callable[[LabelledFrame], Any]]:
+        """The label mask, and what else somebody listens to: topic -> what makes its message."""
+        optional = self._publishers.wanted(self._makers | self._masks)
+        return {LABEL_MASK: self._whole_mask} | optional
 
-        Raises:
-            Exception: the first of the optional outputs' errors; the others are published.
-        """
-        options = self._options
-        self._label_mask.publish(
-            messages.label_mask(it.result, it.header, options.label_encoding, options.unlabeled_id)
-        )
-        masks = [(self._publishers[topic], make) for topic, make in self._masks.items()]
-        publish_wanted([*self._optional, *masks], it)
+    def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
+        """Publish messages by topic, and return the errors by topic."""
+        return self._publishers.publish(messages)
 
     def destroy(self) -> None:
         """Destroy the publishers."""
         self._publishers.destroy()
+
+    def _whole_mask(self, it: LabelledFrame) -> Image:
+        options = self._options
+        return messages.label_mask(
+            it.result, it.header, options.label_encoding, options.unlabeled_id
+        )
 
     def _camera_info(self, it: LabelledFrame) -> CameraInfo | None:
         if not it.camera_info or not (it.camera_info.width and it.camera_info.height):

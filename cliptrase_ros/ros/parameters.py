@@ -293,7 +293,7 @@ def descriptor(field: dataclasses.Field) -> ParameterDescriptor:
     return result
 
 
-def read(node: Node, options: type, changes: dict[str, Any] | None = None) -> Any:
+def read_options(node: Node, options: type, changes: dict[str, Any] | None = None) -> Any:
     """An options dataclass from the node's parameters, with some values replaced.
 
     Raises:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Mapping
+from functools import partial
 from typing import Any
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.qos_overriding_options import QoSOverridingOptions
 
+from ..errors import CliptraseError
+from ..runtime import memory
 from . import qos
 from .parameters import NodeOptions
 
@@ -23,20 +26,28 @@ class Publishers:
         self._fixed: dict[str, Publisher] = {}
         self._added: dict[str, Publisher] = {}
 
-    def make(self, kind: type, topic: str) -> Publisher:
+    def make(self, kind: type, topic: str) -> None:
         """One that stays, and whose quality of service may be overridden by parameters."""
         overridable = QoSOverridingOptions.with_default_policies()
-        publisher = self._publisher(kind, topic, qos_overriding_options=overridable)
-        self._fixed[topic] = publisher
-        return publisher
+        self._fixed[topic] = self._publisher(kind, topic, qos_overriding_options=overridable)
 
     def add(self, kind: type, topic: str) -> None:
         """One that may go again, unless it is there."""
         if topic not in self._added:
             self._added[topic] = self._publisher(kind, topic)
 
-    def __getitem__(self, topic: str) -> Publisher:
-        return self._fixed.get(topic) or self._added[topic]
+    def wanted(self, makers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Callable[[Any], Any]]:
+        """Those of the makers of messages, by topic, whose topic somebody listens to."""
+        return {
+            topic: make
+            for topic, make in makers.items()
+            if self._publisher_of(topic).get_subscription_count()
+        }
+
+    def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
+        """Publish messages by topic, but those that are None, and return the errors by topic."""
+        there = {topic: message for topic, message in messages.items() if message is not None}
+        return each({t: partial(self._publisher_of(t).publish, there[t]) for t in there})[1]
 
     def keep(self, topics: Container[str]) -> None:
         """Of those that were added, destroy all but these."""
@@ -49,26 +60,37 @@ class Publishers:
         for publisher in self._fixed.values():
             self._node.destroy_publisher(publisher)
 
+    def _publisher_of(self, topic: str) -> Publisher:
+        return self._fixed.get(topic) or self._added[topic]
+
     def _publisher(self, kind: type, topic: str, **options: Any) -> Publisher:
         profile = qos.newest(self._options.output_reliability, self._options.output_depth)
         return self._node.create_publisher(kind, self._prefix + topic, profile, **options)
 
 
-def publish_wanted(outputs: Iterable[tuple[Publisher, Callable[[Any], Any]]], item: Any) -> None:
-    """Make and publish the messages of an item that somebody listens for.
+class OutputError(CliptraseError):
+    """Outputs that failed, by topic; the others were published."""
 
-    Args:
-        outputs: publishers, and what makes their message, or None, of the item.
+    def __init__(self, errors: Mapping[str, Exception]):
+        super().__init__('; '.join(f'{topic}: {_told(error)}' for topic, error in errors.items()))
 
-    Raises:
-        Exception: the first error; the other messages are published.
+
+def each(work: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, Exception]]:
+    """Do it all; what fails keeps nothing else from its turn.
+
+    Returns:
+        ({name: result}, {name: error})
     """
-    errors = []
-    for publisher, make in outputs:
+    results, errors = {}, {}
+    for name, do in work.items():
         try:
-            if publisher.get_subscription_count() and (message := make(item)):
-                publisher.publish(message)
-        except Exception as error:
-            errors.append(error)
-    if errors:
-        raise errors[0]
+            with memory.explained():
+                results[name] = do()
+        except Exception as error:  # of any kind; who called is to tell of it, as an OutputError
+            errors[name] = error
+    return results, errors
+
+
+def _told(error: Exception) -> str:
+    known = isinstance(error, CliptraseError)
+    return str(error) if known else f'{type(error).__name__}: {error}'

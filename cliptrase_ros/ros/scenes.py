@@ -4,6 +4,7 @@ is made of it, cost the labels of the next image nothing."""
 from __future__ import annotations
 
 import time
+from functools import partial
 
 from rclpy.node import Node
 
@@ -11,6 +12,7 @@ from ..runtime import memory
 from . import diagnostics
 from .live_words import Words
 from .outputs import LabelledFrame
+from .publishers import OutputError, each
 from .space.depth import DepthError
 from .space.depth_outputs import Scene
 from .stream import Frame
@@ -39,7 +41,7 @@ class Scenes:
             try:
                 with memory.explained():
                     self._publish(frame, it)
-            except Exception as error:
+            except Exception as error:  # of any kind: the next image is to have its turn
                 self._failed(frame, error)
 
     def _publish(self, frame: Frame, it: LabelledFrame) -> None:
@@ -55,20 +57,15 @@ class Scenes:
             return
         started = time.monotonic()
         scene = Scene(it, stream.depth.read(message, it))
-        messages, errors = {}, []
-        for topic, make in wanted.items():
-            try:
-                messages[topic] = make(scene)
-            except Exception as error:
-                errors.append(error)
+        messages, errors = each({topic: partial(make, scene) for topic, make in wanted.items()})
         with self._words.switch:
             if self._words.live.version != it.live.version:
                 return  # the words are others now
-            stream.space.publish(messages)
+            errors |= stream.space.publish(messages)
         stream.statistics.count(diagnostics.SPACE_PUBLISHED)
         stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
         if errors:
-            raise errors[0]
+            raise OutputError(errors)
 
     def _failed(self, frame: Frame, error: Exception) -> None:
         if not self._node.context.ok():

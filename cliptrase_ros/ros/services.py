@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 from rclpy.callback_groups import ReentrantCallbackGroup
+from rclpy.exceptions import ParameterException
 from rclpy.node import Node
 from rclpy.parameter import Parameter
 from std_srvs.srv import SetBool, Trigger
 
 from ..errors import CliptraseError, did_you_mean
+from ..media.encodings import ImageError
 from ..model.preprocessing import check_image
 from ..space.groups import Group
 from ..srv import Segment, SetVocabulary
@@ -21,13 +23,15 @@ from .jobs import Jobs
 from .live_words import Words
 from .outputs import LabelledFrame, Live
 from .parameters import NodeOptions
-from .space.depth import calibrated
-from .space.depth import read as read_depth
+from .space.depth import calibrated, depth_of
 from .space.depth_outputs import Scene
 
 
 class Services:
     """~/enable, ~/reload, ~/set_vocabulary and ~/segment.
+
+    An error of any kind is an answer: out of a callback it would end the executor, and so the node.
+    What is no fault of who asks is logged, too.
 
     Args:
         group: a reentrant one, so that other callbacks run while a service waits.
@@ -61,7 +65,7 @@ class Services:
     def _enable(self, request: SetBool.Request, response: SetBool.Response):
         try:
             self._enable_images(request.data)
-        except Exception as error:
+        except Exception as error:  # see the class
             response.success, response.message = False, str(error)
             self._node.get_logger().error(f'cannot subscribe: {error}')
         else:
@@ -71,7 +75,7 @@ class Services:
     async def _reload(self, request: Trigger.Request, response: Trigger.Response):
         try:
             reason = await self._words.reload()
-        except Exception as error:
+        except Exception as error:  # see the class
             reason = f'not loaded: {error}'
             self._node.get_logger().error(reason)
         response.success, response.message = not reason, reason or 'loaded'
@@ -84,8 +88,8 @@ class Services:
             entries = with_ids(request.prompts, request.class_ids)
             [result] = self._node.set_parameters([Parameter('vocabulary', value=entries)])
             reason = await self._words.follow() if result.successful else result.reason
-        except Exception as error:
-            reason = str(error)
+        except Exception as error:  # see the class
+            reason = self._told('the words are not taken over', error)
         live = self._words.live
         response.success = not reason
         response.message = reason or (
@@ -101,13 +105,20 @@ class Services:
             if not live:
                 raise CliptraseError('the node is not configured')
             return await jobs.run(self._answer, request, response, live, jobs)
-        except Exception as error:
-            response.success, response.message = False, str(error)
+        except Exception as error:  # see the class
+            response.success = False
+            response.message = self._told('the image is not segmented', error)
             return response
+
+    def _told(self, outcome: str, error: Exception) -> str:
+        """What to answer; what the caller cannot know is logged."""
+        if not isinstance(error, (CliptraseError, ImageError, ParameterException)):
+            self._node.get_logger().error(f'{outcome}, {type(error).__name__}: {error}')
+        return str(error)
 
     def _answer(self, request: Segment.Request, response: Segment.Response, live: Live, jobs: Jobs):
         """What is in one image, on the thread of the jobs."""
-        options = parameters.read(self._node, NodeOptions)
+        options = parameters.read_options(self._node, NodeOptions)
         header = request.image.header
         image = self._to_rgb(request.image)
         check_image(image)
@@ -118,7 +129,7 @@ class Services:
                     'depth without intrinsics: fill width, height and K or P of depth_info'
                 )
             size = image.shape[:2]
-            depth = read_depth(request.depth, request.depth_info, None, size, options)
+            depth = depth_of(request.depth, request.depth_info, None, size, options)
         elif request.clouds:
             raise CliptraseError('clouds: points need depth; send a depth image with the image')
         if request.vocabulary:

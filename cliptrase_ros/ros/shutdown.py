@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from rclpy.task import Future
 from ..errors import CliptraseError
 from ..runtime.deferred import leave_memory_at_the_end
 
+log = logging.getLogger(__name__)
+
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
 
@@ -26,10 +29,12 @@ def until_shutdown() -> Iterator[None]:
         yield
     except ExternalShutdownException:
         pass
-    except Exception:
-        # The signal closes the context at once, also under a callback that is publishing.
+    except Exception as error:
+        # The signal closes the context at once, also under a callback that is publishing; what that
+        # raises is of several kinds.
         if rclpy.ok():
             raise
+        log.debug('after the end, %s: %s', type(error).__name__, error)
 
 
 @contextlib.contextmanager

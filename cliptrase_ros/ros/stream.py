@@ -23,7 +23,7 @@ from ..words.vocabulary import WordClass
 from . import diagnostics, messages, qos
 from .outputs import Live, Outputs
 from .parameters import NodeOptions
-from .space.depth import DepthInput
+from .space.depth_input import DepthInput
 from .space.depth_outputs import Space
 from .space.pairing import Expected
 from .worker import Statistics
@@ -89,7 +89,7 @@ class Stream:
 
     def close(self) -> None:
         """Destroy subscriptions and publishers."""
-        self.deafen()
+        self.unsubscribe()
         if self.outputs:
             self.outputs.destroy()
             self.space.destroy()
@@ -113,7 +113,7 @@ class Stream:
         self.outputs.drop_topics()
         self.space.drop_topics()
 
-    def listen(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
+    def subscribe(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
         """Subscribe; each image goes to take(stream, message)."""
         node = self._node
         kind, topic = Image, node.resolve_topic_name(f'{self._prefix}image')
@@ -133,18 +133,18 @@ class Stream:
             qos.newest(options.input_reliability),
         )
         self._subscriptions = [image, info]
-        self.depth.listen(options.input_reliability)
+        self.depth.subscribe(options.input_reliability)
         self.epoch += 1
         self.topic = image.topic_name
         self.statistics.count(diagnostics.LISTENING)
         node.get_logger().info(f'listening to {self.topic}')
 
-    def deafen(self) -> None:
+    def unsubscribe(self) -> None:
         """Drop the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.topic = [], None
-        self.depth.deafen()
+        self.depth.unsubscribe()
 
     def frame(self, message: Image | CompressedImage) -> Frame:
         """An image that has just come."""

@@ -72,7 +72,7 @@ class Worker:
         while items := self._slots.get():
             try:
                 self._work(items)
-            except Exception:
+            except Exception:  # of any kind: the thread is to survive
                 log.exception('%s: an error that was not dealt with', self._thread.name)
 
 

@@ -21,10 +21,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils import _pytree as pytree
-from torch.utils._python_dispatch import TorchDispatchMode
 
-from . import memory
+from . import memory, torch_compat
 
 log = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class Compiled:
         plain(*args)  # makes what is cached by shape
         log.info('compiling %s', name)
         try:
-            with torch._dynamo.config.patch(cache_size_limit=_VERSIONS):
+            with torch_compat.versions_allowed(_VERSIONS):
                 compiled = torch.compile(plain, dynamic=False)
                 compiled(*args)
                 plain_s, compiled_s = compare([plain, compiled], args)
@@ -194,10 +192,10 @@ class _Recorded:
         for mine, given in zip(self.arguments, args, strict=True):
             mine.copy_(given)
         self.graph.replay()
-        return pytree.tree_map(lambda x: x.clone() if isinstance(x, Tensor) else x, self.result)
+        return _mapped(Tensor.clone, self.result)
 
 
-class Outside(TorchDispatchMode):
+class Outside(torch_compat.DispatchMode):
     """Collects the tensors that work reads and does not make.
 
     Attributes:
@@ -230,12 +228,27 @@ def _weakly(function: Function) -> Callable[[], Function]:
     return method
 
 
+def _mapped(change: Function, tree: Any) -> Any:
+    """A tree of tensors, tuples (also with names), lists, dicts and constants, its tensors
+    changed."""
+    if isinstance(tree, Tensor):
+        return change(tree)
+    if isinstance(tree, dict):
+        return {key: _mapped(change, value) for key, value in tree.items()}
+    if isinstance(tree, (tuple, list)):
+        parts = [_mapped(change, part) for part in tree]
+        return type(tree)(*parts) if hasattr(tree, '_fields') else type(tree)(parts)
+    return tree
+
+
 def _tensors(tree: Any) -> list[Tensor]:
-    return [x for x in pytree.tree_leaves(tree) if isinstance(x, Tensor)]
+    found: list[Tensor] = []
+    _mapped(found.append, tree)
+    return found
 
 
 def _storage(x: Tensor) -> int:
-    return x.untyped_storage()._cdata
+    return x.untyped_storage().data_ptr()  # of empty ones 0; there is nothing to read in them
 
 
 def _key(args: tuple[Tensor, ...]) -> Hashable:

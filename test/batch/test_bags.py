@@ -271,12 +271,12 @@ def test_smoothing(label, segmenter, words, tmp_path):
     label(record(tmp_path, 'mcap'), smoothing=0.5)
     mean = None
     for n, (_, mask) in enumerate(new_messages(tmp_path / 'out')['label_mask']):
-        dense = segmenter.encode(seen(n))
-        scores = segmenter.scores(dense, words)
+        encoded = segmenter.encode(seen(n))
+        scores = segmenter.scores(encoded, words)
         mean = scores if mean is None else 0.5 * (mean + scores)
-        own = segmenter.label(dense, words, mean).labels
+        own = segmenter.label(encoded, words, mean).labels
         assert (pixels(mask) == own).mean() > 0.999
-    assert (own != segmenter.label(dense, words, scores).labels).any()
+    assert (own != segmenter.label(encoded, words, scores).labels).any()
 
 
 def two_cameras(kind='mcap', **changes):

@@ -122,11 +122,11 @@ def test_smoothing_is_that_of_the_node(tmp_path):
     plain, smooth = (list(label(frames, segmenter, words, weight)) for weight in (0.0, 0.5))
     mean = None
     for frame, (image, result), (_, own) in zip(frames, smooth, plain, strict=True):
-        dense = segmenter.encode(frame)
-        scores = segmenter.scores(dense, words)
-        assert (own.labels == segmenter.label(dense, words, scores).labels).all()
+        encoded = segmenter.encode(frame)
+        scores = segmenter.scores(encoded, words)
+        assert (own.labels == segmenter.label(encoded, words, scores).labels).all()
         mean = scores if mean is None else (mean + scores) / 2
-        assert (result.labels == segmenter.label(dense, words, mean).labels).mean() > 0.99
+        assert (result.labels == segmenter.label(encoded, words, mean).labels).mean() > 0.99
         assert (image == frame).all()
 
 

@@ -188,14 +188,14 @@ def test_resclip_without_its_residual_is_naclip(visual, device):
 def test_all_methods_differ_and_share_the_model(backbone, words):
     image = picture(48, 64)
     run = ct.Segmenter(backbone, ct.Settings(precision='fp32', input_size=48))
-    dense = {method: run.replace(method=method).encode(image) for method in ALL}
+    encoded = {method: run.replace(method=method).encode(image) for method in ALL}
     for one in ALL:
         for other in ALL:
-            close = torch.allclose(dense[one].features, dense[other].features, rtol=1e-2)
+            close = torch.allclose(encoded[one].features, encoded[other].features, rtol=1e-2)
             assert close == (one == other), (one, other)
     # Regions come from the correlation of the tower's own block, whatever the last one does.
     for method in set(ALL) - {'gclip'}:
-        assert torch.equal(dense[method].affinity, dense['clip'].affinity)
+        assert torch.equal(encoded[method].affinity, encoded['clip'].affinity)
 
 
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
@@ -222,16 +222,16 @@ def test_windows_are_pictures_of_their_own(backbone, words, method, regions):
     settings = ct.Settings(method=method, regions=regions, precision='fp32', input_size=48)
     sliding = settings.replace(window_px=32, window_stride_px=16)
     image = picture(48, 80)
-    dense = ct.Segmenter(backbone, sliding).encode(image)
+    encoded = ct.Segmenter(backbone, sliding).encode(image)
     small = ct.Segmenter(backbone, settings.replace(input_size=32, regions='none'))
-    for features, (top, left) in zip(dense.features, dense.offsets, strict=True):
+    for features, (top, left) in zip(encoded.features, encoded.offsets, strict=True):
         tile = image[top : top + 32, left : left + 32]
         assert torch.allclose(features, small.encode(tile).features, atol=1e-5)
     whole = ct.Segmenter(backbone, settings).encode(image)
-    assert (dense.regions is None) == (regions == 'none')
+    assert (encoded.regions is None) == (regions == 'none')
     if regions == 'vote':
-        assert torch.allclose(dense.affinity, whole.affinity, atol=1e-6)
-        assert torch.equal(dense.regions, whole.regions)
+        assert torch.allclose(encoded.affinity, whole.affinity, atol=1e-6)
+        assert torch.equal(encoded.regions, whole.regions)
 
 
 @pytest.mark.parametrize('layers, refused', [(2, {'gclip', 'resclip', 'sc_clip'}), (3, set())])
@@ -392,13 +392,13 @@ def test_feedback_follows_its_equations(device, words, size, threshold):
     )
     backbone = ct.Backbone(make_visual().to(device))
     run, image = ct.Segmenter(backbone, settings), picture(*size, seed=1)
-    dense = run.encode(image)
-    got = run.scores(dense, words).cpu().numpy()
+    encoded = run.encode(image)
+    got = run.scores(encoded, words).cpu().numpy()
 
     pixels = normalised(image, backbone)
     reference, text = oracle.Oracle(make_visual(), 2, 8), words.embeddings.double().numpy()
     first = unit(naive.resclip(reference, pixels, RESIDUAL)[1:]) @ text.T
-    grid = tuple(dense.features.shape[:2])
+    grid = tuple(encoded.features.shape[:2])
     maps = np.array([oracle.bilinear(m.reshape(grid), size) for m in first.T])
     refined = 40 * oracle.pamr(maps, pixels, 10, (8, 16))
     probability = np.exp(refined) / np.exp(refined).sum(0)
@@ -424,19 +424,19 @@ def test_feedback_with_windows_and_batches(backbone, words):
         method='resclip', precision='fp32', input_size=48, resclip_feedback=True, regions='none'
     )
     sliding = ct.Segmenter(backbone, settings.replace(window_px=32, window_stride_px=16))
-    dense = sliding.encode(picture(48, 80))
-    assert dense.feedback.images.shape == (8, 3, 32, 32)
+    encoded = sliding.encode(picture(48, 80))
+    assert encoded.feedback.images.shape == (8, 3, 32, 32)
     small = ct.Segmenter(backbone, settings.replace(input_size=32))
-    tiles = [picture(48, 80)[top : top + 32, left : left + 32] for top, left in dense.offsets]
+    tiles = [picture(48, 80)[top : top + 32, left : left + 32] for top, left in encoded.offsets]
     alone = torch.stack([small.scores(small.encode(tile), words) for tile in tiles])
-    expected = windows.merge(alone, dense.offsets, 32, (48, 80))
-    assert torch.allclose(sliding.scores(dense, words), expected, atol=1e-3)
+    expected = windows.merge(alone, encoded.offsets, 32, (48, 80))
+    assert torch.allclose(sliding.scores(encoded, words), expected, atol=1e-3)
 
     run = ct.Segmenter(backbone, settings)
     images = [picture(48, 64, seed=n) for n in range(3)]
-    for image, dense in zip(images, run.encode_batch(images), strict=True):
+    for image, encoded in zip(images, run.encode_batch(images), strict=True):
         alone = run.scores(run.encode(image), words)
-        assert torch.allclose(run.scores(dense, words), alone, atol=1e-3)
+        assert torch.allclose(run.scores(encoded, words), alone, atol=1e-3)
 
 
 def test_feedback_belongs_to_who_encoded(backbone, words):
@@ -444,8 +444,8 @@ def test_feedback_belongs_to_who_encoded(backbone, words):
     plain = ct.Segmenter(backbone, settings)
     feeding = plain.replace(resclip_feedback=True)
     image = picture(48, 64)
-    dense = feeding.encode(image)
-    assert torch.equal(plain.scores(dense, words), plain.scores(plain.encode(image), words))
+    encoded = feeding.encode(image)
+    assert torch.equal(plain.scores(encoded, words), plain.scores(plain.encode(image), words))
     with pytest.raises(ct.SettingError, match='resclip_feedback: the image was encoded without'):
         feeding.scores(plain.encode(image), words)
 

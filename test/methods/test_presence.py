@@ -214,14 +214,14 @@ def without(words, absent):
 )
 def test_absent_words_might_as_well_not_be_asked_for(backbone, words, settings):
     run = segmenter(backbone, present_only='denoise', logit_scale=10.0, **settings)
-    dense = run.encode(picture(64, 96))
-    scores = run.presence(dense, words)
+    encoded = run.encode(picture(64, 96))
+    scores = run.presence(encoded, words)
     run = run.replace(present_threshold=float(scores.median()))
     absent = {k for k, score in enumerate(scores) if score < scores.median()}
     assert len(absent) == 2
-    found = run.label(dense, words)
+    found = run.label(encoded, words)
     expected = segmenter(backbone, logit_scale=10.0, **settings).label(
-        dense, without(words, absent)
+        encoded, without(words, absent)
     )
     assert (found.labels == expected.labels).all() and found.labels.any()
     assert np.abs(found.confidence - expected.confidence).max() < 1e-6
@@ -229,15 +229,15 @@ def test_absent_words_might_as_well_not_be_asked_for(backbone, words, settings):
 
 def test_presence_is_the_largest_probability_anywhere(backbone, words):
     run = segmenter(backbone, present_only='denoise', regions='none', logit_scale=20.0)
-    dense = run.encode(picture(48, 72))
-    scores = run.presence(dense, words)
+    encoded = run.encode(picture(48, 72))
+    scores = run.presence(encoded, words)
     labelled = run.replace(present_only='off', output_size='9x6')(picture(48, 72), words)
     assert len(np.unique(labelled.labels)) > 2
     for number in set(np.unique(labelled.labels)) - {0}:
         largest = labelled.confidence[labelled.labels == number].max()  # a pixel is a patch
         assert largest == pytest.approx(float(scores[number - 1]), abs=1e-5)
     flat = torch.zeros(7, 6, 9, device=backbone.device)
-    assert torch.allclose(run.presence(dense, words, flat).cpu(), torch.tensor(1 / 7))
+    assert torch.allclose(run.presence(encoded, words, flat).cpu(), torch.tensor(1 / 7))
 
 
 def test_who_calls_may_decide_what_is_there(backbone, words):
@@ -285,19 +285,19 @@ def test_thresholds_are_the_published_ones_unless_given(backbone, words):
         run = segmenter(backbone, present_only=mode, logit_scale=20.0)
         assert run.present_threshold == threshold
         assert run.replace(present_threshold=0.25).present_threshold == 0.25
-        dense = run.encode(picture(64, 96))
-        present = run.presence(dense, words) >= threshold
+        encoded = run.encode(picture(64, 96))
+        present = run.presence(encoded, words) >= threshold
         assert 0 < present.sum() < 5
-        found, expected = run.label(dense, words), run.label(dense, words, present=present)
+        found, expected = run.label(encoded, words), run.label(encoded, words, present=present)
         assert (found.labels == expected.labels).all()
 
 
 def test_off_costs_nothing_and_says_nothing(backbone, words):
     run = segmenter(backbone)
-    dense = run.encode(picture(48, 48))
-    assert dense.evidence is None and run.presence(dense, words) is None
+    encoded = run.encode(picture(48, 48))
+    assert encoded.evidence is None and run.presence(encoded, words) is None
     with pytest.raises(ct.SettingError, match="encoded without 'tagclip'"):
-        run.replace(present_only='tagclip').label(dense, words)
+        run.replace(present_only='tagclip').label(encoded, words)
 
 
 def naive_evidence(backbone, image):
@@ -318,13 +318,13 @@ def naive_evidence(backbone, image):
 def test_tagclip_from_pixels_to_scores(backbone, words, shape, changes):
     image = picture(*shape)
     run = segmenter(backbone, present_only='tagclip', present_threshold=0.5, **changes)
-    dense = run.encode(image)
+    encoded = run.encode(image)
     values, attention, grid = naive_evidence(backbone, image)
-    assert np.abs(dense.evidence.attention.cpu().numpy() - attention).max() < 1e-5
+    assert np.abs(encoded.evidence.attention.cpu().numpy() - attention).max() < 1e-5
     unit = values / np.linalg.norm(values, axis=1, keepdims=True)
     logits = torch.from_numpy(100 * words.embeddings.double().numpy() @ unit.T).view(7, *grid)
     expected = naive_tagclip(naive_probability(logits, words.owner, 5), attention)
-    found = run.presence(dense, words).cpu().numpy()
+    found = run.presence(encoded, words).cpu().numpy()
     assert np.abs(found - expected / expected.max()).max() < 1e-3
 
     absent = {k for k, score in enumerate(found) if score < 0.5}
@@ -336,11 +336,11 @@ def test_tagclip_from_pixels_to_scores(backbone, words, shape, changes):
 def test_tagclip_leaves_the_features_as_they_are(backbone):
     images = [picture(96, 128), picture(64, 48), picture(48, 64)]
     run, plain = segmenter(backbone, present_only='tagclip'), segmenter(backbone)
-    for image, dense in zip(images, run.encode_batch(images), strict=True):
+    for image, encoded in zip(images, run.encode_batch(images), strict=True):
         alone = run.encode(image)
-        assert torch.allclose(dense.features, plain.encode(image).features, atol=1e-5)
-        assert torch.allclose(dense.evidence.values, alone.evidence.values, atol=1e-5)
-        assert (dense.evidence.attention - alone.evidence.attention).abs().mean() < 1e-5
+        assert torch.allclose(encoded.features, plain.encode(image).features, atol=1e-5)
+        assert torch.allclose(encoded.evidence.values, alone.evidence.values, atol=1e-5)
+        assert (encoded.evidence.attention - alone.evidence.attention).abs().mean() < 1e-5
 
 
 @pytest.mark.parametrize('regions', ['vote', 'none'])
@@ -348,10 +348,10 @@ def test_with_windows_the_whole_image_is_judged(backbone, words, regions):
     image = picture(60, 100)
     run = segmenter(backbone, present_only='tagclip', regions=regions)
     sliding = run.replace(window_px=32, window_stride_px=16)
-    whole, dense = run.encode(image), sliding.encode(image)
-    assert dense.features.shape[0] == 8 and (dense.clusters is None) == (regions == 'none')
-    assert torch.allclose(sliding.presence(dense, words), run.presence(whole, words), atol=1e-4)
-    assert sliding.label(dense, words).labels.shape == (60, 100)
+    whole, encoded = run.encode(image), sliding.encode(image)
+    assert encoded.features.shape[0] == 8 and (encoded.clusters is None) == (regions == 'none')
+    assert torch.allclose(sliding.presence(encoded, words), run.presence(whole, words), atol=1e-4)
+    assert sliding.label(encoded, words).labels.shape == (60, 100)
 
 
 def test_the_attention_of_every_block_is_seen_once(backbone):

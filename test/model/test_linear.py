@@ -4,6 +4,7 @@ from torch import nn
 
 from cliptrase_ros.model import linear
 from cliptrase_ros.model.linear import Linear
+from cliptrase_ros.runtime import torch_compat
 
 EXACT = {torch.float32: 1e-6, torch.bfloat16: 1e-2, torch.float16: 2e-3}
 
@@ -61,7 +62,7 @@ def test_where_weights_are_laid_out(monkeypatch):
     cpu, cuda, bf16 = torch.device('cpu'), torch.device('cuda'), torch.bfloat16
     monkeypatch.setattr(linear.platform, 'machine', lambda: 'x86_64')
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: True)
-    assert linear.packable(cpu, bf16) == torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert linear.packable(cpu, bf16) == torch_compat.lays_out_bfloat16()
     assert not linear.packable(cuda, bf16) and not linear.packable(cpu, torch.float32)
     monkeypatch.setattr(torch.backends.mkldnn, 'is_available', lambda: False)
     assert not linear.packable(cpu, bf16)
@@ -69,15 +70,8 @@ def test_where_weights_are_laid_out(monkeypatch):
     assert not linear.packable(cpu, bf16)
 
 
-@pytest.mark.parametrize('has', [(True, False), (False, True), (False, False)])
+@pytest.mark.parametrize('has', [True, False])
 def test_bfloat16_is_fast_where_the_cpu_has_instructions_for_it(monkeypatch, has):
-    monkeypatch.setattr(torch.cpu, '_is_avx512_bf16_supported', lambda: has[0], raising=False)
-    monkeypatch.setattr(torch.cpu, '_is_amx_tile_supported', lambda: has[1], raising=False)
-    assert linear.fast_bfloat16(torch.device('cpu')) == any(has)
+    monkeypatch.setattr(torch_compat, 'has_bfloat16_instructions', lambda: has)
+    assert linear.fast_bfloat16(torch.device('cpu')) == has
     assert not linear.fast_bfloat16(torch.device('cuda'))
-
-
-def test_an_old_torch_that_cannot_say_has_no_fast_bfloat16(monkeypatch):
-    monkeypatch.delattr(torch.cpu, '_is_avx512_bf16_supported', raising=False)
-    monkeypatch.delattr(torch.cpu, '_is_amx_tile_supported', raising=False)
-    assert linear.fast_bfloat16(torch.device('cpu')) is False

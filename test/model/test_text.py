@@ -64,6 +64,20 @@ def test_what_follows_the_end_is_left_out_and_nothing_changes(kind, pooling):
     assert seen[-1] == (1, CONTEXT)
 
 
+@pytest.mark.parametrize('kind', [CLIP, CustomTextCLIP])
+def test_a_shorter_context_shares_the_weights_and_leaves_the_model_alone(kind):
+    model = make_model(kind)
+    short = text.with_context(model, 7)
+    whole, cut = dict(model.named_parameters()), dict(short.named_parameters())
+    assert list(whole) == list(cut) and type(short) is kind
+    [changed] = [name for name in whole if whole[name] is not cut[name]]
+    assert changed.endswith('positional_embedding') and cut[changed].shape[0] == 7
+    assert cut[changed].data_ptr() == whole[changed].data_ptr()
+    assert whole[changed].shape[0] == CONTEXT
+    assert text._tower(model).attn_mask.shape == (CONTEXT, CONTEXT)
+    assert text._tower(short).attn_mask.shape == (7, 7)
+
+
 def test_equal_sentences_are_encoded_once_and_passes_are_bounded():
     model = make_model()
     encoder, seen = TextEncoder(model, TOKENIZER), passes(model)

@@ -64,7 +64,7 @@ def running(robot, start):
     """(robot, process) with images streaming and masks coming."""
     process = node(start, WORDS)
     robot.stream()
-    wait_for(lambda: robot.masks, what='a first mask', process=process)
+    wait_for(lambda: robot.masks and robot.vocabularies, what='a first mask', process=process)
     return robot, process
 
 

@@ -1,5 +1,8 @@
 """What is published for each image, over real DDS."""
 
+import gc
+import weakref
+from dataclasses import replace
 from types import SimpleNamespace
 
 import cv2
@@ -12,8 +15,10 @@ from robot import LATCHED, PIXELS, WORDS, array, node, stamp
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import Header, String
 
+import cliptrase_ros as ct
 from cliptrase_ros.media import drawing
 from cliptrase_ros.ros import messages
+from cliptrase_ros.ros.outputs import SIZES, Live
 from cliptrase_ros.ros.topics import topic_name, topic_names
 from cliptrase_ros.words.vocabulary import WordClass
 
@@ -221,6 +226,41 @@ def test_both_overlays_are_drawn_once(robot, inside, monkeypatch):
     wait_for(lambda: len(one) > 2 and len(two) > 2, what='overlays')
     robot.stop()
     assert abs(len(drawn) - len(one)) <= 1
+
+
+def test_a_segmenter_is_made_once_for_each_size(backbone, words, monkeypatch):
+    made, change = [], ct.Segmenter.replace
+    monkeypatch.setattr(
+        ct.Segmenter, 'replace', lambda *a, **k: (made.append(k['output_size']), change(*a, **k))[1]
+    )
+    live = Live(ct.Segmenter(backbone), words, 1)
+    assert live.sized(None) is live and not made
+    for _ in range(3):
+        assert live.sized((30, 40)).segmenter is live.sized((30, 40)).segmenter
+        assert live.sized((40, 30)).segmenter.settings.label_size == (40, 30)
+    assert made == ['40x30', '30x40']
+    assert live.sized((30, 40)) == Live(live.sized((30, 40)).segmenter, words, 1)
+    # Others are live: those of before count no more.
+    other = replace(live, version=2)
+    assert other.sized((30, 40)).version == 2 and made == ['40x30', '30x40', '40x30']
+    # So many, and no more, are kept.
+    for side in range(50, 50 + SIZES):
+        live.sized((side, side))
+    made.clear()
+    live.sized((50, 50))
+    live.sized((30, 40))
+    assert made == ['40x30']
+
+
+def test_segmenters_that_are_kept_go_with_what_is_live(backbone, words):
+    live = Live(ct.Segmenter(backbone), words, 1)
+    alive = weakref.ref(live.sized((30, 40)).segmenter), weakref.ref(live.segmenter)
+    gc.disable()
+    try:
+        del live
+        assert [one() for one in alive] == [None, None]
+    finally:
+        gc.enable()
 
 
 def test_calibration_follows_a_crop_and_binning():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from cliptrase_ros.srv import Segment
+from cliptrase_ros.srv import Segment, SetVocabulary
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from processes import wait_for
@@ -13,6 +13,7 @@ from std_srvs.srv import Trigger
 from towers import picture
 
 from cliptrase_ros.model import weights
+from cliptrase_ros.ros import messages
 
 
 def test_one_image_with_the_live_words_and_with_others(running):
@@ -62,6 +63,27 @@ def test_a_bad_request_is_answered_with_the_reason(running, fields, reason):
     assert not answer.success and reason in answer.message
     count = len(robot.masks)
     wait_for(lambda: len(robot.masks) > count, what='masks', process=process)
+
+
+def test_a_fault_of_the_node_is_answered_and_logged(robot, inside, monkeypatch, capfd):
+    """What is a mistake of who asks is only answered."""
+    wait_for(lambda: robot.vocabularies, what='words')
+    for fields in ({'image': Image()}, {'image': image(), 'vocabulary': ['a', 'a']}):
+        assert not robot.call(Segment, 'segment', **fields).success
+    answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['a', 'a'])
+    assert not answer.success
+    assert 'not segmented' not in capfd.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.delattr(messages, 'confidence')
+        answer = robot.call(Segment, 'segment', image=image())
+        assert not answer.success and "no attribute 'confidence'" in answer.message
+        patch.setattr(inside._words, 'follow', lambda: 1 / 0)
+        answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp'])
+        assert not answer.success and answer.message == 'division by zero'
+    logged = capfd.readouterr().err
+    assert 'the image is not segmented, AttributeError: module' in logged
+    assert 'the words are not taken over, ZeroDivisionError: division by zero' in logged
+    assert robot.call(Segment, 'segment', image=image()).success
 
 
 def test_a_node_that_is_not_configured_says_so(robot, start):

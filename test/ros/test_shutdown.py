@@ -1,3 +1,4 @@
+import logging
 import subprocess
 import sys
 
@@ -53,10 +54,12 @@ def test_a_signal_ends_the_context_and_raises_nothing(number, when):
     assert (done.returncode, done.stdout) == (0, 'well\nTrue\n'), done.stderr
 
 
-def test_an_error_is_one_only_while_ros_is_up():
+def test_an_error_is_one_only_while_ros_is_up(caplog):
+    caplog.set_level(logging.DEBUG, 'cliptrase_ros')
     rclpy.init()
     with pytest.raises(ValueError, match='real'), until_shutdown():
         raise ValueError('real')
     rclpy.shutdown()
     with until_shutdown():
         raise ValueError('published while the context was closed')
+    assert 'after the end, ValueError: published while' in caplog.text

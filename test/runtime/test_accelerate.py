@@ -5,6 +5,7 @@ import gc
 import logging
 import weakref
 from functools import partial
+from typing import NamedTuple
 
 import pytest
 import torch
@@ -211,6 +212,22 @@ def test_what_is_read_from_outside_is_known(device):
     found = {x.untyped_storage().data_ptr() for x in outside.read}
     assert found == {x.untyped_storage().data_ptr() for x in (given, table)}
     assert len(outside.read) == 2
+
+
+class Pair(NamedTuple):
+    one: torch.Tensor
+    rest: object
+
+
+def test_trees_keep_their_kinds():
+    x, y = torch.ones(2), torch.zeros(3)
+    tree = [Pair(x, {'a': (y, 'word', None)}), (1, [y])]
+    got = accelerate._mapped(lambda tensor: tensor + 1, tree)
+    [pair, (number, [last])] = got
+    assert type(got) is list and type(pair) is Pair and type(got[1]) is tuple and number == 1
+    assert pair.one.tolist() == [2, 2] and pair.rest['a'][1:] == ('word', None)
+    assert pair.rest['a'][0].tolist() == last.tolist() == [1, 1, 1]
+    assert [id(tensor) for tensor in accelerate._tensors(tree)] == [id(x), id(y), id(y)]
 
 
 def test_results_stay_what_they_are(device):

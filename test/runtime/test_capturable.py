@@ -137,21 +137,21 @@ def segmenter(**changes):
 @pytest.mark.parametrize('limits', [{}, {'confidence_threshold': 0.1, 'margin_threshold': 0.1}])
 def test_labels_stay_on_the_device(refined, regions, limits):
     run = segmenter(refine=refined, regions=regions, refine_words=4, **limits)
-    dense = run.encode(picture(48, 64))
+    encoded = run.encode(picture(48, 64))
 
     def label(features, members, image, queries, ids, logits, present):
-        on_device = replace(dense, features=features, regions=members, image=image)
+        on_device = replace(encoded, features=features, regions=members, image=image)
         words = DeviceWords(None, queries, ids)
         return run._labelling(on_device, words)(logits, present)
 
-    grid = dense.features.shape[:2]
+    grid = encoded.features.shape[:2]
     ids = torch.tensor([1, 2, 3, 0], dtype=torch.uint8)
     for present in (None, torch.ones(3, dtype=torch.bool)):
         labels, confidence = capture(
             label,
-            dense.features,
-            dense.regions,
-            dense.image,
+            encoded.features,
+            encoded.regions,
+            encoded.image,
             QUERIES,
             ids,
             torch.randn(6, *grid),
@@ -164,14 +164,14 @@ def test_labels_stay_on_the_device(refined, regions, limits):
 @pytest.mark.parametrize('refined', ['none', 'guided', 'pamr'])
 def test_regions_stay_on_the_device(refined):
     encoder = segmenter(refine=refined).encoder
-    dense = encoder([picture(48, 64)])[0]
+    encoded = encoder([picture(48, 64)])[0]
 
     def regions(affinity, image):
         finder = encoder.region_finder
-        found = finder.clusters(affinity, tuple(dense.clusters.shape))
-        return finder.regions(affinity, found, dense.size, image)
+        found = finder.clusters(affinity, tuple(encoded.clusters.shape))
+        return finder.regions(affinity, found, encoded.size, image)
 
-    result = capture(regions, dense.affinity, dense.image)
+    result = capture(regions, encoded.affinity, encoded.image)
     assert result.shape == (48, 64) and result.dtype == torch.int64
 
 

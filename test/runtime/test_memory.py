@@ -146,9 +146,9 @@ def test_images_are_encoded_in_smaller_batches(backbone, words, at_most, changes
     images = [picture(48, 64, seed=n) for n in range(5)]
     expected = [run(image, words) for image in images]
     assert at_most(2) == []
-    dense = run.encode_batch(images)
+    encoded = run.encode_batch(images)
     assert at_most(2) == [5, 2, 3, 1, 2]
-    for one, result in zip(dense, expected, strict=True):
+    for one, result in zip(encoded, expected, strict=True):
         got = run.label(one, words)
         assert (got.labels == result.labels).mean() > 0.99
         assert np.abs(got.confidence - result.confidence).mean() < 1e-3
@@ -164,11 +164,11 @@ def test_windows_are_encoded_in_smaller_batches(backbone, words, at_most, change
     expected = run.encode(image)
     expected_scores = run.scores(expected, words)
     sizes = at_most(3)
-    dense = run.encode(image)
+    encoded = run.encode(image)
     assert sizes[-7:] == [8, 4, 2, 2, 4, 2, 2]
-    assert torch.allclose(dense.features, expected.features, atol=1e-5)
-    assert torch.allclose(dense.cls, expected.cls, atol=1e-5)
-    assert torch.allclose(run.scores(dense, words), expected_scores, atol=1e-3)
+    assert torch.allclose(encoded.features, expected.features, atol=1e-5)
+    assert torch.allclose(encoded.cls, expected.cls, atol=1e-5)
+    assert torch.allclose(run.scores(encoded, words), expected_scores, atol=1e-3)
 
 
 def test_without_memory_for_one_image_the_settings_that_help_are_named(backbone, words, at_most):
@@ -185,21 +185,21 @@ def test_without_memory_for_one_image_the_settings_that_help_are_named(backbone,
 @pytest.mark.parametrize('regions', ['none', 'mean'])
 def test_labels_that_do_not_fit_are_refused_and_the_next_are_made(backbone, words, regions):
     run = segmenter(backbone, regions='none').replace(regions=regions)
-    dense = run.encode(picture(48, 64))
-    endless = replace(dense, size=(1 << 20, 1 << 20), regions=None)
+    encoded = run.encode(picture(48, 64))
+    endless = replace(encoded, size=(1 << 20, 1 << 20), regions=None)
     with pytest.raises(ct.OutOfMemory):
         run.label(endless, words)
-    assert run.label(dense, words).labels.shape == (48, 64)
+    assert run.label(encoded, words).labels.shape == (48, 64)
 
 
 def test_scores_and_presence_that_do_not_fit_are_refused(backbone, words, monkeypatch):
     run = segmenter(backbone, present_only='denoise')
-    dense = run.encode(picture(48, 64))
+    encoded = run.encode(picture(48, 64))
     many = words.embeddings[:1].expand(1 << 40, -1)
     for call in (run.scores, run.presence):
         with pytest.raises(ct.OutOfMemory):
-            call(dense, replace(words, embeddings=many))
-        assert call(dense, words) is not None
+            call(encoded, replace(words, embeddings=many))
+        assert call(encoded, words) is not None
 
 
 @pytest.fixture(scope='module')
@@ -277,9 +277,9 @@ def allow(megabytes):
 encode, sizes = run.encoder._together, []
 run.encoder._together = lambda *part: (sizes.append(len(part)), encode(*part))[1]
 allow(24)
-dense = run.encode_batch(images)
+encoded = run.encode_batch(images)
 print(sizes[0], len(sizes) > 1)
-print(len(dense), (run.label(dense[-1], words).labels == expected).mean() > 0.99)
+print(len(encoded), (run.label(dense[-1], words).labels == expected).mean() > 0.99)
 del dense
 allow(1)
 try:

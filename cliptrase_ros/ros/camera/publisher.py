@@ -21,7 +21,7 @@ from ...space.geometry import looked_up, resized
 from .. import messages, parameters
 from ..qos import OUTPUT
 from ..shutdown import run
-from .sources import MM, PictureSource, SourceError, read_depth
+from .sources import MM, PictureSource, SourceError, read_depth_picture
 
 WARN_PERIOD_S = 5.0
 
@@ -94,7 +94,7 @@ class CameraPublisher(Node):
 
         parameters.declare(self, CameraOptions, any_type=('source', 'depth_source'))
         named = {name: str(self.get_parameter(name).value) for name in ('source', 'depth_source')}
-        self._options = options = parameters.read(self, CameraOptions, named)
+        self._options = options = parameters.read_options(self, CameraOptions, named)
         source = options.source
         if not source:
             raise SourceError('source: name a picture, a folder, a video or a webcam number')
@@ -148,7 +148,7 @@ class CameraPublisher(Node):
 
     def _read_depth(self, path: Path, size: tuple[int, int]) -> np.ndarray | None:
         try:
-            return read_depth(path, self._options.depth_unit_m, size)
+            return read_depth_picture(path, self._options.depth_unit_m, size)
         except SourceError as error:
             self.get_logger().warning(
                 f'{error}; its picture goes without depth', throttle_duration_sec=WARN_PERIOD_S

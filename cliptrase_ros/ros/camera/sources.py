@@ -129,7 +129,7 @@ def _listed(name: str, path: Path) -> list[Path]:
     return pictures
 
 
-def read_depth(path: Path, unit_m: float, size: tuple[int, int]) -> np.ndarray:
+def read_depth_picture(path: Path, unit_m: float, size: tuple[int, int]) -> np.ndarray:
     """A depth picture [H, W]: uint16 in mm, if one step of it is 1 mm, else float32 in m.
 
     Args:

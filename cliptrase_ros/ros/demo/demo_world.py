@@ -63,7 +63,7 @@ class DemoWorld(Node):
     def __init__(self, **kwargs):
         super().__init__('demo_world', **kwargs)
         parameters.declare(self, WorldOptions)
-        self._options = options = parameters.read(self, WorldOptions)
+        self._options = options = parameters.read_options(self, WorldOptions)
         self._world = World(options.seed, (options.height, options.width))
         self._wait = options.wait_for_subscriber
         self._truth_classes, _ = parse_vocabulary([thing.title for thing in THINGS])

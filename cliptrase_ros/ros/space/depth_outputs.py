@@ -200,17 +200,13 @@ class Space:
             topic: lambda scene, group=group: scene.group_cloud(group)
             for topic, group in self._groups.items()
         }
-        return {
-            topic: make
-            for topic, make in makers.items()
-            if self._publishers[topic].get_subscription_count()
-        }
+        return self._publishers.wanted(makers)
 
-    def publish(self, messages: Mapping[str, Any]) -> None:
-        """Publish messages by topic; those whose topic has gone are dropped."""
-        for topic, message in messages.items():
-            if topic in self._makers or topic in self._groups:
-                self._publishers[topic].publish(message)
+    def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
+        """Publish messages by topic, and return the errors by topic; messages whose topic has gone
+        are dropped."""
+        used = self._makers.keys() | self._groups.keys()
+        return self._publishers.publish({t: messages[t] for t in messages if t in used})
 
     def destroy(self) -> None:
         """Destroy the publishers."""

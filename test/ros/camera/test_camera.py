@@ -8,7 +8,7 @@ from towers import picture
 from cliptrase_ros.errors import SettingError
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros.camera.publisher import CameraOptions
-from cliptrase_ros.ros.camera.sources import PictureSource, SourceError, read_depth
+from cliptrase_ros.ros.camera.sources import PictureSource, SourceError, read_depth_picture
 
 
 @pytest.fixture
@@ -89,7 +89,7 @@ def test_depth_stays_with_its_picture(recording):
     for image, path in frames:
         n = int(path.stem)
         assert (image == picture(40, 60, n)).all()
-        assert (read_depth(path, 0.001, (40, 60)) == depth(n)).all()
+        assert (read_depth_picture(path, 0.001, (40, 60)) == depth(n)).all()
     single = PictureSource(str(pictures / '2.png'), str(depths / '2.png')).frames(loop=False)
     assert [path.name for _, path in single] == ['2.png']
 
@@ -97,13 +97,15 @@ def test_depth_stays_with_its_picture(recording):
 def test_depth_in_metres(tmp_path):
     steps = tmp_path / 'steps.png'
     cv2.imwrite(str(steps), depth(0))
-    found = read_depth(steps, 0.0002, (80, 120))
+    found = read_depth_picture(steps, 0.0002, (80, 120))
     expected = np.where(np.isin(depth(0), (0, 65535)), np.nan, depth(0) / 5000)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-6)
     metres = tmp_path / 'metres.tiff'
     cv2.imwrite(str(metres), np.array([[1.5, 0], [np.inf, -1]], np.float32))
-    np.testing.assert_array_equal(read_depth(metres, 0.0002, (2, 2)), [[1.5, np.nan], [np.nan] * 2])
+    np.testing.assert_array_equal(
+        read_depth_picture(metres, 0.0002, (2, 2)), [[1.5, np.nan], [np.nan] * 2]
+    )
 
 
 # The header of a PNG of 70000 x 70000 px, which OpenCV raises at.
@@ -123,7 +125,7 @@ def test_depth_of_another_kind_is_an_error(recording, pixels, reason):
     first = recording[1] / '0.png'
     first.write_bytes(HUGE if pixels is None else cv2.imencode('.png', pixels)[1].tobytes())
     with pytest.raises(SourceError, match=f'depth_source: .*0.png {reason}'):
-        read_depth(first, 0.001, (40, 60))
+        read_depth_picture(first, 0.001, (40, 60))
     if pixels is None:
         # A kind of depth is refused at the start, one broken picture is not.
         assert len(list(PictureSource(*map(str, recording)).frames(loop=False))) == 3

@@ -444,7 +444,7 @@ def test_an_error_in_space_leaves_images_alone(inside, robot, monkeypatch):
         depth[1].publish(messages.camera_info((120, 160), matrix(), header))
 
     robot.node.create_timer(0.1, send)
-    sentence = 'an output in space failed, RuntimeError: broken'
+    sentence = 'an output in space failed, points: RuntimeError: broken'
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, sentence), what=sentence)
     wait_for(lambda: robot.heard['objects'], what='the other outputs')
     assert not robot.heard['points']

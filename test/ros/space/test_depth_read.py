@@ -6,7 +6,7 @@ from std_msgs.msg import Header
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import diagnostics, messages
 from cliptrase_ros.ros.parameters import NodeOptions
-from cliptrase_ros.ros.space.depth import DepthError, read
+from cliptrase_ros.ros.space.depth import DepthError, depth_of
 from cliptrase_ros.space.geometry import Pinhole
 
 NAN = float('nan')
@@ -101,7 +101,7 @@ def test_a_point_falls_on_its_pixel_of_a_cropped_and_binned_image(with_p):
 )
 def test_reading(value, metres):
     message = depth_image(value=value)
-    got = read(message, info(), None, (480, 640), NodeOptions())
+    got = depth_of(message, info(), None, (480, 640), NodeOptions())
     assert got.message is message and values(got.camera) == close(P_CAMERA)
     expected = np.broadcast_to(metres, SIZE).astype(np.float32)
     assert got.metres.dtype == np.float32 and np.array_equal(got.metres, expected, equal_nan=True)
@@ -111,7 +111,7 @@ def test_the_limits_of_depth():
     row = np.linspace(0.1, 8.0, 80, dtype=np.float32)  # steps of 0.1 m
     options = {'depth_min_m': 0.5, 'depth_max_m': 3.0}
     for limits, first, last in ((options, 4, 29), ({'depth_min_m': 0.5}, 4, 79), ({}, 0, 79)):
-        got = read(depth_image(value=row), info(), None, SIZE, NodeOptions(**limits))
+        got = depth_of(depth_image(value=row), info(), None, SIZE, NodeOptions(**limits))
         for line in ~np.isnan(got.metres):
             assert np.flatnonzero(line).tolist() == list(range(first, last + 1))
 
@@ -120,7 +120,7 @@ def test_depth_has_intrinsics_of_its_own():
     """Also where those of the image differ a little, or cannot be compared."""
     alike = P * [[1.04], [1.04], [1]]
     for of_image in (info(p=alike), info((480, 640), p=2 * P), CameraInfo()):
-        got = read(depth_image(), info(), of_image, SIZE, NodeOptions())
+        got = depth_of(depth_image(), info(), of_image, SIZE, NodeOptions())
         assert values(got.camera) == close(P_CAMERA)
 
 
@@ -129,31 +129,31 @@ def test_depth_of_another_camera_is_told_by_its_intrinsics(scale, shift):
     """RealSense's depth that is not aligned has the size of the colour image, and another view."""
     other = P * [[scale, 1, 1]] + [[0, 0, shift], [0, 0, 0], [0, 0, 0]]
     with pytest.raises(DepthError, match='registered to the colour image') as caught:
-        read(depth_image(), info(p=other), info(), SIZE, NodeOptions())
+        depth_of(depth_image(), info(p=other), info(), SIZE, NodeOptions())
     assert caught.value.event == diagnostics.DEPTH_UNREGISTERED
     assert f'a focal length of {77 * scale:.0f} px about x = {39 + shift:.0f}' in str(caught.value)
     # Nor at another size.
     large = info((480, 640), k=8 * K, p=8 * P)
     with pytest.raises(DepthError, match='registered'):
-        read(depth_image(), info(p=other), large, (480, 640), NodeOptions())
+        depth_of(depth_image(), info(p=other), large, (480, 640), NodeOptions())
 
 
 def test_depth_in_the_view_of_either_of_an_images_cameras_will_do():
     """A calibration of one's own has another P than K, the factory's aligned depth has not."""
     calibrated = info(k=K, p=P * [[0.84], [0.84], [1]])
-    got = read(depth_image(), info(p=None), calibrated, SIZE, NodeOptions())
+    got = depth_of(depth_image(), info(p=None), calibrated, SIZE, NodeOptions())
     assert values(got.camera) == close(K_CAMERA)
 
 
 @pytest.mark.parametrize('k, p, expected', [(K, None, K_CAMERA), (None, P, P_CAMERA)])
 def test_half_a_calibration_of_depth_will_do(k, p, expected):
-    got = read(depth_image(), info(k=k, p=p), None, SIZE, NodeOptions())
+    got = depth_of(depth_image(), info(k=k, p=p), None, SIZE, NodeOptions())
     assert values(got.camera) == close(expected)
 
 
 def test_depth_that_is_cropped_and_binned():
     given = cropped(40, 20, 200, 150, (2, 2))
-    got = read(depth_image((75, 100)), given, None, (150, 200), NodeOptions())
+    got = depth_of(depth_image((75, 100)), given, None, (150, 200), NodeOptions())
     assert values(got.camera) == close(messages.pinholes(given, (75, 100))[0])
     assert got.camera.cx == pytest.approx((8 * 39.0 + 0.5 - 40) / 2 - 0.5)
 
@@ -180,7 +180,7 @@ def test_depth_that_is_cropped_and_binned():
 @pytest.mark.parametrize('size', [(60, 80), (120, 160), (30, 40), (21, 28)])
 def test_intrinsics_of_the_image_serve_as_well(own, size):
     """Also for depth of another size: a point falls on the same part of the view."""
-    got = read(depth_image(size), own, info(), SIZE, NodeOptions()).camera
+    got = depth_of(depth_image(size), own, info(), SIZE, NodeOptions()).camera
     part = size[0] / SIZE[0]
     u, v, _ = P @ (0.1, -0.07, 1)
     assert got.fx * 0.1 + got.cx == pytest.approx((u + 0.5) * part - 0.5)
@@ -189,7 +189,7 @@ def test_intrinsics_of_the_image_serve_as_well(own, size):
 
 def test_intrinsics_of_a_binned_image_serve_depth_of_another_size():
     of_image = info((480, 640), 8 * K, 8 * P, binning_x=4, binning_y=4)
-    got = read(depth_image(), None, of_image, (120, 160), NodeOptions())
+    got = depth_of(depth_image(), None, of_image, (120, 160), NodeOptions())
     expected = [77.0, 72.0, (8 * 39.0 + 0.5) / 8 - 0.5, (8 * 30.5 + 0.5) / 8 - 0.5]
     assert values(got.camera) == pytest.approx(expected)
 
@@ -288,7 +288,7 @@ def test_why_there_is_no_depth(change, event, reason):
         'image_size': SIZE,
         'options': NodeOptions(),
     }
-    read(**good)
+    depth_of(**good)
     with pytest.raises(DepthError) as caught:
-        read(**{**good, **change})
+        depth_of(**{**good, **change})
     assert str(caught.value) == reason and caught.value.event == event

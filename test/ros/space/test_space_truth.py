@@ -16,7 +16,7 @@ from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.outputs import LabelledFrame, Live
 from cliptrase_ros.ros.parameters import NodeOptions
-from cliptrase_ros.ros.space.depth import read
+from cliptrase_ros.ros.space.depth import depth_of
 from cliptrase_ros.ros.space.depth_outputs import Scene
 from cliptrase_ros.segmenter import Segmentation
 from cliptrase_ros.space.groups import Group
@@ -51,7 +51,7 @@ def scene(segmenter, view, encoding, **options):
     chosen = NodeOptions(object_min_pixels=40, **options)
     result = Segmentation(labels, np.ones(SIZE, np.float32))
     it = LabelledFrame(view.image, HEADER, result, Live(segmenter, WORDS, 1), chosen, info)
-    return Scene(it, read(message, None, info, SIZE, chosen))
+    return Scene(it, depth_of(message, None, info, SIZE, chosen))
 
 
 def truth(view):

@@ -1,0 +1,162 @@
+"""Depth of one camera: its subscriptions, and which depth image belongs to which image."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from rclpy.node import Node
+from sensor_msgs.msg import CameraInfo, Image
+
+from .. import diagnostics, messages, qos
+from ..outputs import LabelledFrame
+from ..parameters import NodeOptions
+from ..worker import Statistics
+from .depth import Depth, depth_of
+from .pairing import Expected, Pairing
+
+# Several, since each belongs to one image, while of images only the newest counts.
+QUEUE = 5
+
+
+class DepthInput:
+    """The depth subscriptions of one camera, made only while somebody wants what needs depth.
+
+    Args:
+        prefix: of the topics, such as 'front/'.
+        warn: called with an event and a sentence.
+        changed: called from any thread when `wanted` has changed; the executor's is to call
+            `follow` then.
+    """
+
+    def __init__(
+        self,
+        node: Node,
+        prefix: str,
+        statistics: Statistics,
+        warn: Callable[[str, str], None],
+        changed: Callable[[], None],
+    ):
+        self.topic: str | None = None
+        self.seen = ''
+        # (H, W) of the newest depth image.
+        self.size: tuple[int, int] | None = None
+        self.info: CameraInfo | None = None
+        self._node = node
+        self._prefix = prefix
+        self._statistics = statistics
+        self._warn = warn
+        self._changed = changed
+        self._wanted = False
+        self._reliability: str | None = None
+        self._subscriptions: list = []
+        self._pairing = Pairing()
+        self._told: set[str] = set()
+
+    def want(self, yes: bool) -> None:
+        """Say whether depth is needed; any thread."""
+        if yes != self._wanted:
+            self._wanted = yes
+            self._changed()
+
+    def subscribe(self, reliability: str) -> None:
+        """Subscribe whenever depth is wanted from now on."""
+        self._reliability = reliability
+        self.follow()
+
+    def unsubscribe(self) -> None:
+        """Drop the subscriptions."""
+        self._reliability = None
+        self.follow()
+
+    def follow(self) -> None:
+        """Subscribe or not, as is wanted; on the executor's thread."""
+        wanted = self._wanted and self._reliability is not None
+        if wanted and not self._subscriptions:
+            self._make()
+        elif not wanted:
+            for subscription in self._subscriptions:
+                self._node.destroy_subscription(subscription)
+            self._subscriptions, self.topic = [], None
+            self._pairing.forget()
+
+    def _make(self) -> None:
+        node = self._node
+        depth = node.create_subscription(
+            Image,
+            f'{self._prefix}depth/image_rect',
+            self._take,
+            qos.newest(self._reliability, QUEUE),
+        )
+        info = node.create_subscription(
+            CameraInfo,
+            f'{self._prefix}depth/camera_info',
+            self._take_info,
+            qos.newest(self._reliability),
+        )
+        self._subscriptions = [depth, info]
+        self.topic = depth.topic_name
+        self._statistics.count(diagnostics.DEPTH_LISTENING)
+        node.get_logger().info(f'listening to {self.topic}')
+
+    def _take(self, message: Image) -> None:
+        self._statistics.count(diagnostics.DEPTH_RECEIVED)
+        self.size = message.height, message.width
+        self.seen = f'{message.width} x {message.height} {message.encoding}'
+        self._pairing.put(messages.nanoseconds(message.header), message)
+
+    def _take_info(self, message: CameraInfo) -> None:
+        self.info = message
+
+    def expect(self, stamp_ns: int) -> Expected | None:
+        """Take the depth of an image into care, if depth is listened to."""
+        return self._pairing.expect(stamp_ns) if self.topic else None
+
+    def beside(self, expected: Expected | None, options: NodeOptions) -> Image | None:
+        """The depth image of an image; None, and a warning where that is due, if there is none."""
+        if expected is None:
+            return None  # the first image after somebody subscribed
+        slop_s, patience_s = options.depth_slop_s, options.depth_patience_s
+        found = self._pairing.wait(expected, patience_s)
+        if found is None:
+            self._statistics.count(diagnostics.DEPTH_MISSING)
+            return None  # silence() tells why
+        apart_s = (found[0] - expected.stamp_ns) * 1e-9
+        if abs(apart_s) > slop_s:
+            self._warn(
+                diagnostics.DEPTH_APART,
+                f'the stamp of the nearest depth image on {self.topic} is {apart_s:+.3f} s from '
+                f'that of the image, more than depth_slop_s {slop_s:g}: are both of one camera and '
+                'clock, does depth come at the rate of the images, and not more than '
+                f'depth_patience_s {patience_s:g} after them?',
+            )
+            return None
+        self._statistics.count(diagnostics.DEPTH_NEAREST if apart_s else diagnostics.DEPTH_EXACT)
+        return found[1]
+
+    def read(self, message: Image, it: LabelledFrame) -> Depth:
+        """What it says of an image; another frame_id is told. Errors: as the function."""
+        frame, own = message.header.frame_id, it.header.frame_id
+        if frame and own and frame != own:
+            self._statistics.count(diagnostics.DEPTH_OTHER_FRAME)
+            self._tell_once(
+                f'depth on {self.topic} is in frame {frame!r}, the image in {own!r}: points are '
+                'right only if depth is registered to the image'
+            )
+        return depth_of(message, self.info, it.camera_info, it.image.shape[:2], it.options)
+
+    def _tell_once(self, sentence: str) -> None:
+        if sentence not in self._told:
+            self._told.add(sentence)
+            self._node.get_logger().warning(sentence)
+
+    def silence(self) -> str:
+        """Why no depth comes; '' while it does, or none is listened to."""
+        came = (diagnostics.DEPTH_RECEIVED, diagnostics.DEPTH_LISTENING)
+        if not self.topic or not diagnostics.silent(self._statistics, came):
+            return ''
+        return diagnostics.silence(self._node, self._subscriptions[0], 'depth image')
+
+    def facts(self) -> dict[str, Any]:
+        """For diagnostics."""
+        return {'depth topic': self.topic, 'depth image': self.seen} if self.topic else {}

@@ -1,0 +1,187 @@
+"""Words that change while an image is worked on: what they wait for, and what is published."""
+
+import threading
+
+import numpy as np
+import pytest
+from cliptrase_ros.srv import SetVocabulary
+from processes import wait_for
+from robot import array
+from sensor_msgs.msg import CompressedImage, Image
+from std_srvs.srv import Trigger
+
+from cliptrase_ros.media import drawing
+from cliptrase_ros.ros import messages
+from cliptrase_ros.ros.frames import FREE_TRIES
+from cliptrase_ros.segmenter import Segmenter
+
+
+def listeners(node, topic):
+    """How many the node's publisher knows of."""
+    [publisher] = [p for p in node.publishers if p.topic_name == f'/segmentation/{topic}']
+    return publisher.get_subscription_count()
+
+
+def free(lock):
+    """Whether another thread could take the lock now."""
+    took = []
+
+    def take():
+        took.append(lock.acquire(blocking=False))
+        if took[0]:
+            lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return took[0]
+
+
+def ready(robot, inside, **topics):
+    """Listen to these topics, and wait until all is known to all."""
+    wait_for(lambda: robot.vocabularies, what='words')
+    for topic, kind in topics.items():
+        robot.hear(topic, kind)
+    for topic in ('label_mask', *topics):
+        wait_for(lambda t=topic: listeners(inside, t), what='subscribers')
+    wait_for(lambda: inside.count_publishers('/camera/image_raw'), what='the camera')
+
+
+def during(monkeypatch, owner, name, hook):
+    """Call `hook` before each call of a function or method."""
+    function = getattr(owner, name)
+    monkeypatch.setattr(owner, name, lambda *a, **k: (hook(), function(*a, **k))[1])
+
+
+def ids(message):
+    return set(np.unique(array(message))) - {0}
+
+
+SLOW = [
+    (Segmenter, 'label', {}),
+    (messages, 'label_mask', {}),
+    (drawing, 'overlay', {'overlay': Image}),
+    (messages, 'jpeg', {'overlay/compressed': CompressedImage}),
+]
+
+
+@pytest.mark.parametrize('owner, name, topics', SLOW, ids=[case[1] for case in SLOW])
+def test_words_go_live_while_an_image_is_labelled_and_drawn(
+    robot, inside, monkeypatch, owner, name, topics
+):
+    """And the image is labelled with the new ones."""
+    ready(robot, inside, **topics)
+    begun, go, calls = threading.Event(), threading.Event(), []
+
+    def block():
+        calls.append(free(inside._words.switch))
+        begun.set()
+        assert go.wait(30)
+
+    during(monkeypatch, owner, name, block)
+    encoded = []
+    during(monkeypatch, Segmenter, 'encode_batch', lambda: encoded.append(1))
+    robot.send()
+    assert begun.wait(20)
+    answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp'])
+    assert answer.success and inside._words.live.version == 2, answer.message
+    wait_for(lambda: robot.vocabularies[-1].version == 2, what='the new words')
+    assert not robot.masks
+    go.set()
+    for heard in (robot.masks, *(robot.heard[topic] for topic in topics)):
+        wait_for(lambda h=heard: h, what='what is made of the image')
+    [lamp] = robot.vocabularies[-1].classes
+    assert [ids(mask) for mask in robot.masks] == [{lamp.id}]
+    assert calls == [True, True] and encoded == [1]
+    assert inside._streams[0].statistics.counts()['published'] == 1
+
+
+def test_words_that_change_again_and_again_wait_for_the_image(robot, inside, monkeypatch):
+    ready(robot, inside, overlay=Image)
+    could_change = []
+
+    def change():
+        could_change.append(free(inside._words.switch))
+        if could_change[-1]:
+            prompts = [f'thing {len(could_change)}']
+            assert robot.call(SetVocabulary, 'set_vocabulary', prompts=prompts).success
+
+    during(monkeypatch, drawing, 'overlay', change)
+    robot.send()
+    wait_for(lambda: robot.masks and robot.heard['overlay'], what='the image at last')
+    assert could_change == [*[True] * FREE_TRIES, False]
+    assert robot.vocabularies[-1].version == 1 + FREE_TRIES
+    assert ids(robot.masks[0]) == {robot.vocabularies[-1].classes[0].id}
+    assert inside._streams[0].statistics.counts()['published'] == 1
+    assert free(inside._words.switch)
+
+
+def test_no_mask_of_old_words_follows_the_new_ones(robot, inside, monkeypatch):
+    """Whenever they change. What is published is noted while the lock is held that orders it."""
+    ready(robot, inside)
+    published, labels = [], inside._streams[0].outputs
+    publish, announce = labels.publish, inside._words._publish_vocabulary
+
+    def noted(made):
+        assert not free(inside._words.switch)
+        published.append(('mask', ids(made['label_mask'])))
+        return publish(made)
+
+    def announced(live):
+        assert not free(inside._words.switch)
+        published.append(('words', set(live.words.ids.values())))
+        announce(live)
+
+    monkeypatch.setattr(labels, 'publish', noted)
+    monkeypatch.setattr(inside._words, '_publish_vocabulary', announced)
+    published.append(('words', {c.id for c in robot.vocabularies[-1].classes}))
+    robot.stream(rate_hz=50.0)
+    for number in range(20):
+        answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=[f'thing {number}'])
+        assert answer.success, answer.message
+    count = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > count, what='masks of the last words')
+    robot.stop()
+    allowed = set()
+    for what, numbers in list(published):
+        allowed = numbers if what == 'words' else allowed
+        assert numbers <= allowed
+    assert [what for what, _ in published].count('words') == 21
+
+
+def test_a_setting_that_changes_under_an_image_does_not_label_it_again(robot, inside, monkeypatch):
+    """Masks still fit their vocabulary, and what smooths over frames sees each of them once."""
+    ready(robot, inside)
+    begun, go, calls = threading.Event(), threading.Event(), []
+    during(monkeypatch, messages, 'label_mask', lambda: (begun.set(), go.wait(20)))
+    during(monkeypatch, Segmenter, 'label', lambda: calls.append(1))
+    robot.send()
+    assert begun.wait(20)
+    live = inside._words.live
+    assert robot.set(confidence_threshold=1.0)[0].successful
+    wait_for(lambda: inside._words.live is not live, what='the threshold')
+    go.set()
+    wait_for(lambda: robot.masks, what='a mask')
+    assert ids(robot.masks[0]) and calls == [1]
+    robot.send()
+    wait_for(lambda: len(robot.masks) > 1, what='a mask with the threshold')
+    assert not ids(robot.masks[1])
+
+
+def test_a_model_that_is_loaded_under_an_image_encodes_it_once_more(robot, inside, monkeypatch):
+    ready(robot, inside, overlay=Image)
+    drawn, encoded = [], []
+
+    def reload_once():
+        drawn.append(1)
+        if len(drawn) == 1:
+            assert robot.call(Trigger, 'reload').success
+        elif len(drawn) == 2:
+            assert robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp']).success
+
+    during(monkeypatch, drawing, 'overlay', reload_once)
+    during(monkeypatch, Segmenter, 'encode', lambda: encoded.append(1))
+    robot.send()
+    wait_for(lambda: robot.masks and robot.heard['overlay'], what='the image at last')
+    assert len(drawn) == 3 and robot.vocabularies[-1].version == 3
+    assert len(encoded) == 2  # once as the model warms up
