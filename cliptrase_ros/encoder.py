@@ -277,7 +277,7 @@ class Encoder:
     ) -> tuple[_Seen, recipes.Trace]:
         """A run as far as the last block, and what it shows of whole images."""
         tagging = whole and self._wants_tags
-        votes = presence.Votes(len(recipe.blocks)) if tagging else None
+        votes = presence.PatchAttention(len(recipe.blocks)) if tagging else None
         trace, correlation = recipes.follow(
             self.tower,
             (pixels / 255 - self._mean) / self._std,

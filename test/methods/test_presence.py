@@ -11,7 +11,7 @@ from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 import cliptrase_ros as ct
 from cliptrase_ros.labels import components
 from cliptrase_ros.methods import presence
-from cliptrase_ros.methods.presence import Votes
+from cliptrase_ros.methods.presence import PatchAttention
 from cliptrase_ros.video.roster import Roster
 
 # Two prompts for class 1, and two background words.
@@ -76,7 +76,7 @@ def maps(depth, grid=(3, 5), batch=2, seed=0):
 
 
 def voted(blocks):
-    votes = Votes(len(blocks))
+    votes = PatchAttention(len(blocks))
     for block in blocks:
         votes.add(block)
     return votes.attention()

@@ -279,8 +279,8 @@ run.encoder._together = lambda *part: (sizes.append(len(part)), encode(*part))[1
 allow(24)
 encoded = run.encode_batch(images)
 print(sizes[0], len(sizes) > 1)
-print(len(encoded), (run.label(dense[-1], words).labels == expected).mean() > 0.99)
-del dense
+print(len(encoded), (run.label(encoded[-1], words).labels == expected).mean() > 0.99)
+del encoded
 allow(1)
 try:
     run.encode(images[0])
