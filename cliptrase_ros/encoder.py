@@ -140,8 +140,7 @@ class Encoder:
                 f'window_px and, in the cliptrase protocol, input_size must be multiples of the '
                 f'patch, {self.tower.patch} px'
             )
-        run = self._run
-        self._through_tower = Compiled(run, 'image tower') if settings.compile else run
+        self._compiled = Compiled(self._run, 'image tower') if settings.compile else None
         self._together = Replayed(self._encode, 'encoding')
 
     @torch.no_grad()
@@ -160,13 +159,13 @@ class Encoder:
             size = self.preprocessor.whole_size(image.shape[:2])
             key = number if self.settings.window_px else size
             shared.setdefault(key, []).append(number)
-        result: list[EncodedImage | None] = [None] * len(images)
+        result: dict[int, EncodedImage] = {}
         for numbers in shared.values():
             uploaded = [preprocessing.to_device(images[n], self._device) for n in numbers]
             fields = memory.in_halves(lambda part: self._together(*part), uploaded)
             for number, own in zip(numbers, fields, strict=True):
                 result[number] = EncodedImage(**own)
-        return result
+        return [result[number] for number in range(len(images))]
 
     @torch.no_grad()
     def fed_back(self, encoded: EncodedImage, words: DeviceWords) -> EncodedImage:
@@ -175,7 +174,8 @@ class Encoder:
         Raises:
             SettingError: it was encoded without what that takes.
         """
-        if encoded.feedback is None:
+        recipe = self.recipe
+        if encoded.feedback is None or not isinstance(recipe, resclip.ResClip):
             raise SettingError(
                 'resclip_feedback: the image was encoded without it; encode it with this segmenter'
             )
@@ -183,7 +183,7 @@ class Encoder:
         features = encoded.features.view(len(images), *trace.grid, -1)
         threshold = self.settings.resclip_feedback_threshold
         semantics = resclip.feedback(features, words, images, self.tower.patch, threshold)
-        features, cls = self._project(self.recipe.last(trace, semantics), trace.grid)
+        features, cls = self._project(recipe.last(trace, semantics), trace.grid)
         return replace(
             encoded, features=features.view(encoded.features.shape), cls=cls.view(encoded.cls.shape)
         )
@@ -195,7 +195,7 @@ class Encoder:
 
     def _windows(self, image: Tensor) -> dict:
         """An image in sliding windows."""
-        settings, size = self.settings, image.shape[:2]
+        settings, size = self.settings, preprocessing.size_of(image)
         working = self.preprocessor.working_size(size)
         if min(working) < settings.window_px:
             raise ShapeError(
@@ -207,9 +207,7 @@ class Encoder:
         pixels = self.preprocessor.resized(image, working)
         tiles = windows.crop(pixels, offsets, settings.window_px)
         parts = memory.in_halves(lambda part: [self._through_tower(part)], tiles)
-        feedback = None
-        if self.feeds_back:
-            feedback = Feedback(recipes.Trace.joined([part.trace for part in parts]), tiles)
+        traces = [part.trace for part in parts if part.trace is not None]
         return {
             'features': torch.cat([part.features for part in parts]),
             'cls': torch.cat([part.cls for part in parts]),
@@ -217,7 +215,7 @@ class Encoder:
             'offsets': offsets,
             'working_size': working,
             'image': self.preprocessor.edges(image, pixels),
-            'feedback': feedback,
+            'feedback': Feedback(recipes.Trace.joined(traces), tiles) if traces else None,
             **context._asdict(),
         }
 
@@ -228,19 +226,19 @@ class Encoder:
             return _Context(None, None, None, None)
         pixels = self.preprocessor.whole(image)
         seen, _ = self._follow(pixels[None], recipes.Recipe(self.recipe.blocks))
-        size = self.preprocessor.label_size(image.shape[:2])
+        size = self.preprocessor.label_size(preprocessing.size_of(image))
         edges = self.preprocessor.edges(image, pixels)
-        return self._context(seen, 0, self._grid(pixels), size, edges)
+        return self._context(seen, 0, self.tower.grid(pixels), size, edges)
 
     def _whole(self, images: Sequence[Tensor]) -> list[dict]:
         """Images in one pass of the tower."""
         pixels = torch.stack([self.preprocessor.whole(image) for image in images])
-        encoded, grid, result = self._through_tower(pixels), self._grid(pixels), []
+        encoded, grid, result = self._through_tower(pixels), self.tower.grid(pixels), []
         for n, image in enumerate(images):
-            size = self.preprocessor.label_size(image.shape[:2])
+            size = self.preprocessor.label_size(preprocessing.size_of(image))
             edges = self.preprocessor.edges(image, pixels[n])
             feedback = None
-            if self.feeds_back:
+            if encoded.trace is not None:
                 feedback = Feedback(encoded.trace.of(n), pixels[n : n + 1])
             context = self._context(encoded.seen, n, grid, size, edges)
             result.append(
@@ -266,6 +264,10 @@ class Encoder:
         found = self.region_finder(seen.correlation[n], grid, size, edges)
         return _Context(*found, seen.evidence[n])
 
+    def _through_tower(self, pixels: Tensor) -> _Encoded:
+        # Chosen here: a method of its own in an attribute would keep the encoder, and the model.
+        return self._compiled(pixels) if self._compiled else self._run(pixels)
+
     def _run(self, pixels: Tensor) -> _Encoded:
         """The tower on pictures [B, 3, h, w] in 0..255, whole ones or windows."""
         seen, trace = self._follow(pixels, self.recipe, whole=not self.settings.window_px)
@@ -276,22 +278,18 @@ class Encoder:
         self, pixels: Tensor, recipe: recipes.Recipe, whole: bool = True
     ) -> tuple[_Seen, recipes.Trace]:
         """A run as far as the last block, and what it shows of whole images."""
-        tagging = whole and self._wants_tags
-        votes = presence.PatchAttention(len(recipe.blocks)) if tagging else None
+        votes = presence.PatchAttention(len(recipe.blocks)) if whole and self._wants_tags else None
         trace, correlation = recipes.follow(
             self.tower,
             (pixels / 255 - self._mean) / self._std,
             recipe,
             correlation=whole and self._wants_regions,
-            watch=votes and votes.add,
+            watch=None if votes is None else votes.add,
         )
-        evidence = [None] * len(pixels)
-        if tagging:
+        evidence: Sequence[presence.Evidence | None] = [None] * len(pixels)
+        if votes is not None:
             evidence = presence.evidence(self.tower, recipe.blocks, trace, votes)
         return _Seen(correlation, evidence), trace
-
-    def _grid(self, pixels: Tensor) -> Grid:
-        return tuple(side // self.tower.patch for side in pixels.shape[-2:])
 
     def _project(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:
         """Tokens [B, N, D] of the last block -> features [B, rows, cols, E], cls [B, E]."""

@@ -3,27 +3,31 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import islice
 from typing import Any, TypeVar
 
 Item = TypeVar('Item')
 
-_END = object()
 
-
-def ahead(items: Iterable[Item], count: int = 2) -> Iterator[Item]:
+def ahead(items: Iterable[Item], count: int = 2) -> Generator[Item, None, None]:
     """The items, made on a thread up to `count` before they are asked for. An error in making one
     arises where it is asked for, and ends them."""
     source = iter(items)
     with ThreadPoolExecutor(1, 'ahead') as pool:
-        made = deque(pool.submit(next, source, _END) for _ in range(count))
+        made = deque(pool.submit(_next, source) for _ in range(count))
         try:
-            while (item := made.popleft().result()) is not _END:
-                made.append(pool.submit(next, source, _END))
-                yield item
+            while found := made.popleft().result():
+                made.append(pool.submit(_next, source))
+                yield found[0]
         finally:
             pool.shutdown(cancel_futures=True)
+
+
+def _next(source: Iterator[Item]) -> list[Item]:
+    """The next item alone, or nothing at the end."""
+    return list(islice(source, 1))
 
 
 class Behind:

@@ -14,7 +14,7 @@ from .encoder import EncodedImage, encoder_for
 from .errors import SettingError
 from .labels import refine, voting
 from .labels.queries import DeviceWords, check_present, embeddings_beside, on_device
-from .labels.resample import bands
+from .labels.resample import Enlarge, bands
 from .labels.rules import Labelling, Surface
 from .methods import presence
 from .model import windows
@@ -243,8 +243,8 @@ class Segmenter:
         scores = self.scores(encoded, words) if scores is None else scores
         if present is not None:
             check_present(present, words)
-        elif self.settings.present_only != 'off':
-            present = self.presence(encoded, words, scores) >= self.present_threshold
+        elif (found := self.presence(encoded, words, scores)) is not None:
+            present = found >= self.present_threshold
         if present is not None:
             present = present.to(scores.device)
         labelling = self._labelling(encoded, on_device(words, scores.device))
@@ -273,11 +273,11 @@ class Segmenter:
     def _labelling(self, encoded: EncodedImage, words: DeviceWords) -> Labelling:
         """The rules for an image. Where there are regions, their edges are the labels' edges, and
         are refined already."""
-        size, enlarge = encoded.size, bands
+        enlarge: Enlarge = bands
         if encoded.regions is None:
-            patch, picture = self.encoder.tower.patch, encoded.image
+            patch, picture, size = self.encoder.tower.patch, encoded.image, encoded.size
             enlarge = refine.enlarging(self.settings, patch, size, encoded.working_size, picture)
-        surface = Surface(size, encoded.regions, enlarge)
+        surface = Surface(encoded.size, encoded.regions, enlarge)
         return Labelling(self.settings, self._scale, surface, words)
 
     def _logits(self, encoded: EncodedImage, embeddings: Tensor) -> Tensor:

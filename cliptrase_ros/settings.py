@@ -51,17 +51,17 @@ def check(options: Any) -> None:
     An int given for a float becomes a float.
     """
     for field in dataclasses.fields(options):
-        value, kind, meta = getattr(options, field.name), type(field.default), field.metadata
+        value: Any = getattr(options, field.name)
+        kind, meta = type(field.default), field.metadata
         if kind is float and type(value) is int:
             value = float(value)
             object.__setattr__(options, field.name, value)
         if kind is tuple and type(value) is list:
             value = tuple(value)
             object.__setattr__(options, field.name, value)
-        if type(value) is not kind:
-            raise SettingError(
-                f'{field.name}: expected {kind.__name__}, got {type(value).__name__} {value!r}'
-            )
+        if (found := type(value)) is not kind:
+            told = f'expected {kind.__name__}, got {found.__name__}'
+            raise SettingError(f'{field.name}: {told} {value!r}')
         if meta['choices'] and value not in meta['choices']:
             raise SettingError(
                 f'{field.name}: {value!r} is not one of {", ".join(meta["choices"])}.'

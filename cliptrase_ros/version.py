@@ -21,5 +21,6 @@ def version() -> str:
     shared = (Path(p, 'share', 'cliptrase_ros', 'package.xml') for p in prefixes if p)
     for manifest in (_BESIDE, *shared):
         if manifest.is_file():
-            return re.search('<version>(.+)</version>', manifest.read_text(encoding='utf-8'))[1]
+            found = re.search('<version>(.+)</version>', manifest.read_text(encoding='utf-8'))
+            return found[1] if found else 'unknown'
     return 'unknown'

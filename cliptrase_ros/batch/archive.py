@@ -250,7 +250,8 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
     """What two records differ in, said."""
     said = []
     for name in dict.fromkeys([*then, *now]):
-        old, new = then.get(name), now.get(name)
+        old: Any = then.get(name)
+        new: Any = now.get(name)
         if old == new:
             continue
         if name in ('words', 'background'):

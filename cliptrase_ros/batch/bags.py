@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rosbags.rosbag2 import Writer
 
 from ..errors import PictureError, SettingError
@@ -203,8 +204,8 @@ class _Run:
             self._out.write(f'{self._options.prefix}/vocabulary', message.time, vocabulary)
         self._out.copy(message)
         self._copied += 1
-        if item.image is not None:
-            self._label(item)
+        if item.stream and item.image is not None:
+            self._label(item, item.stream, item.image)
             self.images += 1
         elif item.stream:
             self._skipped.append(
@@ -217,29 +218,31 @@ class _Run:
             if stream.info and (message.channel.topic, message.channel.type) == (topic, kind):
                 stream.take_info(message)
 
-    def _label(self, item: CameraMessage) -> None:
-        segmenter, stream = self._segmenter, item.stream
-        encoded = segmenter.encode(item.image)
+    def _label(self, item: CameraMessage, stream: ImageStream, image: np.ndarray) -> None:
+        segmenter = self._segmenter
+        encoded = segmenter.encode(image)
         scores = segmenter.scores(encoded, self._words)
         scores = stream.smooth(scores, self._options.smoothing, None)
         result = segmenter.label(encoded, self._words, scores)
-        for topic, message in self._outputs(item, result):
+        header = item.content.header
+        for topic, message in self._outputs(stream, image, result, header):
             self._out.write(topic, item.message.time, message)
 
-    def _outputs(self, item: CameraMessage, result: Segmentation) -> Iterator[tuple[str, Any]]:
-        stream, header = item.stream, item.content.header
+    def _outputs(
+        self, stream: ImageStream, image: np.ndarray, result: Segmentation, header: Any
+    ) -> Iterator[tuple[str, Any]]:
         yield f'{stream.prefix}label_mask', output_messages.label_mask(result, header)
         confidence = output_messages.image(result.confidence_bytes, 'mono8', header)
         yield f'{stream.prefix}confidence', confidence
         if self._options.overlay != 'none':
-            pixels = self._segmenter.view(item.image)
+            pixels = self._segmenter.view(image)
             pixels = drawing.overlay(pixels, result.labels, self._words)
             if self._options.overlay == 'raw':
                 yield f'{stream.prefix}overlay', output_messages.image(pixels, 'rgb8', header)
             else:
                 yield f'{stream.prefix}overlay/compressed', output_messages.jpeg(pixels, header)
         if stream.info is not None:
-            image_size = item.image.shape[:2]
+            image_size = image.shape[:2]
             size, matrix = self._segmenter.view_geometry(image_size)
             info = output_messages.camera_info(stream.info, image_size, size, matrix, header)
             yield f'{stream.prefix}camera_info', info

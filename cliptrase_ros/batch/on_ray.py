@@ -80,7 +80,7 @@ def _connected(pool: Pool, job: Job) -> Iterator[None]:
         return
     own = {
         'address': 'local',
-        'num_cpus': max(os.cpu_count(), pool.workers * max(pool.cpus, 1)),
+        'num_cpus': max(os.cpu_count() or 1, pool.workers * max(pool.cpus, 1)),
         'include_dashboard': False,
         'object_store_memory': _OBJECT_STORE,
     }
@@ -132,7 +132,7 @@ class _Worker:
 
     def __init__(self, job: Job):
         self._job = job
-        self._labeller: Labeller | None = None
+        self._labeller: Labeller  # from `start` on
         self._name = f'{socket.gethostname()}:{os.getpid()}'
 
     def start(self) -> str:
@@ -202,7 +202,7 @@ class _Crew:
 
     def _hire(self) -> None:
         options = {'num_cpus': self._pool.cpus, 'num_gpus': self._pool.gpus}
-        actor = ray.remote(_Worker).options(**options).remote(self._job)
+        actor: Any = ray.remote(_Worker).options(**options).remote(self._job)
         self._running[actor.start.remote()] = actor, []
 
     def _give(self, actor: Any) -> None:

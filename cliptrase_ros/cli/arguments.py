@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cliptrase_ros as ct
 
@@ -47,7 +47,8 @@ def words_of(options: argparse.Namespace) -> tuple[list[str], list[str]]:
         VocabularyError: the file cannot be read as one of words.
     """
     if options.words:
-        entries, background = options.words, []
+        entries: list[str] = options.words
+        background: list[str] = []
     else:
         entries, background = lists.read_words(options.vocabulary)
     for entry in entries:
@@ -77,7 +78,7 @@ def add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--device', default=Settings.device, help='auto, cpu, cuda ...')
 
 
-def settings_given(options: argparse.Namespace) -> dict[str, object]:
+def settings_given(options: argparse.Namespace) -> dict[str, Any]:
     """The settings that the command line names."""
     named = {field.name: getattr(options, field.name) for field in dataclasses.fields(Settings)}
     return {name: value for name, value in named.items() if value is not None}

@@ -4,6 +4,7 @@ measured in turn; ratios are to the first, turn by turn. Takes minutes on a CPU.
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 from ..settings import Settings
 from . import arguments
@@ -18,7 +19,7 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     arguments.add_model(parser)
-    numbers = {'nargs': '+', 'metavar': 'N', 'type': arguments.positive}
+    numbers: dict[str, Any] = {'nargs': '+', 'metavar': 'N', 'type': arguments.positive}
     for flag, setting in (('--precision', 'precision'), ('--methods', 'method')):
         default, names = getattr(Settings, setting), _choices(setting)
         parser.add_argument(

@@ -59,6 +59,11 @@ class Console:
         rich = Rich(stderr=True)
         # A file or a pipe gets its results itself, not by way of the bar.
         together = sys.stdout.isatty() and not self.as_json
-        options = {'transient': True, 'disable': not rich.is_terminal, 'redirect_stdout': together}
-        with Progress(*columns, console=rich, **options) as bar:
+        with Progress(
+            *columns,
+            console=rich,
+            transient=True,
+            disable=not rich.is_terminal,
+            redirect_stdout=together,
+        ) as bar:
             yield from bar.track(items, total, description=what)

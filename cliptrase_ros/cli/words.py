@@ -4,6 +4,7 @@ which words it may confuse. Labels nothing."""
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from typing import Any
 
 from rich import box
@@ -60,10 +61,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     settings = Settings(**arguments.settings_given(options))
-    entries, background = arguments.words_of(options)
+    entries, given = arguments.words_of(options)
     console = Console(options.json)
-    _refuse(check.problems(entries, background), console)
-    classes, background = parse_vocabulary(entries, background)
+    _refuse(check.problems(entries, given), console)
+    classes, background = parse_vocabulary(entries, given)
     if any(c.id > LARGEST_8_BIT for c in classes):
         warn(
             f'ids above {LARGEST_8_BIT}: label images will have 16 bits a pixel, which the node '
@@ -105,14 +106,18 @@ def _class_values(c: WordClass) -> dict[str, Any]:
 
 
 def _report(
-    options: argparse.Namespace, segmenter: ct.Segmenter, entries: list[str], background: list[str]
+    options: argparse.Namespace,
+    segmenter: ct.Segmenter,
+    entries: Sequence[str],
+    background: Sequence[str],
 ) -> dict[str, Any]:
     """What the model makes of the words."""
+    text = segmenter.word_encoder.text
     words = segmenter.vocabulary(entries, background)
 
-    def read(prompts: list[str] | tuple[str, ...]) -> dict[str, Any]:
+    def read(prompts: Sequence[str]) -> dict[str, Any]:
         tokens = max((check.sentence_tokens(segmenter, p) for p in prompts), default=0)
-        return {'tokens': tokens, 'pieces': [segmenter.backbone.text.pieces(p) for p in prompts]}
+        return {'tokens': tokens, 'pieces': [text.pieces(p) for p in prompts]}
 
     pairs = [
         {
@@ -131,7 +136,7 @@ def _report(
         'background': {'words': background, **read(background)},
         'distractors': list(words.background[len(background) :]),
         'distractors_left_out': list(check.left_out(words.classes, background, own)),
-        'context': segmenter.backbone.text.context,
+        'context': text.context,
         'pairs': pairs,
         'problems': [],
     }

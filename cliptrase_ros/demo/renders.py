@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import multiprocessing
 import os
@@ -91,5 +92,5 @@ def _digest_of_sources() -> str:
     """SHA-256 of the code that decides what the pictures show."""
     digest = hashlib.sha256()
     for module in (scenery, textures, things, viewpoints, world):
-        digest.update(Path(module.__file__).read_bytes())
+        digest.update(Path(inspect.getfile(module)).read_bytes())
     return digest.hexdigest()

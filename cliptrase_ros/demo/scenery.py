@@ -164,7 +164,7 @@ class Scenery:
         """Add an object at a free place; left out where none is found."""
         asset, rng = ASSETS[name], self._rng
         file = str(rng.choice(asset.files))
-        size = rng.uniform(*(asset.table_m if on_table else asset.floor_m))
+        size = rng.uniform(*(asset.table_m if on_table and asset.table_m else asset.floor_m))
         place = self._free_place(size, on_table)
         if place is None:
             return
@@ -233,14 +233,14 @@ class Scenery:
         """Paint what comes in colours; ducks keep their eyes and beak, blocks have a frame."""
         tone = self._rng.normal(0, 0.03, 3)
         if name == 'duck':
-            paint, texture = np.ones(3), self._bullet.loadTexture(str(self._ducks[color]))
+            flat, texture = (1.0, 1.0, 1.0), self._bullet.loadTexture(str(self._ducks[color]))
         elif name == 'block':
-            paint, texture = COLORS[color], self._bullet.loadTexture(str(self._block_face))
+            flat, texture = COLORS[color], self._bullet.loadTexture(str(self._block_face))
         elif color or name == 'teddy bear':
-            paint, texture = COLORS.get(color, _TEDDY), -1
+            flat, texture = COLORS.get(color, _TEDDY), -1
         else:
             return
-        paint = np.clip(np.array(paint) + tone, 0, 1)
+        paint = np.clip(np.array(flat) + tone, 0, 1)
         for link in range(-1, self._bullet.getNumJoints(body)):
             self._bullet.changeVisualShape(
                 body, link, rgbaColor=(*paint, 1), textureUniqueId=texture

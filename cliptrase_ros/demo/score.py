@@ -74,14 +74,14 @@ def pair_views(
     rng = np.random.default_rng(seed)
     with World(seed, size) as world:
         while count:
-            name, one, two = pairs[rng.integers(len(pairs))]
+            name, one, two = pairs[int(rng.integers(len(pairs)))]
             world.new_scene([(name, one), (name, two)])
             pair = Thing(name, one), Thing(name, two)
             for _ in range(10):
                 view = world.render(world.draw_camera())
                 shares = view.share()
                 if min(shares.get(thing, 0.0) for thing in pair) > 0.01:
-                    yield view, *(thing.title for thing in pair)
+                    yield view, pair[0].title, pair[1].title
                     count -= 1
                     break
 
@@ -101,7 +101,9 @@ def own_masks(segmenter: Segmenter, views: Iterable[tuple[View, str, str]]) -> l
 
 def parse_changes(variant: str) -> dict[str, Any]:
     """'method=clip,input_size=240' -> {'method': 'clip', 'input_size': 240}."""
-    kinds = {field.name: type(field.default) for field in dataclasses.fields(Settings)}
+    kinds: dict[str, type] = {
+        field.name: type(field.default) for field in dataclasses.fields(Settings)
+    }
     changes: dict[str, Any] = {}
     for item in variant.split(','):
         name, _, value = item.partition('=')

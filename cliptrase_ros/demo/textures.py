@@ -51,7 +51,10 @@ def write_block_face(folder: Path, side: int = 64) -> Path:
 
 def write_ducks(original: Path, folder: Path) -> dict[str, Path]:
     """The duck's texture with its body in each of COLORS."""
-    image = cv2.cvtColor(cv2.imread(str(original)), cv2.COLOR_BGR2RGB)
+    read = cv2.imread(str(original))
+    if read is None:
+        raise FileNotFoundError(f'no picture {original}')
+    image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     height, width = image.shape[:2]
     body = (image[..., 0] > 200) & (image[..., 2] < 100)  # not the eye
     body[int(0.6 * height) :, int(0.8 * width) :] = False  # nor the beak

@@ -18,6 +18,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -26,6 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..model import weights
+from ..model.attention import added
 from ..model.backbone import Backbone
 from ..model.visual import Tower
 from . import captions, renders
@@ -64,7 +66,7 @@ class TrainingPlan:
 class Texts:
     """Sentences -> embeddings, every distinct one once; words that are never read stay zero."""
 
-    def __init__(self, model: nn.Module, tokenizer):
+    def __init__(self, model: Any, tokenizer: Any):
         self._model, self._tokenizer = model, tokenizer
         self._tokens: dict[str, Tensor] = {}
         table = model.token_embedding.weight
@@ -84,7 +86,8 @@ class Texts:
     def embed(self, texts: list[str], rng: np.random.Generator) -> Tensor:
         """Unit embeddings [T, E]; each '?' stands for one to three words that are never read."""
         rows: dict[str, int] = {}
-        tokens, index = [], []
+        tokens: list[Tensor] = []
+        index = []
         for text in texts:
             if '?' in text or text not in rows:
                 rows[text] = len(tokens)
@@ -122,7 +125,7 @@ def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: T
     logits = scale * features @ told.T
     others = logits.masked_fill(true & ~same, -1e4)
     own = logits.masked_fill(~same, -1e4)
-    contrast = sum((others.logsumexp(d) - own.logsumexp(d)).mean() for d in (0, 1)) / 2
+    contrast = added((others.logsumexp(d) - own.logsumexp(d)).mean() for d in (0, 1)) / 2
 
     # Which prompts hold, each on its own.
     cosines = features @ asked.T
@@ -159,7 +162,8 @@ def train(pictures: renders.Renders, recipe: TrainingPlan, out: Path) -> dict[st
     Returns:
         The parts of the loss at the end, averaged over some fifty steps.
     """
-    model, tokenizer = weights.load_model(MODEL, recipe.start)
+    loaded, tokenizer = weights.load_model(MODEL, recipe.start)
+    model: Any = loaded  # torch does not know of its parts
     device = torch.device(recipe.device)
     model.to(device).train().requires_grad_(True)
     if recipe.start == weights.RANDOM:
@@ -212,7 +216,7 @@ def train(pictures: renders.Renders, recipe: TrainingPlan, out: Path) -> dict[st
 
 
 @torch.no_grad()
-def _after_step(model: nn.Module, average: nn.Module, known: Tensor, step: int) -> None:
+def _after_step(model: Any, average: Any, known: Tensor, step: int) -> None:
     """Words that are never read stay zero; the average follows the model."""
     keep = min(0.998, 1 - 1 / (1 + 0.2 * step))
     for mine, new in zip(average.parameters(), model.parameters(), strict=True):
@@ -223,7 +227,8 @@ def _after_step(model: nn.Module, average: nn.Module, known: Tensor, step: int) 
 
 
 def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim.Optimizer:
-    plain, decayed = [bias], []
+    plain = [bias]
+    decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (plain if parameter.ndim < 2 or 'embedding' in name else decayed).append(parameter)
     groups = [{'params': plain, 'weight_decay': 0.0}, {'params': decayed, 'weight_decay': 0.05}]

@@ -125,7 +125,7 @@ def _versions() -> dict[str, str]:
 def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
     """[side, side] of values [H, W] uint8, as the picture in the cliptrase protocol, but each pixel
     that of the nearest in the original."""
-    (height, width), top, left = preprocessing.crop_geometry(*values.shape, side)
+    (height, width), top, left = preprocessing.crop_geometry(values.shape, side)
     resized = Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(resized)[top : top + side, left : left + side]
 
@@ -171,11 +171,12 @@ def measure(
             outcome.miou[line['picture']] = line['miou']
     left = [example for example in examples if example.name not in outcome.miou]
     reading = ahead(_read(evaluation.labelled, left))
-    for example, image, values in progress(reading, len(left), len(outcome.miou)):
-        if isinstance(image, PictureError):
-            outcome.unreadable[example.name] = str(image)
-            warn(f'{image}; skipped')
+    for example, found in progress(reading, len(left), len(outcome.miou)):
+        if isinstance(found, PictureError):
+            outcome.unreadable[example.name] = str(found)
+            warn(f'{found}; skipped')
             continue
+        image, values = found
         one = evaluation.confusion()
         one.add(evaluation.truth(values), evaluation.segmenter(image, evaluation.words).labels)
         miou = number(evaluation.scores(one).miou)
@@ -190,8 +191,9 @@ def measure(
 
 def _read(
     labelled: LabelledSet, examples: Iterable[Example]
-) -> Iterator[tuple[Example, np.ndarray | PictureError, np.ndarray | None]]:
-    """Pictures (as stored: labels know no EXIF orientation) and the values of their labels."""
+) -> Iterator[tuple[Example, tuple[np.ndarray, np.ndarray] | PictureError]]:
+    """Pictures (as stored: labels know no EXIF orientation) and the values of their labels, or why
+    a picture cannot be read."""
     for example in examples:
         try:
             image = read_picture(example.picture, upright=False)
@@ -199,14 +201,14 @@ def _read(
         except LabelError:
             raise
         except PictureError as error:
-            yield example, error, None
+            yield example, error
             continue
         if image.shape[:2] != values.shape:
             raise LabelError(
                 f'{example.picture} is {image.shape[1]} x {image.shape[0]} px, its label '
                 f'{example.label} {values.shape[1]} x {values.shape[0]} px; they must be equal'
             )
-        yield example, image, values
+        yield example, (image, values)
 
 
 def number(value: float) -> float | None:
@@ -245,9 +247,10 @@ def write_worst(evaluation: Evaluation, outcome: Measured, count: int, folder: P
     with files.whole(folder) as part:
         part.mkdir()
         read = ahead(_read(evaluation.labelled, worst))
-        for place, (example, image, values) in enumerate(read, 1):
-            if isinstance(image, PictureError):
-                raise image
+        for place, (example, found) in enumerate(read, 1):
+            if isinstance(found, PictureError):
+                raise found
+            image, values = found
             labels = evaluation.segmenter(image, evaluation.words).labels
             shown = evaluation.segmenter.view(image)
             made = sheets.sheet(shown, evaluation.truth(values), labels, evaluation.words, zero)

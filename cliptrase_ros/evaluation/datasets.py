@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -150,7 +150,7 @@ def _entry(number: int, name: str, prompts: Iterable[str]) -> str:
     return f'{number}:{name}={";".join(prompts)}'
 
 
-def _expected(name: str, layout: Layout, split: str, codings: Iterable[Coding]) -> str:
+def _expected(name: str, layout: Layout, split: str, codings: Sequence[Coding]) -> str:
     paths = [f'{layout.pictures}/*{layout.ending}', codings[0].path]
     if layout.listing:
         paths.append(layout.listing)

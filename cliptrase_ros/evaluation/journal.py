@@ -137,7 +137,7 @@ def _refuse_other(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> Non
 
 
 def _flat(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
-    flat = {}
+    flat: dict[str, Any] = {}
     for name, inner in value.items():
         if isinstance(inner, dict):
             flat |= _flat(inner, f'{prefix}{name}.')

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -102,23 +103,21 @@ def _cityscapes_ids() -> dict[int, int]:
 
 _VOC = coding('SegmentationClass/{name}.png', 1, 20, {0: 0})
 _CONTEXT = coding('SegmentationClassContext/{name}.png', 1, 59, {0: 0})
-_VOC_PATHS = {
-    'pictures': 'JPEGImages',
-    'ending': '.jpg',
-    'listing': 'ImageSets/Segmentation/{split}.txt',
-    'count': 1449,
-}
-_CONTEXT_PATHS = {
-    **_VOC_PATHS,
-    'listing': 'ImageSets/SegmentationContext/{split}.txt',
-    'count': 5105,
-}
-_COCO_PATHS = {
-    'pictures': 'images/{split}',
-    'ending': '.jpg',
-    'split': 'val2017',
-    'count': 5000,
-}
+_voc = partial(
+    Layout,
+    pictures='JPEGImages',
+    ending='.jpg',
+    listing='ImageSets/Segmentation/{split}.txt',
+    count=1449,
+)
+_context = partial(
+    Layout,
+    pictures='JPEGImages',
+    ending='.jpg',
+    listing='ImageSets/SegmentationContext/{split}.txt',
+    count=5105,
+)
+_coco = partial(Layout, pictures='images/{split}', ending='.jpg', split='val2017', count=5000)
 _OBJECTS = 'annotations/{split}/{name}_instanceTrainIds.png'
 _STUFF = 'annotations/{split}/{name}_labelTrainIds.png'
 
@@ -146,26 +145,21 @@ def _coco_object() -> Layout:
         objects._replace(remark=remark),
     )
     cliptrase = (_coco_background(), own)
-    return Layout(
-        'coco_object', codings=(objects,), background=_SCLIP, cliptrase=cliptrase, **_COCO_PATHS
-    )
+    return _coco('coco_object', codings=(objects,), background=_SCLIP, cliptrase=cliptrase)
 
 
 LAYOUTS = {
-    'voc20': Layout('voc', codings=(_VOC,), **_VOC_PATHS),
-    'voc21': Layout(
+    'voc20': _voc('voc', codings=(_VOC,)),
+    'voc21': _voc(
         'voc',
         codings=(_VOC,),
         background=_SCLIP,
         cliptrase=(tuple(_CLIPTRASE_VOC.split()), (_VOC,)),
-        **_VOC_PATHS,
     ),
-    'pc59': Layout('pascal_context', codings=(_CONTEXT,), **_CONTEXT_PATHS),
-    'pc60': Layout(
-        'pascal_context', codings=(_CONTEXT,), background=('background',), **_CONTEXT_PATHS
-    ),
+    'pc59': _context('pascal_context', codings=(_CONTEXT,)),
+    'pc60': _context('pascal_context', codings=(_CONTEXT,), background=('background',)),
     'coco_object': _coco_object(),
-    'coco_stuff': Layout('coco_stuff', codings=(coding(_STUFF, 0, 171, {}),), **_COCO_PATHS),
+    'coco_stuff': _coco('coco_stuff', codings=(coding(_STUFF, 0, 171, {}),)),
     'ade150': Layout(
         'ade150',
         pictures='images/{split}',

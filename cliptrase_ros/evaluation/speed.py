@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ..labels.resample import size_of
 from ..model import recipes
 from ..model.preprocessing import to_device
 from ..segmenter import Segmenter, load
@@ -97,7 +98,9 @@ def rows(
     pixels = torch.randn(1, 3, height, width, generator=_generator())
     pixels = pixels.to(tower.device, tower.dtype)
     forward = bare(segmenter, (height, width))
-    groups = {None: {BARE: lambda: forward(pixels), **image_stages(segmenter, image)}}
+    groups: dict[int | None, Work] = {
+        None: {BARE: lambda: forward(pixels), **image_stages(segmenter, image)}
+    }
     for count in word_counts:
         groups[count] = word_stages(segmenter, image, count)
     work = {(group, name): call for group, calls in groups.items() for name, call in calls.items()}
@@ -105,8 +108,8 @@ def rows(
     peaks = {key: peak_mb(call, tower.device) for key, call in work.items()}
     run = (height, width), segmenter.settings.method, precision_of(segmenter)
     base = times[None, BARE]
-    for (count, name), values in times.items():
-        yield TimingRow(*run, count, name, values, base, peaks[count, name])
+    for key, values in times.items():
+        yield TimingRow(*run, *key, values, base, peaks[key])
 
 
 # The only places that know what the pipeline calls.
@@ -120,7 +123,7 @@ def bare(segmenter: Segmenter, size: tuple[int, int]) -> nn.Module:
     """
     tower = segmenter.encoder.tower
     visual = copy.deepcopy(segmenter.backbone.visual).to(tower.dtype).eval()
-    table = tower.position_table(tuple(side // tower.patch for side in size))
+    table = tower.position_table((size[0] // tower.patch, size[1] // tower.patch))
     visual.positional_embedding = nn.Parameter(table.clone(), requires_grad=False)
     return visual
 
@@ -143,11 +146,12 @@ def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
         return tower.project(encoder.recipe.last(trace))
 
     work = {'upload, resize': prepared, 'tower': encode}
-    if encoded.affinity is None:
-        return work
     affinity, clusters = encoded.affinity, encoded.clusters
+    if affinity is None or clusters is None:
+        return work
     finder, size, picture = encoder.region_finder, encoded.size, encoded.image
-    work['DBSCAN'] = lambda: finder.clusters(affinity, tuple(clusters.shape))
+    grid = size_of(clusters)
+    work['DBSCAN'] = lambda: finder.clusters(affinity, grid)
     number = int(clusters.max()) + 1
     work[f'region maps, clusters: {number}'] = lambda: finder.regions(
         affinity, clusters, size, picture

@@ -30,7 +30,7 @@ def measure(
     work: dict[Key, Callable[[], Any]], repeats: int, device: torch.device
 ) -> dict[Key, list[float]]:
     """Milliseconds of each of the calls, `repeats` times, all in turn."""
-    times = {name: [] for name in work}
+    times: dict[Key, list[float]] = {name: [] for name in work}
     for turn in range(WARM_UP + repeats):
         for name, function in work.items():
             _finish(device)
@@ -48,9 +48,9 @@ def peak_mb(function: Callable[[], Any], device: torch.device) -> float:
     _finish(device)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
-        before = torch.cuda.memory_allocated(device)
+        held = torch.cuda.memory_allocated(device)
         function()
-        return (torch.cuda.max_memory_allocated(device) - before) / 1e6
+        return (torch.cuda.max_memory_allocated(device) - held) / 1e6
     give_back_memory()
     try:
         CLEAR_REFS.write_text('5')

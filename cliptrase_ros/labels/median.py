@@ -7,6 +7,7 @@ Nothing but the smaller and the larger of two tensors is ever taken, so the resu
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import reduce
 
 import torch
 from torch import Tensor
@@ -45,13 +46,13 @@ def median(a: Stack, b: Stack) -> Tensor:
     """The median of all values of two stacks, an odd number: the smallest that may be the largest
     of a lower half, which is the first i of one and the rest of the other."""
     half = (len(a) + len(b) + 1) // 2
-    best = None
-    for i in range(max(0, half - len(b)), min(len(a), half) + 1):
+
+    def top(i: int) -> Tensor:
         ends = a[i - 1 : i] if i else []
         ends += b[half - i - 1 : half - i] if i < half else []
-        top = ends[0] if len(ends) == 1 else torch.maximum(*ends)
-        best = top if best is None else torch.minimum(best, top)
-    return best
+        return ends[0] if len(ends) == 1 else torch.maximum(*ends)
+
+    return reduce(torch.minimum, map(top, range(max(0, half - len(b)), min(len(a), half) + 1)))
 
 
 def _windows(stack: Stack, size: int, axis: int, last: Callable[[Stack, Stack], Stack]) -> Stack:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from ..settings import Settings
-from .resample import Bands, Enlarge, Rows, band_elements, bands, enlarged, enlarger
+from .resample import Bands, Enlarge, Rows, band_elements, bands, enlarged, enlarger, size_of
 
 # Of PAMR in the official code of NACLIP (arXiv 2404.08181).
 STEPS = 10
@@ -54,14 +54,14 @@ def enlarging(
     name = settings.refine
     if name == 'none':
         return bands
-    if picture is None or tuple(picture.shape[1:]) != (working if name == 'pamr' else size):
+    if picture is None or size_of(picture) != (working if name == 'pamr' else size):
         raise SettingError(
             f'refine: the image was not encoded for {name!r}; encode it with this segmenter'
         )
     if name == 'pamr':
         rule = partial(pamr_rows, image=picture)
     else:
-        grid = tuple(side * CELLS // patch for side in working)
+        grid = (working[0] * CELLS // patch, working[1] * CELLS // patch)
         rule = partial(guided_rows, image=picture, grid=grid)
     return partial(along, rule=rule, most=settings.refine_words)
 
@@ -104,7 +104,7 @@ def leaders(maps: Tensor, count: int) -> Tensor:
 
 def pamr_rows(maps: Tensor, size: tuple[int, int], image: Tensor) -> Rows:
     """Rule for `along`: PAMR at the size of the image, then bilinear."""
-    maps = enlarged(maps, tuple(image.shape[1:]))
+    maps = enlarged(maps, size_of(image))
     return enlarger(pamr(maps, image), size)
 
 

@@ -50,14 +50,14 @@ class RegionFinder:
         self, affinity: Tensor, labels: Tensor, size: tuple[int, int], picture: Tensor | None
     ) -> Tensor:
         """The region [H, W] of each pixel, from clusters [rows, cols]."""
-        settings, grid = self._settings, tuple(labels.shape)
+        settings, (rows, cols) = self._settings, labels.shape
         maps = clusters.region_maps(
             affinity,
             labels.flatten(),
-            grid,
+            (rows, cols),
             settings.region_upsampling,
             settings.region_median,
         )
-        working = tuple(side * self._patch for side in grid)
+        working = (rows * self._patch, cols * self._patch)
         enlarge = refine.enlarging(settings, self._patch, size, working, picture)
         return clusters.regions(maps, size, enlarge)

@@ -87,6 +87,12 @@ def picker(maps: Tensor, size: tuple[int, int]) -> Callable[[slice, Tensor], Ten
     return pick
 
 
+def size_of(maps: Tensor) -> tuple[int, int]:
+    """(H, W) of maps [..., H, W]."""
+    height, width = maps.shape[-2:]
+    return height, width
+
+
 class Bands:
     """M maps of `size` (H, W) that never exist whole: iterating, as often as wanted, yields
     (rows, [M, len(rows), W]) from top to bottom, each band for the reader to overwrite.

@@ -85,14 +85,15 @@ class Labelling:
 
     def _rules(self, present: Tensor | None) -> list[Rule]:
         settings = self._settings
-        rules: list[tuple[bool, Rule]] = [
-            (present is not None, partial(self._only, present)),
-            (True, self._best_word),
-            (settings.area_threshold > 0, self._only_large_words),
-            (settings.margin_threshold > 0, self._only_leading_pixels),
-            (settings.confidence_threshold > 0, self._only_sure_pixels),
-        ]
-        return [rule for wanted, rule in rules if wanted]
+        rules: list[Rule] = [] if present is None else [partial(self._only, present)]
+        rules.append(self._best_word)
+        if settings.area_threshold > 0:
+            rules.append(self._only_large_words)
+        if settings.margin_threshold > 0:
+            rules.append(self._only_leading_pixels)
+        if settings.confidence_threshold > 0:
+            rules.append(self._only_sure_pixels)
+        return rules
 
     @property
     def _queries(self) -> Queries:

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..runtime.host import may_look
 from .clusters import region_count
 from .queries import Queries
-from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, picker
+from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, picker, size_of
 
 
 def cosines(features: Tensor, embeddings: Tensor) -> Tensor:
@@ -47,7 +47,7 @@ def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor
     among those of the label's prompts. Where background words outvote a pixel's class it is of no
     meaning.
     """
-    maps, size = _relative(maps), regions.shape
+    maps, size = _relative(maps), size_of(regions)
     labels, best, share = _strongest(bands(maps, size), queries)
     voted = majority(labels, regions, queries.classes + 1)
     # The scores of all words are gone; those of the voted label are looked up, prompt by prompt.
@@ -129,8 +129,8 @@ def label_regions(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tens
     of_region = _at(labels, member), _at(confidence, member)
     if not _may_stray(regions):
         return of_region
-    own = label_pixels(maps, regions.shape, queries)
-    return tuple(torch.where(regions < 0, *two) for two in zip(own, of_region, strict=True))
+    own, out = label_pixels(maps, size_of(regions), queries), regions < 0
+    return torch.where(out, own[0], of_region[0]), torch.where(out, own[1], of_region[1])
 
 
 def _may_stray(regions: Tensor) -> bool:
@@ -147,7 +147,7 @@ def region_means(maps: Tensor, regions: Tensor) -> Tensor:
     """
     count, device = region_count(regions), maps.device
     number = torch.arange(count, device=device)[:, None, None]
-    size, grid = regions.shape, maps.shape[1:]
+    size, grid = size_of(regions), size_of(maps)
     down, across = (bilinear_matrix(*pair, device) for pair in zip(grid, size, strict=True))
     weights = torch.zeros(count, *grid, device=device)
     members = Bands(
@@ -206,7 +206,7 @@ def region_margins(maps: Tensor, regions: Tensor, owner: Tensor, labels: Tensor)
     result = _at(lead(means, owner, of_region[1:]), regions.clamp(min=0))
     if not _may_stray(regions):
         return result
-    own = margins(bands(maps, regions.shape), owner, labels)
+    own = margins(bands(maps, size_of(regions)), owner, labels)
     return torch.where(regions < 0, own, result)
 
 

@@ -52,8 +52,8 @@ def legend(entries: Sequence[tuple[str, RGB]], width: int) -> np.ndarray:
     strip = np.full((row * max(1, -(-len(entries) // columns)), width, 3), 255, np.uint8)
     for n, (text, color) in enumerate(entries):
         x, y = n % columns * column, n // columns * row
-        color = tuple(int(value) for value in color)
-        cv2.rectangle(strip, (x + 6, y + 5), (x + 24, y + 21), color, cv2.FILLED)
+        red, green, blue = (int(value) for value in color)
+        cv2.rectangle(strip, (x + 6, y + 5), (x + 24, y + 21), (red, green, blue), cv2.FILLED)
         cv2.putText(strip, text, (x + square, y + 19), _FONT, _SIZE, (0, 0, 0), 1, cv2.LINE_AA)
     return strip
 

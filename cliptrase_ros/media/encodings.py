@@ -61,7 +61,7 @@ ENCODINGS = {
 }
 
 # Millimetres and metres (REP 118); OpenNI's drivers call the first mono16.
-DEPTH_ENCODINGS = {
+DEPTH_ENCODINGS: dict[str, np.dtype] = {
     '16UC1': np.dtype(np.uint16),
     'mono16': np.dtype(np.uint16),
     '32FC1': np.dtype(np.float32),

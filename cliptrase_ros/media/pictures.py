@@ -123,6 +123,8 @@ def save_labels(
     """
     for kind, path in paths.items():
         if kind == 'overlay':
+            if view is None:
+                raise ShapeError('overlay: there is no picture to lay the labels over')
             made = drawing.overlay(view, result.labels, words)
         else:
             made = result.labels if kind == 'labels' else result.confidence_bytes

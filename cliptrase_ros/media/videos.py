@@ -82,19 +82,19 @@ class Writer:
 
     def __call__(self, frame: np.ndarray) -> None:
         """Write one more frame."""
-        if self._writer is None:
-            self._open(frame.shape[:2])
+        writer = self._writer or self._opened(frame.shape[:2])
         if frame.shape[:2] != self._size:
             raise PictureError(f'frame of {frame.shape[:2]} in a video of {self._size}')
-        self._writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.count += 1
 
-    def _open(self, size: tuple[int, int]) -> None:
-        codec = cv2.VideoWriter_fourcc(*CODECS[self._path.suffix.lower()])
+    def _opened(self, size: tuple[int, int]) -> cv2.VideoWriter:
+        codec = cv2.VideoWriter.fourcc(*CODECS[self._path.suffix.lower()])
         self._size = size
         self._writer = cv2.VideoWriter(str(self._path), codec, self._rate_hz, size[::-1])
         if not self._writer.isOpened():
             raise OSError(f'{self._path}: OpenCV cannot write this kind of video here')
+        return self._writer
 
     def close(self) -> None:
         """Write what is left. OpenCV tells of no error on the way, so the frames are counted."""

@@ -68,17 +68,17 @@ class PatchAttention:
         # The official code is for 12 blocks: 4 votes, and the mean of blocks 9 to 11.
         self._averaged = range(min(2 * depth // 3 + 1, depth - 1), depth)
         self._block = 0
-        self._votes: Tensor | float = 0
-        self._sum: Tensor | float = 0
+        self._votes: Tensor  # from the first block on
+        self._sum: Tensor  # from the first of the averaged ones on
 
     def add(self, weights: Tensor) -> None:
         """The attention [B, H, 1 + N, 1 + N] of the next block."""
         self._block += 1
         patches = weights[:, :, 1:, 1:].mean(1, dtype=torch.float32)
-        mean = patches.mean((1, 2), keepdim=True)
-        self._votes = self._votes + (patches > mean).to(torch.uint8)
+        votes = (patches > patches.mean((1, 2), keepdim=True)).to(torch.uint8)
+        self._votes = votes if self._block == 1 else self._votes + votes
         if self._block in self._averaged:
-            self._sum = self._sum + patches
+            self._sum = patches if self._block == self._averaged[0] else self._sum + patches
 
     def attention(self) -> Tensor:
         """[B, N, N]: the mean attention of the late blocks, 0 where fewer than a third of all

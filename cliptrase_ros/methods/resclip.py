@@ -18,7 +18,7 @@ from torch import Tensor
 
 from ..labels import refine, voting
 from ..labels.queries import DeviceWords
-from ..labels.resample import enlarged
+from ..labels.resample import enlarged, size_of
 from ..model import attention
 from ..model.attention import Grid, Heads
 from ..model.recipes import Recipe, Trace, between
@@ -69,11 +69,9 @@ class ResClip(Recipe):
         return self.gain * own.lerp(trace.attention / len(self.maps), self.share)
 
 
-def recipe(tower: Tower, **numbers: float) -> ResClip:
-    """ResCLIP on a tower of at least 3 blocks; block numbers by depth. `numbers`: attributes of
-    ResClip."""
-    maps = frozenset(between(len(tower.blocks), 6, 9))
-    return ResClip(tower.blocks, maps=maps, **numbers)
+def middle(tower: Tower) -> frozenset[int]:
+    """The numbers of the blocks whose attention is blended in, by the depth of the tower."""
+    return frozenset(between(len(tower.blocks), 6, 9))
 
 
 def feedback(
@@ -104,7 +102,7 @@ def first_labels(
     """
     pixels = []
     for maps, image in zip(scores, images, strict=True):
-        maps = refine.pamr(enlarged(maps, tuple(image.shape[1:])), image)
+        maps = refine.pamr(enlarged(maps, size_of(image)), image)
         best, query = (SCALE * maps).softmax(0).max(0)
         pixels.append(torch.where(best < threshold, 0, owner[query]))
     return patch_labels(torch.stack(pixels), patch)
@@ -126,7 +124,7 @@ def semantic_map(labels: Tensor) -> Tensor:
     1 for two patches of one label, less if the way from one to the other leaves it; then blurred
     along the rows, normalised to row sums 1, and divided by the largest value.
     """
-    grid = tuple(labels.shape[1:])
+    grid = size_of(labels)
     flat = labels.flatten(1)
     same = (flat[:, :, None] == flat[:, None]).float()
     steps, farthest = _steps(grid, labels.device), max(max(grid) - 1, 1)

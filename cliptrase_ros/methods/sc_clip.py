@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..model import attention
-from ..model.attention import Grid, Heads
+from ..model.attention import Grid, Heads, Term
 from ..model.recipes import Recipe, Trace, between, by_depth
 from ..model.visual import Tower
 
@@ -55,7 +55,7 @@ class ScClip(Recipe):
 
         patches = averaging(similar, self.beta).to(cls.dtype) @ patches
         x = smooth @ (self._attend(patches, steering) + self.cls_share * cls)
-        levels = sum(trace.states[number] for number in self.levels)
+        levels = attention.added(trace.states[number] for number in self.levels)
         again = self._attend(levels[:, 1:], steering) + self.cls_share * levels[:, :1]
         return torch.cat([cls, x + smooth @ again], 1)
 
@@ -67,7 +67,7 @@ class ScClip(Recipe):
 
     def weights(self, heads: Heads, steering: Tensor) -> Tensor:
         """Attention weights [B, H, N, N]; rows sum to 1, in the paper's form to 2."""
-        own = attention.weights(attention.key_key(heads, ()))
+        own = attention.weights([Term(heads.k, heads.k)])
         both = own + steering[:, None].to(own.dtype)
         return both if self.paper_form else both / 2
 

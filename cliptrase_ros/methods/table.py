@@ -15,6 +15,8 @@ from ..model.visual import Tower
 from ..settings import Settings
 from . import gclip, resclip, sc_clip
 
+Build = Callable[[Tower, Settings], Recipe]
+
 
 @dataclass(frozen=True)
 class Method:
@@ -26,12 +28,12 @@ class Method:
         blocks: how many the tower must have.
     """
 
-    build: Callable[[Tower, Settings], Recipe]
+    build: Build
     source: str
     blocks: int = 2
 
 
-def _last_block(rule: Rule | None, residual: bool, feed_forward: bool) -> Callable:
+def _last_block(rule: Rule | None, residual: bool, feed_forward: bool) -> Build:
     return lambda tower, settings: LastBlock(
         tower.blocks, rule=rule, residual=residual, feed_forward=feed_forward
     )
@@ -63,8 +65,9 @@ def _gclip(tower: Tower, settings: Settings) -> Recipe:
 
 
 def _resclip(tower: Tower, settings: Settings) -> Recipe:
-    return resclip.recipe(
-        tower,
+    return resclip.ResClip(
+        tower.blocks,
+        maps=resclip.middle(tower),
         sigma=_sigma(settings),
         share=settings.resclip_lambda,
         gain=settings.resclip_tau,

@@ -9,8 +9,9 @@ Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from functools import lru_cache
+from collections.abc import Callable, Iterable, Sequence
+from functools import lru_cache, reduce
+from operator import add
 from typing import NamedTuple
 
 import torch
@@ -44,7 +45,7 @@ Rule = Callable[[Heads, Grid], Sequence[Term]]
 
 def weights(terms: Sequence[Term]) -> Tensor:
     """The attention weights [B, H, N, N] of terms, added up."""
-    return sum(
+    return added(
         softmax(similarity(x, y) if bias is None else similarity(x, y) + bias)
         for x, y, bias in terms
     )
@@ -52,7 +53,12 @@ def weights(terms: Sequence[Term]) -> Tensor:
 
 def attend(terms: Sequence[Term], values: Tensor) -> Tensor:
     """`weights(terms) @ values` [B, H, N, C], the weights of which never exist whole."""
-    return sum(_fused(term, values) for term in terms)
+    return added(_fused(term, values) for term in terms)
+
+
+def added(parts: Iterable[Tensor]) -> Tensor:
+    """The sum of one tensor or more."""
+    return reduce(add, parts)
 
 
 def _fused(term: Term, values: Tensor) -> Tensor:

@@ -66,7 +66,9 @@ class Backbone:
         self._check_answer = self._own_forward(self._check_image.to(tower.dtype)).float()
         self._self_check(tower)
 
-    def _statistic(self, given: Sequence[float] | None, name: str, default: Sequence) -> Tensor:
+    def _statistic(
+        self, given: Sequence[float] | None, name: str, default: Sequence[float]
+    ) -> Tensor:
         """[3, 1, 1] on the device."""
         values = given if given is not None else getattr(self.visual, name, None) or default
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
@@ -81,10 +83,10 @@ class Backbone:
             UnsupportedBackbone: the methods cannot run on this model.
         """
         device = _device(settings.device)
-        model, tokenizer = weights.load_model(
+        loaded, tokenizer = weights.load_model(
             settings.model, settings.weights, settings.weights_sha256
         )
-        model = model.eval().requires_grad_(False).to(device)
+        model: Any = loaded.eval().requires_grad_(False).to(device)
         text = TextEncoder(model, tokenizer)
         return cls(model.visual, logit_scale=float(model.logit_scale.exp()), text=text)
 

@@ -32,9 +32,14 @@ def check_image(image: np.ndarray) -> None:
         )
 
 
-def crop_geometry(height: int, width: int, side: int) -> tuple[tuple[int, int], int, int]:
+def crop_geometry(size: tuple[int, int], side: int) -> tuple[tuple[int, int], int, int]:
     """(height, width) of an image resized so that its short side is `side`, and (top, left) of
-    the square in its centre, as torchvision's Resize and CenterCrop have them."""
+    the square in its centre, as torchvision's Resize and CenterCrop have them.
+
+    Args:
+        size: (height, width) before.
+    """
+    height, width = size
     if height <= width:
         height, width = side, int(side * width / height)
     else:
@@ -45,7 +50,7 @@ def crop_geometry(height: int, width: int, side: int) -> tuple[tuple[int, int], 
 def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
     """[side, side, 3]: short side resized with PIL bicubic, then the centre, as in the published
     evaluation."""
-    (height, width), top, left = crop_geometry(*image.shape[:2], side)
+    (height, width), top, left = crop_geometry(image.shape[:2], side)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     return resized[top : top + side, left : left + side]
 
@@ -56,6 +61,12 @@ def to_device(image: np.ndarray, device: torch.device) -> Tensor:
     if device.type == 'cuda':
         pixels = pixels.pin_memory()
     return pixels.to(device, non_blocking=True)
+
+
+def size_of(image: Tensor) -> tuple[int, int]:
+    """(height, width) of an image [H, W, C]."""
+    height, width, _ = image.shape
+    return height, width
 
 
 def resize_plainly(image: Tensor, size: tuple[int, int]) -> Tensor:
@@ -72,7 +83,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     other devices have no such kernel.
     """
     pixels = image.permute(2, 0, 1)
-    if tuple(image.shape[:2]) == tuple(size):
+    if size_of(image) == size:
         return pixels.float()
     if image.device.type != 'cpu':
         pixels = pixels.float()
@@ -105,7 +116,7 @@ class Preprocessor:
 
     def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """(H, W) of the labels of a crop of this size."""
-        return self._settings.label_size or tuple(size)
+        return self._settings.label_size or size
 
     def view(self, image: np.ndarray) -> np.ndarray:
         """See `Segmenter.view`."""
@@ -118,7 +129,7 @@ class Preprocessor:
     def view_geometry(self, size: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
         """See `Segmenter.view_geometry`."""
         if self._settings.protocol == 'cliptrase':
-            inner, top, left = crop_geometry(*size, self._settings.input_size)
+            inner, top, left = crop_geometry(size, self._settings.input_size)
             target = (self._settings.input_size, self._settings.input_size)
         else:
             target = inner = self._settings.label_size or size
@@ -148,12 +159,12 @@ class Preprocessor:
         """An image [H, W, 3] as the tower sees it whole, [3, h, w] in whole patches. In the sliding
         protocol the rest of a patch is cut off, and the features are held for those of all of the
         image."""
-        pixels = self.resized(image, self.whole_size(image.shape[:2]))
+        pixels = self.resized(image, self.whole_size(size_of(image)))
         height, width = (side // self._patch * self._patch for side in pixels.shape[-2:])
         return pixels[:, :height, :width]
 
     def edges(self, image: Tensor, pixels: Tensor) -> Tensor | None:
         """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
         if self._settings.refine == 'guided':
-            return resize(image, self.label_size(image.shape[:2])).round().byte()
+            return resize(image, self.label_size(size_of(image))).round().byte()
         return pixels if self._settings.refine == 'pamr' else None

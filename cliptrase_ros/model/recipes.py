@@ -25,21 +25,20 @@ class Trace(NamedTuple):
         x: [B, N, D] output of block L - 1.
         grid: (rows, cols) of patches.
         states: output [B, N, D] of each block that the recipe asked for.
-        attention: the weights [B, H, N, N] of the blocks that the recipe asked for, added up; None
+        attention: the weights [B, H, N, N] of the blocks that the recipe asked for, added up; [0]
             if of none.
     """
 
     x: Tensor
     grid: Grid
     states: dict[int, Tensor]
-    attention: Tensor | None
+    attention: Tensor
 
     def of(self, n: int) -> Trace:
         """That of image n alone."""
         one = slice(n, n + 1)
         states = {number: x[one] for number, x in self.states.items()}
-        total = None if self.attention is None else self.attention[one]
-        return Trace(self.x[one], self.grid, states, total)
+        return Trace(self.x[one], self.grid, states, self.attention[one])
 
     @staticmethod
     def joined(parts: Sequence[Trace]) -> Trace:
@@ -48,9 +47,7 @@ class Trace(NamedTuple):
         states = {
             number: torch.cat([part.states[number] for part in parts]) for number in first.states
         }
-        total = None
-        if first.attention is not None:
-            total = torch.cat([part.attention for part in parts])
+        total = torch.cat([part.attention for part in parts])
         return Trace(torch.cat([part.x for part in parts]), first.grid, states, total)
 
 
@@ -126,8 +123,10 @@ def follow(
             of which is kept.
     """
     x = tower.embed(images)
-    grid = tuple(side // tower.patch for side in images.shape[-2:])
-    states, total, similar = {}, None, None
+    grid = tower.grid(images)
+    states: dict[int, Tensor] = {}
+    total: Tensor | None = None
+    similar: Tensor | None = None
     *earlier, _ = recipe.blocks
     for number, block in enumerate(earlier, 1):
         heads = block.heads(x)
@@ -146,7 +145,7 @@ def follow(
         x = block.finish(x, attended)
         if number in recipe.states:
             states[number] = x
-    return Trace(x, grid, states, total), similar
+    return Trace(x, grid, states, x.new_empty(0) if total is None else total), similar
 
 
 def by_depth(blocks: int, twelfths: int) -> int:

@@ -6,6 +6,7 @@ import copy
 import hashlib
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -30,8 +31,8 @@ class TextEncoder:
             [n, context] int64.
     """
 
-    def __init__(self, model: nn.Module, tokenizer):
-        self._model = model
+    def __init__(self, model: nn.Module, tokenizer: Any):
+        self._model: Any = model  # torch does not know of its methods
         self._tokenizer = tokenizer
         self._fingerprint = ''
         self._longest: dict[tuple[str, ...], str] = {}
@@ -80,15 +81,17 @@ class TextEncoder:
         else:
             needed = torch.full((len(tokens),), tokens.shape[1])
         order = needed.argsort()
-        rows = []
+        rows: list[Tensor] = []
         for part in order.chunk(-(-len(order) // BATCH)):
             rows += memory.in_halves(self._run, tokens[part, : needed[part[-1]]])
-        rows = torch.cat(rows)[order.argsort()[place].to(rows[0].device)]
-        return F.normalize(rows, dim=-1)
+        embeddings = torch.cat(rows)[order.argsort()[place].to(rows[0].device)]
+        return F.normalize(embeddings, dim=-1)
 
     def _run(self, tokens: Tensor) -> list[Tensor]:
         """The model's own embeddings [n, E] of tokens [n, length], as a list of one."""
-        model = with_context(self._model, tokens.shape[1]) if self.cuts_context else self._model
+        model = self._model
+        if self.cuts_context:
+            model = with_context(model, tokens.shape[1])
         return [model.encode_text(tokens.to(self._device)).float()]
 
     @property
@@ -104,7 +107,7 @@ class TextEncoder:
             return False
         tokens = self._tokenizer(['a photo of a mug'])
         short = tokens[:, : int(_ends(self._model, tokens)) + 1]
-        model = with_context(self._model, short.shape[1])
+        model: Any = with_context(self._model, short.shape[1])
         expected = self._model.encode_text(tokens.to(self._device))
         error = (model.encode_text(short.to(self._device)) - expected).norm() / expected.norm()
         return bool(error <= _SELF_CHECK_TOLERANCE)
@@ -128,7 +131,7 @@ class TextEncoder:
 # open_clip's CLIP has the parts of its text tower on itself, its CustomTextCLIP below `text`.
 
 
-def _tower(model: nn.Module) -> nn.Module:
+def _tower(model: nn.Module) -> Any:
     return getattr(model, 'text', model)
 
 
@@ -154,7 +157,7 @@ def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
     """Where [n] the model reads the embeddings of tokens [n, length]."""
     if _pooling(model) == 'eos':
         tower = _tower(model)
-        end = getattr(tower, 'text_eos_id', getattr(tower, 'eos_id', None))
+        end: Any = getattr(tower, 'text_eos_id', getattr(tower, 'eos_id', None))
         tokens = (tokens == end).int()
     return tokens.argmax(1)
 
@@ -162,11 +165,12 @@ def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
 def with_context(model: nn.Module, length: int) -> nn.Module:
     """The model for rows of `length` tokens. It shares all weights, and its own forward pass runs;
     CLIP's would refuse short rows, as its positions are added whole."""
-    tower = _shallow(_tower(model))
-    positions = tower.positional_embedding[:length]
+    own = _tower(model)
+    tower = _shallow(own)
+    positions = own.positional_embedding[:length]
     tower.positional_embedding = nn.Parameter(positions, requires_grad=False)
-    tower.attn_mask = tower.attn_mask[:length, :length]
-    if _tower(model) is model:
+    tower.attn_mask = own.attn_mask[:length, :length]
+    if own is model:
         return tower
     whole = _shallow(model)
     whole.text = tower

@@ -12,13 +12,14 @@ from __future__ import annotations
 import copy
 from collections import OrderedDict
 from functools import cached_property
+from typing import Any, NoReturn, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..errors import ShapeError, UnsupportedBackbone
-from .attention import Heads, Term, attend
+from .attention import Grid, Heads, Term, attend
 from .linear import Linear
 
 _POSITION_TABLES = 8
@@ -36,9 +37,9 @@ class Block:
     # Output channel of the feed-forward whose weights are taken times a factor: (channel, factor).
     _suppressed: tuple[int, float] | None = None
 
-    def __init__(self, block: nn.Module, dtype: torch.dtype):
+    def __init__(self, block: Any, dtype: torch.dtype):
         attention, mlp, self._wide = block.attn, block.mlp, wide(dtype)
-        self._count = attention.num_heads
+        self._count: int = attention.num_heads
         self._norm_1, self._norm_2, self._scale_1, self._scale_2 = (
             _cast(module, self._wide) for module in (block.ln_1, block.ln_2, block.ls_1, block.ls_2)
         )
@@ -49,7 +50,7 @@ class Block:
         quick = type(mlp.gelu).__name__ == 'QuickGELU' and dtype != mlp.c_fc.weight.dtype
         c = _QUICK if quick else 1.0
         self._fc = Linear(mlp.c_fc.weight, c * mlp.c_fc.bias, dtype, factor=c, silu=quick)
-        self._gelu = nn.Identity() if quick else mlp.gelu
+        self._gelu: nn.Module = nn.Identity() if quick else mlp.gelu
         self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype, factor=1 / c)
 
     def heads(self, x: Tensor) -> Heads:
@@ -66,7 +67,7 @@ class Block:
         hidden = self._proj(self._gelu(self._fc(self._norm_2(x)))).to(self._wide)
         if self._suppressed:
             channel, factor = self._suppressed
-            bias = self._proj.bias[channel]
+            bias = 0.0 if self._proj.bias is None else self._proj.bias[channel]
             hidden[..., channel] = (hidden[..., channel] - bias) * factor + bias
         return self._scale_2(hidden)
 
@@ -112,19 +113,22 @@ class Tower:
         self, visual: nn.Module, dtype: torch.dtype | None = None, position_offset: float = 0.1
     ):
         _require_native(visual)
-        self._visual = visual
-        self.dtype = dtype = dtype or visual.conv1.weight.dtype
-        self._wide = wide(dtype)
+        # torch knows no more of a module's attributes than that they are tensors or modules.
+        self._visual = parts = cast(Any, visual)
+        self.dtype: torch.dtype = dtype or parts.conv1.weight.dtype
+        self._wide = wide(self.dtype)
         self.position_offset = position_offset
-        self._positions: OrderedDict[tuple[int, int], Tensor] = OrderedDict()
-        self._embedding = visual.conv1.weight.flatten(1).to(self._wide)
-        self._norm_pre = _cast(visual.ln_pre, self._wide)
-        self._norm_post = _cast(visual.ln_post, self._wide)
-        self._joint = visual.proj if visual.proj is None else visual.proj.to(self._wide)
-        self.blocks = [Block(block, dtype) for block in visual.transformer.resblocks]
-        self.device = visual.conv1.weight.device
-        self.patch = visual.conv1.kernel_size[0]
-        self.image_size = tuple(side * self.patch for side in visual.grid_size)
+        self._positions: OrderedDict[Grid, Tensor] = OrderedDict()
+        self._embedding: Tensor = parts.conv1.weight.flatten(1).to(self._wide)
+        self._norm_pre = _cast(parts.ln_pre, self._wide)
+        self._norm_post = _cast(parts.ln_post, self._wide)
+        self._joint: Tensor | None = None if parts.proj is None else parts.proj.to(self._wide)
+        self.blocks = [Block(block, self.dtype) for block in parts.transformer.resblocks]
+        self.device: torch.device = parts.conv1.weight.device
+        self.patch: int = parts.conv1.kernel_size[0]
+        rows, cols = parts.grid_size
+        self._trained: Grid = rows, cols
+        self.image_size = rows * self.patch, cols * self.patch
 
     def with_offset(self, position_offset: float) -> Tower:
         """The tower with another `position_offset`; all weights are shared."""
@@ -134,6 +138,11 @@ class Tower:
         tower.position_offset = position_offset
         tower._positions = OrderedDict()
         return tower
+
+    def grid(self, images: Tensor) -> Grid:
+        """(rows, columns) of patches of images [..., height, width]."""
+        height, width = images.shape[-2:]
+        return height // self.patch, width // self.patch
 
     def embed(self, images: Tensor) -> Tensor:
         """Normalised images [B, 3, rows * patch, cols * patch] -> tokens [B, N, D].
@@ -147,7 +156,7 @@ class Tower:
                 f'image of {height} x {width} px: sides must be multiples of {self.patch} px'
             )
         visual = self._visual
-        grid = (height // self.patch, width // self.patch)
+        grid = self.grid(images)
         # As a product and not as a convolution: on CUDA that would be TF32, far from float32.
         pixels = images.to(self._wide).unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1))
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
@@ -168,7 +177,7 @@ class Tower:
             return self.project(tokens[:, 1:].mean(1, keepdim=True))[:, 0]
         return self.project(tokens)[:, 1:].mean(1)
 
-    def position_table(self, grid: tuple[int, int]) -> Tensor:
+    def position_table(self, grid: Grid) -> Tensor:
         """Position embeddings [N, D] for the grid; cached, since a robot's images keep one size."""
         table = self._positions.get(grid)
         if table is None:
@@ -178,9 +187,8 @@ class Tower:
                 self._positions.popitem(last=False)
         return table
 
-    def _resize_positions(self, grid: tuple[int, int]) -> Tensor:
-        trained = tuple(self._visual.grid_size)
-        table = self._visual.positional_embedding
+    def _resize_positions(self, grid: Grid) -> Tensor:
+        trained, table = self._trained, self._visual.positional_embedding
         if grid == trained:
             return table.to(self._wide)
         cls, patches = table[:1].float(), table[1:].float()
@@ -204,10 +212,10 @@ def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
     return module if same else copy.deepcopy(module).to(dtype)
 
 
-def _require_native(visual: nn.Module) -> None:
+def _require_native(visual: Any) -> None:
     """Refuse what the written-out forward pass does not cover, naming what is missing."""
 
-    def refuse(reason: str):
+    def refuse(reason: str) -> NoReturn:
         raise UnsupportedBackbone(
             f'{type(visual).__name__}: {reason}. The methods need a native open_clip '
             "VisionTransformer with a class token, such as 'ViT-B-16-quickgelu'."

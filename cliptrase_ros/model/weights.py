@@ -248,7 +248,7 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
             )
     try:
         if path.suffix == '.safetensors':
-            state = load_file(path)
+            state: Any = load_file(path)
         else:
             state = torch.load(path, map_location='cpu', weights_only=True)
     except (pickle.UnpicklingError, RuntimeError) as error:

@@ -42,7 +42,9 @@ def window_offsets(size: tuple[int, int], window: int, stride: int) -> list[tupl
     return [(top, left) for top in tops for left in lefts]
 
 
-def merge(logits: Tensor, offsets: list[tuple[int, int]], window: int, size: tuple[int, int]):
+def merge(
+    logits: Tensor, offsets: list[tuple[int, int]], window: int, size: tuple[int, int]
+) -> Tensor:
     """Logits [T, Q, h, w] of T windows -> [Q, height, width]: each enlarged to its window
     bilinearly, overlaps averaged (the sliding protocol of SCLIP, arXiv 2312.01597)."""
     total = logits.new_zeros(logits.shape[1], *size)

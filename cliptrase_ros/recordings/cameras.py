@@ -16,7 +16,7 @@ from ..media import encodings
 from ..model.preprocessing import check_image
 from ..video.smoothing import Smoother
 from . import output_messages
-from .channel import Channel, Message
+from .channel import Channel, Data, Message
 from .reader import Recording
 
 DECODERS: dict[str, Callable[[Any], np.ndarray]] = {
@@ -32,7 +32,7 @@ class ImageTopic(NamedTuple):
 
     channel: Channel
     encoding: str
-    count: int
+    messages: int
 
     @property
     def colour(self) -> bool:
@@ -49,7 +49,7 @@ class ImageTopic(NamedTuple):
 
     def __str__(self) -> str:
         what = f', {self.encoding}' if self.encoding else ''
-        return f'{self.channel.topic} ({self.channel.type}{what}, {self.count} messages)'
+        return f'{self.channel.topic} ({self.channel.type}{what}, {self.messages} messages)'
 
 
 def image_topics(recording: Recording) -> list[ImageTopic]:
@@ -62,7 +62,7 @@ def image_topics(recording: Recording) -> list[ImageTopic]:
     return found
 
 
-def _encoding(data: bytes, kind: str) -> str:
+def _encoding(data: Data, kind: str) -> str:
     try:
         message = output_messages.deserialize(data, kind)
     except SerdeError:

@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 # The forms of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
+# Of a message.
+Data = bytes | memoryview
 
 
 class Channel(NamedTuple):
@@ -48,7 +50,7 @@ class Message(NamedTuple):
 
     channel: Channel
     time: int
-    data: bytes | memoryview
+    data: Data
 
 
 class RecordingFile(Protocol):

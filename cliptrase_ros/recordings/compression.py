@@ -41,7 +41,7 @@ _UNPACKERS: dict[str, Any] = {
 }
 
 
-def unpacked(data: bytes, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
+def unpacked(data: bytes | memoryview, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
     """What can be unpacked of data that may be cut off, and whether that is all.
 
     Args:

@@ -11,11 +11,11 @@ from rosbags.typesys import Stores, get_types_from_idl, get_types_from_msg, get_
 from rosbags.typesys.store import Typestore
 
 from ..errors import CliptraseError
-from .channel import Channel, reason
+from .channel import Channel, Data, reason
 
 log = logging.getLogger(__name__)
 
-Convert = Callable[[bytes], memoryview]
+Convert = Callable[[Data], Data]
 
 # What ROS 2 has under another name; the fields are the same.
 RENAMED = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}

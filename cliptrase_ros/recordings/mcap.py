@@ -80,11 +80,11 @@ class McapScan(Scan):
 
     def _take_channel(self, channel: records.Channel) -> None:
         schema = self._schemas.get(channel.schema_id)
-        known = schema is not None and schema.encoding in _DEFINITIONS
+        known = schema if schema and schema.encoding in _DEFINITIONS else None
         self._channels[channel.id] = Channel(
             channel.topic,
             ros2_type(schema.name) if schema else '',
-            schema.data.decode() if known else '',
+            known.data.decode() if known else '',
             profiles(channel.topic, channel.metadata.get('offered_qos_profiles', '')),
             form=channel.message_encoding,
         )

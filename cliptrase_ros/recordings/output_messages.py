@@ -11,6 +11,7 @@ from ..media import encodings
 from ..segmenter import Segmentation
 from ..space.geometry import moved_calibration
 from ..words.vocabulary import UNLABELED, Vocabulary
+from .channel import Data
 from .convert import ros2_types
 
 # As in msg/, without the comments.
@@ -41,7 +42,7 @@ STORE.register(
 )
 
 
-def deserialize(data: bytes, kind: str) -> Any:
+def deserialize(data: Data, kind: str) -> Any:
     """A message from its bytes.
 
     Raises:

@@ -12,13 +12,14 @@ from contextlib import ExitStack
 from datetime import datetime, timezone
 from pathlib import Path, PurePath
 from types import ModuleType
+from typing import Any
 
 import yaml
 from rosbags import rosbag1, rosbag2
 
 from ..errors import PictureError
 from . import mcap, ros1, sqlite
-from .channel import ROS1, ROS2, Channel, Message, RecordingFile, reason
+from .channel import ROS1, ROS2, Channel, Data, Message, RecordingFile, reason
 from .compression import ZSTD_MAGIC, unpack_file, unpacked
 from .convert import ConversionError, Convert, to_ros2
 
@@ -52,7 +53,7 @@ class Indexed:
         self._reader.close()
 
 
-def _channel(connection) -> Channel:
+def _channel(connection: Any) -> Channel:
     """Of a connection of rosbags."""
     if hasattr(connection.ext, 'latching'):
         latched = bool(connection.ext.latching)
@@ -150,7 +151,8 @@ class Recording:
         found: Counter[Channel] = Counter()
         for _, file in self._files:
             found.update(file.counts)
-        routes, targets = {}, {}
+        routes: dict[Channel, tuple[Channel, Convert]] = {}
+        targets: dict[tuple[str, str], Channel] = {}
         for own, count in found.items():
             try:
                 target, convert = _route(own)
@@ -215,7 +217,7 @@ def moment(time: int) -> str:
     return f'{day:%Y-%m-%d %H:%M:%S}.{rest // 10**6:03d} ({seconds}.{rest:09d})'
 
 
-def _uncompressed(data: bytes) -> bytes:
+def _uncompressed(data: Data) -> Data:
     """A message that the recorder has compressed by itself, which no metadata need tell."""
     return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
 
@@ -260,7 +262,7 @@ def _indexed(
             return None
         reader = make(path)
         reader.open()
-        if isinstance(reader, rosbag2.Reader) and not reader.storage.chunks:
+        if isinstance(reader, rosbag2.Reader) and not getattr(reader.storage, 'chunks', ()):
             # rosbags would give up where times go back.
             reader.close()
             return None

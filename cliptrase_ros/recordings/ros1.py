@@ -85,7 +85,7 @@ class Ros1Scan(Scan):
 def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
     if len(length) < 4:
         return b'', False
-    return taken(file, *struct.unpack('<I', length), size)
+    return taken(file, struct.unpack('<I', length)[0], size)
 
 
 def _header(content: bytes) -> Header:

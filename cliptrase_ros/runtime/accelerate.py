@@ -15,7 +15,8 @@ import threading
 import time
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -87,7 +88,7 @@ class Compiled:
 
 def compare(functions: list[Function], args: tuple[Tensor, ...]) -> list[float]:
     """Median seconds of a call of each function, in turn, after one more call of each."""
-    times = [[] for _ in functions]
+    times: list[list[float]] = [[] for _ in functions]
     for _ in range(1 + _TURNS):
         for function, own in zip(functions, times, strict=True):
             start = time.perf_counter()
@@ -129,10 +130,12 @@ class Replayed:
                 result = self._function()(*args)  # makes what is cached by shape
                 self._remember(key, _TO_BE_CAPTURED)
                 return result
-            if self._graphs[key] is _TO_BE_CAPTURED:
-                self._remember(key, self._captured(args))
+            graph = self._graphs[key]
+            if isinstance(graph, str):  # to be captured
+                graph = self._captured(args)
+                self._remember(key, graph)
             self._graphs.move_to_end(key)
-            return (self._graphs[key] or self._function())(*args)
+            return (graph or self._function())(*args)
 
     def _captured(self, args: tuple[Tensor, ...]) -> Function | None:
         try:
@@ -167,15 +170,29 @@ def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
     with torch.cuda.graph(graph, capture_error_mode='thread_local'):
         result = function(*own)
 
-    def replay(*args: Tensor) -> Any:
-        for mine, given in zip(own, args, strict=True):
-            mine.copy_(given)
-        graph.replay()
-        return _mapped(Tensor.clone, result)
+    return _Recorded(graph, own, result, outside.read)
 
-    # Such as tables in a cache, which may drop them while the graph reads on.
-    replay.reads = outside.read
-    return replay
+
+@dataclass(frozen=True, eq=False)
+class _Recorded:
+    """A recorded call, to be replayed with other arguments of the same shapes.
+
+    Attributes:
+        graph: what was recorded.
+        arguments, result: where it reads and writes them.
+        reads: what else it reads, such as tables in a cache, which may drop them meanwhile.
+    """
+
+    graph: torch.cuda.CUDAGraph
+    arguments: Sequence[Tensor]
+    result: Any
+    reads: Sequence[Tensor]
+
+    def __call__(self, *args: Tensor) -> Any:
+        for mine, given in zip(self.arguments, args, strict=True):
+            mine.copy_(given)
+        self.graph.replay()
+        return _mapped(Tensor.clone, self.result)
 
 
 class Outside(torch_compat.DispatchMode):
@@ -190,7 +207,9 @@ class Outside(torch_compat.DispatchMode):
         self.read: list[Tensor] = []
         self._known: set[int] = set()
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_dispatch__(
+        self, func: Function, types: Any, args: Any = (), kwargs: Any = None
+    ) -> Any:
         for x in _tensors((args, kwargs)):
             if _storage(x) not in self._known:
                 self._known.add(_storage(x))
@@ -202,7 +221,11 @@ class Outside(torch_compat.DispatchMode):
 
 def _weakly(function: Function) -> Callable[[], Function]:
     """Gives the function; a method only as long as its owner lives."""
-    return weakref.WeakMethod(function) if inspect.ismethod(function) else lambda: function
+    if not inspect.ismethod(function):
+        return lambda: function
+    # Not None: it is the owner that calls.
+    method: Callable[[], Any] = weakref.WeakMethod(function)
+    return method
 
 
 def _mapped(change: Function, tree: Any) -> Any:

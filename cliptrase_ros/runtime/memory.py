@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from ..errors import OutOfMemory
 
 T = TypeVar('T')
+# What can be cut: the rows of a tensor, or items.
+Batch = TypeVar('Batch', Tensor, list[Any])
 
 # torch has no type of its own for the CPU's memory.
 _ON_CPU = "can't allocate memory", 'not enough memory', 'std::bad_alloc'
@@ -50,7 +53,7 @@ def release(error: BaseException) -> None:
     torch.cuda.empty_cache()
 
 
-def in_halves(work: Callable[[Sequence], list[T]], items: Sequence) -> list[T]:
+def in_halves(work: Callable[[Batch], list[T]], items: Batch) -> list[T]:
     """work(items); where memory does not suffice for that, the lists of both halves in turn.
 
     Raises:

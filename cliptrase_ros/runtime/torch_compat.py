@@ -7,27 +7,31 @@ Torch 2.14 has them all. Torch 2.2 has all but those of `has_bfloat16_instructio
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch import Tensor
 
-try:
-    from torch.utils._python_dispatch import TorchDispatchMode as DispatchMode
-except ImportError:
 
-    class DispatchMode:
-        """Stands for the base of modes that see each operation, which this torch lacks.
+class _NoMode:
+    """Stands for the base of modes that see each operation, where torch lacks it.
 
-        Raises:
-            RuntimeError: as soon as one is made; no work is captured as a CUDA graph then, and it
-                runs plainly.
-        """
+    Raises:
+        RuntimeError: as soon as one is made; no work is captured as a CUDA graph then, and it runs
+            plainly.
+    """
 
-        def __init__(self):
-            raise RuntimeError('this torch does not show what is read')
+    def __init__(self) -> None:
+        raise RuntimeError('this torch does not show what is read')
 
+
+DispatchMode: Any = _NoMode
+with suppress(ImportError):
+    from torch.utils._python_dispatch import TorchDispatchMode
+
+    DispatchMode = TorchDispatchMode
 
 # What torch.compile is made of; imports of it can be put off. Where it has another name nothing is.
 COMPILER = 'torch._dynamo'

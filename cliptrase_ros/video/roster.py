@@ -16,9 +16,9 @@ class Roster:
     """Which classes [K] of one camera are in the picture, steadied over frames; not for several
     threads."""
 
-    def __init__(self):
-        self._present: Tensor | None = None
-        self._missed: Tensor | None = None
+    def __init__(self) -> None:
+        # Which classes are in, and for how many frames each has been low.
+        self._state: tuple[Tensor, Tensor] | None = None
         self._subject: Hashable = None
 
     def __call__(
@@ -34,15 +34,18 @@ class Roster:
         """
         import torch
 
-        if self._present is None or subject != self._subject:
-            self._present = torch.zeros_like(scores, dtype=torch.bool)
-            self._missed = torch.zeros_like(scores, dtype=torch.long)
+        if self._state is None or subject != self._subject:
+            present = torch.zeros_like(scores, dtype=torch.bool)
+            missed = torch.zeros_like(scores, dtype=torch.long)
             self._subject = subject
+        else:
+            present, missed = self._state
         low = scores < STAYS_AT * threshold
-        self._missed = torch.where(low, self._missed + 1, 0)
-        self._present = (scores >= threshold) | (self._present & (self._missed < patience))
-        return self._present
+        missed = torch.where(low, missed + 1, 0)
+        present = (scores >= threshold) | (present & (missed < patience))
+        self._state = present, missed
+        return present
 
     def forget(self) -> None:
         """Begin anew with the next scores."""
-        self._present = None
+        self._state = None

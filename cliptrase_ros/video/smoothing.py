@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 class Smoother:
     """Exponential mean of the scores [Q, h, w] of one camera's frames; not for several threads."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self._mean: Tensor | None = None
         self._subject: Hashable = None
 
@@ -23,9 +23,9 @@ class Smoother:
             subject: what the scores are of, such as a version of the words; where it or the shape
                 is another one than before, the mean begins anew.
         """
-        same = self._mean is not None and self._mean.shape == scores.shape
-        if weight and same and subject == self._subject:
-            scores = self._mean.lerp(scores, 1 - weight)
+        mean = self._mean if subject == self._subject else None
+        if weight and mean is not None and mean.shape == scores.shape:
+            scores = mean.lerp(scores, 1 - weight)
         self._mean, self._subject = (scores if weight else None), subject
         return scores
 

@@ -62,7 +62,7 @@ def _sift(good: list[str], words: list[str], check: Callable[[list[str]], object
 
 def too_long(segmenter: Segmenter, words: Iterable[str]) -> list[str]:
     """A sentence for each word that does not fit into the text encoder with the templates."""
-    text = segmenter.backbone.text
+    text = segmenter.word_encoder.text
     return [
         f'{word[:60]!r}: {sentence_tokens(segmenter, word)} tokens in the longest template, and '
         f'the text encoder reads {text.context - 1}; use fewer words'
@@ -73,12 +73,12 @@ def too_long(segmenter: Segmenter, words: Iterable[str]) -> list[str]:
 
 def sentence_tokens(segmenter: Segmenter, word: str) -> int:
     """Tokens of the longest sentence that a word is put into."""
-    return len(segmenter.backbone.text.tokens(_longest_sentence(segmenter, word)))
+    return len(segmenter.word_encoder.text.tokens(_longest_sentence(segmenter, word)))
 
 
 def _longest_sentence(segmenter: Segmenter, word: str) -> str:
     templates = TEMPLATES[segmenter.settings.prompt_templates]
-    return segmenter.backbone.text.longest(templates).format(word)
+    return segmenter.word_encoder.text.longest(templates).format(word)
 
 
 def left_out(

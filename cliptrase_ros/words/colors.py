@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from ..errors import SettingError
 
 RGB = tuple[int, int, int]
+# Stands for the colour that a name has.
+OF_NAME: RGB = (-1, -1, -1)
 
 _COLOR = re.compile(r'(.+)=\s*#([0-9a-fA-F]{6})\s*')
 # (saturation, value) of vivid, pale, dark and greyish colours: hues alone are soon too near.
@@ -37,5 +39,6 @@ def parse_colors(entries: Sequence[str]) -> dict[str, RGB]:
         match = _COLOR.fullmatch(entry)
         if not match:
             raise SettingError(f"colour {entry!r}: write name=#rrggbb, such as 'floor=#8000ff'")
-        colors[match[1].strip()] = tuple(bytes.fromhex(match[2]))
+        red, green, blue = bytes.fromhex(match[2])
+        colors[match[1].strip()] = red, green, blue
     return colors

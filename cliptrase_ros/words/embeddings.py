@@ -172,7 +172,7 @@ class WordEncoder:
         Raises:
             VocabularyError: an entry is bad or too long, or there is no text encoder.
         """
-        text = self._encoder()
+        text = self.text
         classes, words = parse_vocabulary(entries, background, ids)
         given = [word for c in classes for word in (c.name, *c.prompts)]
         words += beside([*given, *words], self._distractors)
@@ -198,7 +198,7 @@ class WordEncoder:
         Raises:
             Cancelled: `cancelled` said so.
         """
-        text = self._encoder()
+        text = self.text
 
         def embed(words: Sequence[str]) -> Tensor:
             return embed_words(
@@ -207,7 +207,13 @@ class WordEncoder:
 
         return Vocabulary.build(classes, background, embed)
 
-    def _encoder(self) -> TextEncoder:
+    @property
+    def text(self) -> TextEncoder:
+        """The text encoder of the model.
+
+        Raises:
+            VocabularyError: it has none.
+        """
         if self._text is None:
             raise VocabularyError(
                 'this backbone has no text encoder; use Vocabulary.from_embeddings'

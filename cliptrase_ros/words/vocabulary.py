@@ -12,12 +12,12 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 import numpy as np
 
 from ..errors import ShapeError, VocabularyError
-from .colors import RGB, color_of
+from .colors import OF_NAME, RGB, color_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,10 +36,10 @@ class WordClass:
     id: int
     name: str
     prompts: tuple[str, ...]
-    color: RGB = None
+    color: RGB = OF_NAME
 
     def __post_init__(self):
-        if self.color is None:
+        if self.color == OF_NAME:
             object.__setattr__(self, 'color', color_of(self.name))
 
 
@@ -68,7 +68,7 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
     if not isinstance(entry, str):
         raise VocabularyError(f'vocabulary entry {entry!r}: expected text')
 
-    def refuse(reason: str):
+    def refuse(reason: str) -> NoReturn:
         raise VocabularyError(
             f'vocabulary entry {entry!r}: {reason}. Write [id:]name[=prompt;prompt...], such as '
             "'floor' or '7:mug=mug;coffee cup'"
@@ -242,7 +242,7 @@ class Vocabulary:
 
     def recolored(self, colors: Mapping[str, RGB]) -> Vocabulary:
         """The same words with these colours (by name); all others have their own again."""
-        classes = tuple(replace(c, color=colors.get(c.name)) for c in self.classes)
+        classes = tuple(replace(c, color=colors.get(c.name, OF_NAME)) for c in self.classes)
         return replace(self, classes=classes)
 
     @cached_property

@@ -74,6 +74,12 @@ def test_words_that_are_too_long(segmenter):
     assert len(check.too_long(segmenter, [fits, over])) == 2
 
 
+def test_a_model_without_a_text_encoder_is_told(segmenter):
+    mute = ct.Segmenter(ct.Backbone(segmenter.backbone.visual), segmenter.settings)
+    with pytest.raises(ct.VocabularyError, match='no text encoder'):
+        check.too_long(mute, ['floor'])
+
+
 # What the model reads
 
 
