@@ -278,7 +278,7 @@ class Encoder:
         self, pixels: Tensor, recipe: recipes.Recipe, whole: bool = True
     ) -> tuple[_Seen, recipes.Trace]:
         """A run as far as the last block, and what it shows of whole images."""
-        votes = presence.Votes(len(recipe.blocks)) if whole and self._wants_tags else None
+        votes = presence.PatchAttention(len(recipe.blocks)) if whole and self._wants_tags else None
         trace, correlation = recipes.follow(
             self.tower,
             (pixels / 255 - self._mean) / self._std,

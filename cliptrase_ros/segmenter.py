@@ -90,7 +90,7 @@ class Segmenter:
         """Words made ready: parsed, checked and encoded (or read from the cache on disk), and the
         distractors of the settings beside them.
 
-        Args and grammar: see `vocabulary.parse`.
+        Args and grammar: see `parse_vocabulary`.
 
         Raises:
             VocabularyError: an entry is bad or too long, or the backbone has no text encoder.

@@ -46,14 +46,14 @@ class Evidence(NamedTuple):
 
     Attributes:
         values: [rows, cols, E] features of patches that keep their own values in the last block.
-        attention: [N, N], see `Votes`.
+        attention: [N, N], see `PatchAttention`.
     """
 
     values: Tensor
     attention: Tensor
 
 
-class Votes:
+class PatchAttention:
     """Which patches belong together by the attention of all blocks: DMAR of TagCLIP.
 
     arXiv 2312.12828. Takes the attention of one block after the other, since all of them at once
@@ -87,7 +87,9 @@ class Votes:
         return mean.masked_fill(self._votes < self._needed, 0.0)
 
 
-def evidence(tower: Tower, blocks: Sequence[Block], trace: Trace, votes: Votes) -> list[Evidence]:
+def evidence(
+    tower: Tower, blocks: Sequence[Block], trace: Trace, votes: PatchAttention
+) -> list[Evidence]:
     """What TagCLIP asks of each image [B], from what the blocks below the last one left.
 
     Args:
@@ -109,7 +111,7 @@ def tagclip(probability: Tensor, attention: Tensor) -> Tensor:
 
     Args:
         probability: [K, rows, cols] of each class at each patch, each with its own value only.
-        attention: [N, N], see `Votes`.
+        attention: [N, N], see `PatchAttention`.
     """
     coarse = probability.flatten(1)
     refined = coarse @ attention.T

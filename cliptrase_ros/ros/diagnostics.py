@@ -12,7 +12,7 @@ from rclpy.node import Node
 from rclpy.qos import QoSCompatibility, qos_check_compatible
 from rclpy.subscription import Subscription
 
-from .worker import Statistics
+from .statistics import Statistics
 
 LISTENING = 'times subscribed'
 RECEIVED = 'received'

@@ -18,11 +18,11 @@ from ..media import encodings
 from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
-from .live_words import Words
+from .live_words import LiveWords
 from .outputs import LABEL_MASK, LabelledFrame, Live
 from .parameters import NodeOptions
 from .publishers import OutputError, each
-from .scenes import Scenes
+from .scenes import SceneWorker
 from .stream import Frame, Stream
 from .worker import Worker
 
@@ -40,7 +40,7 @@ class Taken(NamedTuple):
     size: tuple[int, int] | None
 
 
-class Frames:
+class FrameWorker:
     """Works on what is given to it until it is stopped.
 
     Args:
@@ -51,7 +51,7 @@ class Frames:
     def __init__(
         self,
         node: Node,
-        words: Words,
+        words: LiveWords,
         options: Callable[[], NodeOptions],
         to_rgb: Callable[[Any], np.ndarray],
     ):
@@ -59,7 +59,7 @@ class Frames:
         self._words = words
         self._options = options
         self._to_rgb = to_rgb
-        self._scenes = Scenes(node, words)
+        self._scenes = SceneWorker(node, words)
         self._worker = Worker('segmentation', self._segment)
 
     def stop(self) -> None:

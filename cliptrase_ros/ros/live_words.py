@@ -21,9 +21,9 @@ from .jobs import Jobs
 from .outputs import Live
 from .parameters import NodeOptions
 from .qos import LATCHED
+from .statistics import Statistics
 from .stream import Stream
-from .topics import topic_names
-from .worker import Statistics
+from .topic_names import topic_names
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Wanted:
 TOPICS_AT_ONCE = 5
 
 
-class Words:
+class LiveWords:
     """Follows the parameters. For the executor's thread; others may read `live`, and hold `switch`
     while they see that it is still what they labelled with, and publish: then a mask never follows
     a vocabulary that does not describe it.

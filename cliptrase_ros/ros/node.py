@@ -31,15 +31,15 @@ from ..runtime.memory import keep_freed
 from ..settings import Settings
 from . import diagnostics, parameters, rclpy_compat
 from .bridge import choose_codec
-from .frames import Frames
+from .frames import FrameWorker
 from .jobs import Jobs
-from .live_words import Words
+from .live_words import LiveWords
 from .logs import library_logs_to
 from .parameters import NodeOptions
 from .services import Services
 from .shutdown import end, init, until_shutdown
+from .statistics import Statistics
 from .stream import Stream
-from .worker import Statistics
 
 # For a job that is in hand at the end, in seconds; launch kills after 10.
 PATIENCE_S = 5.0
@@ -61,10 +61,10 @@ class SegmentationNode(LifecycleNode):
         self._streams = [
             Stream(self, name, self._depth_changed.trigger) for name in self._options.cameras
         ]
-        self._words = Words(self, self._streams, self._statistics)
+        self._words = LiveWords(self, self._streams, self._statistics)
         # From configure to cleanup, and while the node is active.
         self._jobs: Jobs | None = None
-        self._frames: Frames | None = None
+        self._frames: FrameWorker | None = None
 
         # Coroutines: in a group that excludes its own members nothing would run while they wait.
         waiting = ReentrantCallbackGroup()
@@ -133,7 +133,7 @@ class SegmentationNode(LifecycleNode):
         self._words.announce()
         compressed = self._options.image_transport == 'compressed'
         to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
-        self._frames = Frames(self, self._words, lambda: self._options, to_rgb)
+        self._frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
             self._subscribe()
 

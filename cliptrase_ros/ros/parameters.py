@@ -15,7 +15,7 @@ from ..space.groups import Group, parse_groups
 from ..words.colors import RGB, parse_colors
 from ..words.vocabulary import MAX_ID
 from .qos import RELIABILITY
-from .topics import topic_name
+from .topic_names import topic_name
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rclpy.node import Node
 
 from ..runtime import memory
 from . import diagnostics
-from .live_words import Words
+from .live_words import LiveWords
 from .outputs import LabelledFrame
 from .publishers import OutputError, each
 from .space.depth import DepthError
@@ -19,10 +19,10 @@ from .stream import Frame
 from .worker import Worker
 
 
-class Scenes:
+class SceneWorker:
     """Works on the newest labelled image of each camera until it is stopped."""
 
-    def __init__(self, node: Node, words: Words):
+    def __init__(self, node: Node, words: LiveWords):
         self._node = node
         self._words = words
         self._worker = Worker('space', self._publish_all)

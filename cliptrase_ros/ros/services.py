@@ -20,7 +20,7 @@ from ..srv import Segment, SetVocabulary
 from ..words.vocabulary import WordClass, parse_entry
 from . import messages, parameters
 from .jobs import Jobs
-from .live_words import Words
+from .live_words import LiveWords
 from .outputs import LabelledFrame, Live
 from .parameters import NodeOptions
 from .space.depth import calibrated, depth_of
@@ -44,7 +44,7 @@ class Services:
         self,
         node: Node,
         group: ReentrantCallbackGroup,
-        words: Words,
+        words: LiveWords,
         enable: Callable[[bool], None],
         jobs: Callable[[], Jobs | None],
         to_rgb: Callable[[Any], np.ndarray],

@@ -24,9 +24,9 @@ from . import diagnostics, messages, qos
 from .outputs import Live, Outputs
 from .parameters import NodeOptions
 from .space.depth_input import DepthInput
-from .space.depth_outputs import Space
+from .space.depth_outputs import SpaceOutputs
 from .space.pairing import Expected
-from .worker import Statistics
+from .statistics import Statistics
 
 LOG_PERIOD_S = 5.0
 # How long the first depth image may take.
@@ -66,7 +66,7 @@ class Stream:
         self.roster = Roster()
         self.camera_info: CameraInfo | None = None
         self.outputs: Outputs | None = None
-        self.space: Space | None = None
+        self.space: SpaceOutputs | None = None
         self.topic: str | None = None
         self.seen = ''
         # The names of the words in the newest picture, where that is found out.
@@ -85,7 +85,7 @@ class Stream:
     def open(self, options: NodeOptions) -> None:
         """Make the publishers."""
         self.outputs = Outputs(self._node, self._prefix, options)
-        self.space = Space(self._node, self._prefix, options)
+        self.space = SpaceOutputs(self._node, self._prefix, options)
 
     def close(self) -> None:
         """Destroy subscriptions and publishers."""

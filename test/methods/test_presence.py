@@ -11,8 +11,7 @@ from towers import TINY_HEADS, TINY_PATCH, make_visual, normalised, picture
 import cliptrase_ros as ct
 from cliptrase_ros.labels import components
 from cliptrase_ros.methods import presence
-from cliptrase_ros.methods.presence import Votes
-from cliptrase_ros.video.roster import Roster
+from cliptrase_ros.methods.presence import PatchAttention
 
 # Two prompts for class 1, and two background words.
 OWNER = torch.tensor([0, 1, 1, 2, 3, 3])
@@ -76,7 +75,7 @@ def maps(depth, grid=(3, 5), batch=2, seed=0):
 
 
 def voted(blocks):
-    votes = Votes(len(blocks))
+    votes = PatchAttention(len(blocks))
     for block in blocks:
         votes.add(block)
     return votes.attention()
@@ -158,34 +157,6 @@ def test_tagclip_follows_the_equations(device, grid):
 def test_where_no_patch_belongs_to_another_no_word_is_dropped():
     one = presence.probabilities(logits(grid=(1, 1)), OWNER, 3)
     assert presence.tagclip(one, voted(maps(4, (1, 1)))[0]).tolist() == [1, 1, 1]
-
-
-def shown(roster, frames, threshold=0.5, patience=2, subject='a'):
-    """What the roster says of scores of one class, frame by frame."""
-    rows = [roster(torch.tensor([score, 0.0]), threshold, patience, subject) for score in frames]
-    assert not any(row[1] for row in rows)
-    return [bool(row[0]) for row in rows]
-
-
-def test_a_word_enters_at_the_threshold_and_leaves_below_half_of_it():
-    assert shown(Roster(), [0.49, 0.5, 0.3, 0.26, 0.25]) == [False, True, True, True, True]
-    # The second frame in a row is too much; 0.3 is not enough to come back, nor is one frame.
-    frames = [0.6, 0.1, 0.3, 0.1, 0.1, 0.3, 0.5]
-    assert shown(Roster(), frames) == [True, True, True, True, False, False, True]
-    assert shown(Roster(), [0.6, 0.1], patience=1) == [True, False]
-
-
-def test_without_patience_each_frame_is_on_its_own():
-    assert shown(Roster(), [0.6, 0.4, 0.6, 0.1], patience=0) == [True, False, True, False]
-
-
-def test_other_words_and_a_new_start_forget():
-    roster = Roster()
-    assert shown(roster, [0.6, 0.3]) == [True, True]
-    assert shown(roster, [0.3], subject='b') == [False]
-    assert shown(roster, [0.6], subject='b') == [True]
-    roster.forget()
-    assert shown(roster, [0.3], subject='b') == [False]
 
 
 def segmenter(backbone, **changes):

@@ -8,7 +8,7 @@ from robot import CAMERA, IMPATIENT, Robot, node
 from sensor_msgs.msg import CompressedImage
 
 from cliptrase_ros.ros import diagnostics
-from cliptrase_ros.ros.worker import Statistics
+from cliptrase_ros.ros.statistics import Statistics
 
 
 def silent(robot, process, sentence):

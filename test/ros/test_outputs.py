@@ -19,7 +19,7 @@ import cliptrase_ros as ct
 from cliptrase_ros.media import drawing
 from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.outputs import SIZES, Live
-from cliptrase_ros.ros.topics import topic_name, topic_names
+from cliptrase_ros.ros.topic_names import topic_name, topic_names
 from cliptrase_ros.words.vocabulary import WordClass
 
 OPTIONAL = {

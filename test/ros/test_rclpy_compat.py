@@ -5,6 +5,7 @@ Names that are taken away stand for versions of rclpy that cannot be installed b
 
 import ast
 import gc
+import itertools
 import re
 from pathlib import Path
 
@@ -17,16 +18,20 @@ from rclpy.lifecycle import LifecycleNode
 from cliptrase_ros.ros import rclpy_compat
 from cliptrase_ros.ros.shutdown import spun
 
+# A name for each node: some leave services to the garbage collector.
+NAMES = (f'lives_{number}' for number in itertools.count())
+
 
 @pytest.fixture
 def made(tester):
     """A lifecycle node with a parameter that nobody declares."""
-    return LifecycleNode('lives', context=tester.context, cli_args=['--ros-args', '-p', 'x:=1'])
+    options = {'context': tester.context, 'cli_args': ['--ros-args', '-p', 'x:=1']}
+    return LifecycleNode(next(NAMES), **options)
 
 
-def lives(tester):
-    """How many offer the service that changes its state."""
-    return tester.count_services('/lives/change_state')
+def lives(tester, name):
+    """How many offer the service that changes the state of this node."""
+    return tester.count_services(f'/{name}/change_state')
 
 
 def privates(tree):
@@ -64,34 +69,35 @@ def test_where_rclpy_does_not_tell_there_are_none(made, monkeypatch):
     made.destroy_node()
 
 
-def transition(tester, number):
-    client = tester.create_client(ChangeState, '/lives/change_state')
+def transition(tester, node, number):
+    name = node.get_name()
+    client = tester.create_client(ChangeState, f'/{name}/change_state')
     request = ChangeState.Request(transition=Transition(id=number))
     success = call(client, request).success
-    client = tester.create_client(GetState, '/lives/get_state')
+    client = tester.create_client(GetState, f'/{name}/get_state')
     return success, call(client, GetState.Request()).current_state.label
 
 
 def test_an_impossible_transition_is_refused_and_others_are_made(made, tester):
     assert rclpy_compat.refuse_impossible_transitions(made)
     with spun(made):
-        assert transition(tester, Transition.TRANSITION_ACTIVATE) == (False, 'unconfigured')
-        assert transition(tester, Transition.TRANSITION_CONFIGURE) == (True, 'inactive')
+        assert transition(tester, made, Transition.TRANSITION_ACTIVATE) == (False, 'unconfigured')
+        assert transition(tester, made, Transition.TRANSITION_CONFIGURE) == (True, 'inactive')
 
 
 @pytest.mark.parametrize('name', ['srv_name', 'callback'])
 def test_a_service_that_is_not_known_is_left_alone(made, tester, monkeypatch, name):
     """Possible transitions are made as ever."""
-    [service] = [s for s in made.services if s.srv_name == '/lives/change_state']
+    [service] = [s for s in made.services if s.srv_name.endswith('/change_state')]
     with monkeypatch.context() as patch:
         patch.delattr(service, name)
         assert not rclpy_compat.refuse_impossible_transitions(made)
     with spun(made):
-        assert transition(tester, Transition.TRANSITION_CONFIGURE) == (True, 'inactive')
+        assert transition(tester, made, Transition.TRANSITION_CONFIGURE) == (True, 'inactive')
 
 
 def test_an_error_of_another_kind_is_not_hidden(made, monkeypatch):
-    [service] = [s for s in made.services if s.srv_name == '/lives/change_state']
+    [service] = [s for s in made.services if s.srv_name.endswith('/change_state')]
     monkeypatch.setattr(service, 'callback', lambda request, response: {}['x'])
     assert rclpy_compat.refuse_impossible_transitions(made)
     with pytest.raises(KeyError):
@@ -100,16 +106,18 @@ def test_an_error_of_another_kind_is_not_hidden(made, monkeypatch):
 
 
 def test_services_of_the_lifecycle_go_with_the_node(made, tester):
-    wait_for(lambda: lives(tester), what='the service')
+    name = made.get_name()
+    wait_for(lambda: lives(tester, name), what='the service')
     made.destroy_node()
     rclpy_compat.free_lifecycle(made)
-    wait_for(lambda: not lives(tester), what='the end of the service')
+    wait_for(lambda: not lives(tester, name), what='the end of the service')
 
 
 @pytest.mark.parametrize('missing', ['all of it', 'its end'])
 def test_they_go_with_the_garbage_where_nothing_ends_them(tester, monkeypatch, missing):
-    node = LifecycleNode('lives', context=tester.context)
-    wait_for(lambda: lives(tester), what='the service')
+    name = next(NAMES)
+    node = LifecycleNode(name, context=tester.context)
+    wait_for(lambda: lives(tester, name), what='the service')
     with monkeypatch.context() as patch:
         if missing == 'all of it':
             patch.delattr(node, '_state_machine')
@@ -119,4 +127,4 @@ def test_they_go_with_the_garbage_where_nothing_ends_them(tester, monkeypatch, m
     node.destroy_node()
     del node
     gc.collect()
-    wait_for(lambda: not lives(tester), what='the end of the service')
+    wait_for(lambda: not lives(tester, name), what='the end of the service')

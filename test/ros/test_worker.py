@@ -3,7 +3,8 @@ import time
 
 import pytest
 
-from cliptrase_ros.ros.worker import LatestSlots, Statistics, Worker
+from cliptrase_ros.ros.statistics import Statistics
+from cliptrase_ros.ros.worker import LatestSlots, Worker
 
 
 def test_the_newest_item_of_each_key_is_kept():

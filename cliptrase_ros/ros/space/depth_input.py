@@ -11,7 +11,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from .. import diagnostics, messages, qos
 from ..outputs import LabelledFrame
 from ..parameters import NodeOptions
-from ..worker import Statistics
+from ..statistics import Statistics
 from .depth import Depth, depth_of
 from .pairing import Expected, Pairing
 

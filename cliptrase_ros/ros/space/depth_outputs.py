@@ -161,7 +161,7 @@ class Scene:
         return encodings.fill(Image(), pixels, '16UC1' if whole else '32FC1', self.it.header)
 
 
-class Space:
+class SpaceOutputs:
     """The publishers of one camera that need depth."""
 
     def __init__(self, node: Node, prefix: str, options: NodeOptions):
