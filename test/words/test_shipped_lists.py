@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cliptrase_ros.ros.topics import topic_name
+from cliptrase_ros.ros.topic_names import topic_name
 from cliptrase_ros.words.templates import TEMPLATES
 from cliptrase_ros.words.vocabulary import Ids, parse_vocabulary
 
