@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import torch
 from diagnostic_msgs.msg import DiagnosticStatus, KeyValue
@@ -122,7 +123,8 @@ def silent(statistics: Statistics, events: Iterable[str] = (RECEIVED, LISTENING)
 
 def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
     """One sentence on why nothing comes: who publishes on the topic, and whether it fits."""
-    topic, kind = subscription.topic_name, subscription.msg_type
+    topic = subscription.topic_name
+    kind: Any = subscription.msg_type  # to rclpy's types it is a message, not a class
     wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
     start = f'no {what} on {topic} for {SILENCE_S:.0f} s: '
     publishers = node.get_publishers_info_by_topic(topic)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ class FrameWorker:
             with self._reported(frame):
                 image = frame.stream.read(frame, self._options(), self._to_rgb)
                 if image is not None:
-                    size = frame.stream.label_size(self._words.live, image)
+                    size = frame.stream.label_size(self._words.current, image)
                     taken.setdefault(size, []).append(Taken(frame, image, size))
         for batch in taken.values():
             self._segment_batch(batch)
@@ -89,7 +89,7 @@ class FrameWorker:
     def _segment_batch(self, batch: list[Taken]) -> None:
         """Images whose labels have one size."""
         started = time.monotonic()
-        segmenter = self._words.live.sized(batch[0].size).segmenter
+        segmenter = self._words.current.sized(batch[0].size).segmenter
         results = self._encode(segmenter, batch)
         encode_s = time.monotonic() - started
         for taken, encoded in zip(batch, results, strict=True):
@@ -97,7 +97,7 @@ class FrameWorker:
                 with self._reported(taken.frame):
                     self._finish(taken, encoded, segmenter, encode_s)
 
-    def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> list[EncodedImage | None]:
+    def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> Sequence[EncodedImage | None]:
         """Each image encoded, in one batch if that goes; None where it fails."""
         try:
             with memory.explained():
@@ -123,14 +123,14 @@ class FrameWorker:
         for held in (*[False] * FREE_TRIES, True):
             with words.switch if held else nullcontext():
                 with words.switch:
-                    live, wanted = words.live.sized(taken.size), stream.outputs.wanted()
+                    live, wanted = words.current.sized(taken.size), stream.outputs.wanted()
                 if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
                     encoded, encoder = live.segmenter.encode(taken.image), live.segmenter
                 it = self._labelled(taken, encoded, live)
                 inference_s = encode_s + time.monotonic() - started
                 messages, errors = each({t: partial(make, it) for t, make in wanted.items()})
                 with words.switch:
-                    if words.live.version != live.version:
+                    if words.current.version != live.version:
                         continue
                     self._scenes.put(frame, it)
                     errors |= stream.outputs.publish(messages)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rclpy.node import Node
+from rclpy.publisher import Publisher
 from rclpy.task import Future
 from std_msgs.msg import Header
 
-from ..errors import Cancelled, CliptraseError, did_you_mean
+from ..errors import Cancelled, did_you_mean
 from ..model.backbone import Backbone
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..words.vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 from . import diagnostics, messages, parameters
+from .configured import configured
 from .jobs import Jobs
 from .outputs import Live
 from .parameters import NodeOptions
@@ -28,10 +30,25 @@ from .topic_names import topic_names
 
 @dataclass(frozen=True)
 class Wanted:
-    """What decides which words there are, and the model that encodes them."""
+    """What decides which words there are, the model that encodes them, and what becomes of it."""
 
     words: tuple
     backbone: Backbone
+    outcome: Future = field(compare=False)
+
+
+@dataclass
+class Opened:
+    """What there is from `open` to `close`.
+
+    Attributes:
+        base: what words are encoded with: the live model, or one that is to take its place.
+    """
+
+    jobs: Jobs
+    base: Segmenter
+    vocabulary: Publisher
+    label_info: Publisher | None = None
 
 
 # Making a topic takes most of a millisecond, and each word has two of each camera.
@@ -55,17 +72,23 @@ class LiveWords:
         self._known_ids: dict[str, int] = {}
         self._topics: dict[str, str] = {}
         self._version = 0
-        # What words are encoded with, that is the live model or one that is to take its place.
-        self._base: Segmenter | None = None
-        # The newest that is asked for, and its outcome.
+        self._opened: Opened | None = None
+        # The newest that is asked for.
         self._wanted: Wanted | None = None
-        self._change: Future | None = None
         # What else of the parameters is live.
         self._applied: tuple | None = None
-        self._jobs: Jobs | None = None
         self._announcing = False
         self._missing: list[str] = []
-        self._vocabulary = self._label_info = None
+
+    @property
+    def current(self) -> Live:
+        """`live`, while the node is configured."""
+        return configured(self.live)
+
+    @property
+    def jobs(self) -> Jobs:
+        """Where slow work goes, while the node is configured."""
+        return configured(self._opened).jobs
 
     def open(self, jobs: Jobs) -> None:
         """Load the model, encode the words, make the topics.
@@ -73,32 +96,33 @@ class LiveWords:
         Raises:
             CliptraseError: one of these fails.
         """
-        node, self._jobs = self._node, jobs
+        make = self._node.create_publisher
         options, settings = self._parameters()
-        self._base = _ready(settings)
-        classes, background = self._reserve(self._base, options)
-        words = self._base.encode_words(classes, background, jobs.stopping)
-        self._vocabulary = node.create_publisher(VocabularyMessage, '~/vocabulary', LATCHED)
-        self._label_info = messages.LabelInfo and node.create_publisher(
-            messages.LabelInfo, '~/label_info', LATCHED
-        )
-        self._wanted, self._change = _wanted(options, settings, self._base), Future()
-        self._change.set_result('')
-        self._go_live(self._base, words)
+        base = _ready(settings)
+        classes, background = self._reserve(base, options)
+        words = base.encode_words(classes, background, jobs.stopping)
+        opened = Opened(jobs, base, make(VocabularyMessage, '~/vocabulary', LATCHED))
+        self._opened = opened
+        if messages.LabelInfo:
+            opened.label_info = make(messages.LabelInfo, '~/label_info', LATCHED)
+        self._wanted = _wanted(options, settings, base, Future())
+        self._wanted.outcome.set_result('')
+        self._go_live(base, words)
 
     def close(self) -> None:
         """Free the model, drop the topics."""
-        for publisher in filter(None, (self._vocabulary, self._label_info)):
-            self._node.destroy_publisher(publisher)
-        self._vocabulary = self._label_info = None
-        self._base = self._wanted = self._jobs = self.live = None
+        if self._opened:
+            for publisher in (self._opened.vocabulary, self._opened.label_info):
+                if publisher:
+                    self._node.destroy_publisher(publisher)
+        self._opened = self._wanted = self.live = None
 
     def announce(self, yes: bool = True) -> None:
         """Publish the words now and with each change, or stop doing so."""
         self._announcing = yes
         if yes:
-            self._publish_vocabulary(self.live)
-            self._publish_label_info(self.live)
+            self._publish_vocabulary(self.current)
+            self._publish_label_info(self.current)
 
     def ids(self, options: NodeOptions) -> Ids:
         """Which ids new words may have."""
@@ -106,41 +130,44 @@ class LiveWords:
 
     def check(self, options: NodeOptions, settings: Settings) -> None:
         """Raise VocabularyError if the words of these parameters cannot be taken over."""
-        self._parse(self._base and self._base.replace(**settings.live()), options)
+        opened = self._opened
+        self._parse(opened.base.replace(**settings.live()) if opened else None, options)
 
     async def follow(self) -> str:
         """Do as the parameters say; '' once that is live, or why it is not."""
-        if not self.live:
+        opened, live = self._opened, self.live
+        if not opened or not live:
             return ''  # the next configuration will
         options, settings = self._parameters()
         if self._applied != _applied(options, settings):
-            self._go_live(self.live.segmenter, self.live.words)
-        wanted = _wanted(options, settings, self._base)
-        if wanted == self._wanted:
-            return await self._change
-        self._wanted, change = wanted, Future(executor=self._node.executor)
-        self._change = change
-        change.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
+            self._go_live(live.segmenter, live.words)
+        outcome = Future(executor=self._node.executor)
+        newest, wanted = self._wanted, _wanted(options, settings, opened.base, outcome)
+        if newest and newest == wanted:
+            return await newest.outcome
+        self._wanted = wanted
+        outcome.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
         try:
-            reason = await self._take_over(wanted, options, settings)
+            reason = await self._take_over(opened, wanted, options, settings)
         except Exception as error:  # of any kind: others wait for the outcome, too
-            reason = self._failed(wanted, error)
-        change.set_result(reason)
+            reason = self._failed(opened, wanted, error)
+        outcome.set_result(reason)
         return reason
 
     async def reload(self) -> str:
         """Load the model anew, while images go on with the old one; '' or why that failed."""
-        if not self.live:
-            raise CliptraseError('the node is not configured')
-        jobs = self._jobs
+        jobs = self.jobs
         base = await jobs.run(_ready, self._parameters()[1])
-        if self._jobs is not jobs:
+        opened = self._opened
+        if not opened or opened.jobs is not jobs:
             raise Cancelled('the node was cleaned up')
-        self._base = base
+        opened.base = base
         return await self.follow()
 
-    async def _take_over(self, wanted: Wanted, options: NodeOptions, settings: Settings) -> str:
-        jobs, base = self._jobs, self._base.replace(**settings.live())
+    async def _take_over(
+        self, opened: Opened, wanted: Wanted, options: NodeOptions, settings: Settings
+    ) -> str:
+        jobs, base = opened.jobs, opened.base.replace(**settings.live())
         classes, background = self._reserve(base, options)
         words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
         for first in range(0, len(classes), TOPICS_AT_ONCE):
@@ -150,19 +177,19 @@ class LiveWords:
         if self._wanted is not wanted:
             newest = self._wanted
             if newest and newest.words == wanted.words:  # with a model that was loaded meanwhile
-                return await self._change
+                return await newest.outcome
             return 'newer words came before these were live'
         self._go_live(base, words)
         names = ', '.join(c.name for c in classes)
         self._node.get_logger().info(f'vocabulary {self._version}: {names}')
         return ''
 
-    def _failed(self, wanted: Wanted, error: Exception) -> str:
+    def _failed(self, opened: Opened, wanted: Wanted, error: Exception) -> str:
         reason = f'new words not taken over: {error}'
-        if self._jobs and not self._jobs.stopping():
+        if self._opened is opened and not opened.jobs.stopping():
             if self._wanted is wanted:
                 # Setting the same words again tries again, with the model that is live.
-                self._wanted, self._base = None, self.live.segmenter
+                self._wanted, opened.base = None, self.current.segmenter
             self.last_error = reason
             self._statistics.count(diagnostics.VOCABULARY_ERRORS)
             self._node.get_logger().error(reason)
@@ -196,8 +223,11 @@ class LiveWords:
         segmenter = segmenter.replace(**settings.live())
         words = words.recolored(options.colors_by_name)
         old = self.live
-        new = not old or old.words.embeddings is not words.embeddings
-        new = new or old.words.classes != words.classes
+        new = (
+            not old
+            or old.words.embeddings is not words.embeddings
+            or old.words.classes != words.classes
+        )
         self._version += new
         self._applied = _applied(options, settings)
         live = Live(segmenter, words, self._version)
@@ -239,16 +269,17 @@ class LiveWords:
         header = Header(stamp=self._node.get_clock().now().to_msg())
         unlabeled = self._node.get_parameter('unlabeled_id').value
         words = live.words
-        self._vocabulary.publish(
+        configured(self._opened).vocabulary.publish(
             messages.vocabulary(words.classes, words.background, live.version, header, unlabeled)
         )
 
     def _publish_label_info(self, live: Live) -> None:
         """Again also where only the threshold has changed."""
-        if self._label_info:
+        publisher = configured(self._opened).label_info
+        if publisher:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             threshold = live.segmenter.settings.confidence_threshold
-            self._label_info.publish(messages.label_info(live.words.classes, threshold, header))
+            publisher.publish(messages.label_info(live.words.classes, threshold, header))
 
 
 def _ready(settings: Settings) -> Segmenter:
@@ -258,9 +289,9 @@ def _ready(settings: Settings) -> Segmenter:
     return segmenter
 
 
-def _wanted(options: NodeOptions, settings: Settings, base: Segmenter) -> Wanted:
+def _wanted(options: NodeOptions, settings: Settings, base: Segmenter, outcome: Future) -> Wanted:
     texts = options.vocabulary, options.background, settings.distractors
-    return Wanted((*texts, settings.prompt_templates), base.backbone)
+    return Wanted((*texts, settings.prompt_templates), base.backbone, outcome)
 
 
 def _applied(options: NodeOptions, settings: Settings) -> tuple:

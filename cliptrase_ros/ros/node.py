@@ -71,7 +71,7 @@ class SegmentationNode(LifecycleNode):
         self._changed = self.create_guard_condition(self._follow_parameters, waiting)
         self.add_on_set_parameters_callback(self._check_parameters)
         rclpy_compat.refuse_impossible_transitions(self)
-        Services(self, waiting, self._words, self._enable, lambda: self._jobs, self._codec.to_rgb)
+        Services(self, waiting, self._words, self._enable, self._codec.to_rgb)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
         self.create_timer(
             self._options.diagnostics_period_s,
@@ -116,7 +116,7 @@ class SegmentationNode(LifecycleNode):
         for stream in self._streams:
             stream.open(self._options)
         self._words.open(self._jobs)
-        live = self._words.live
+        live = self._words.current
         self.get_logger().info(
             f'ready in {time.monotonic() - started:.1f} s: {settings.method} on '
             f'{live.segmenter.backbone.device}, {len(live.words.classes)} classes'
@@ -133,9 +133,9 @@ class SegmentationNode(LifecycleNode):
         self._words.announce()
         compressed = self._options.image_transport == 'compressed'
         to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
-        self._frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
+        self._frames = frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
-            self._subscribe()
+            self._subscribe(frames)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; those in hand are finished."""
@@ -171,7 +171,7 @@ class SegmentationNode(LifecycleNode):
     def _enable(self, yes: bool) -> None:
         """Take images while active, or none."""
         if yes and self._frames and not self._enabled:
-            self._subscribe()
+            self._subscribe(self._frames)
         elif not yes:
             self._unsubscribe()
         self._enabled = yes
@@ -190,12 +190,12 @@ class SegmentationNode(LifecycleNode):
             for stream in self._streams:
                 stream.depth.follow()
 
-    def _subscribe(self) -> None:
+    def _subscribe(self, frames: FrameWorker) -> None:
         try:
-            sized = self._words.live.segmenter.settings.output_size == 'depth'
+            sized = self._words.current.segmenter.settings.output_size == 'depth'
             for stream in self._streams:
                 stream.depth.want(sized)
-                stream.subscribe(self._options, self._frames.take)
+                stream.subscribe(self._options, frames.take)
         except Exception:  # of any kind; nothing is swallowed
             self._unsubscribe()
             raise

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -121,10 +121,7 @@ class Outputs:
     def switch(self, topics: Mapping[str, int]) -> None:
         """From now on publish masks: topic, which has been made -> id of the class."""
         self._masks = {
-            f'mask/{topic}': lambda it, number=number: messages.class_mask(
-                it.result, number, it.header
-            )
-            for topic, number in topics.items()
+            f'mask/{topic}': partial(_class_mask, number) for topic, number in topics.items()
         }
 
     def drop_topics(self) -> None:
@@ -160,3 +157,7 @@ class Outputs:
         image_size = it.image.shape[:2]
         size, matrix = it.live.segmenter.view_geometry(image_size)
         return messages.moved_camera_info(it.camera_info, image_size, size, matrix, it.header)
+
+
+def _class_mask(number: int, it: LabelledFrame) -> Image:
+    return messages.class_mask(it.result, number, it.header)

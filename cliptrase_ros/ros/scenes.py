@@ -48,7 +48,7 @@ class SceneWorker:
         stream = frame.stream
         with self._words.switch:  # topics go and come with the words
             wanted = stream.space.wanted()
-            sized = self._words.live.segmenter.settings.output_size == 'depth'
+            sized = self._words.current.segmenter.settings.output_size == 'depth'
         stream.depth.want(bool(wanted) or sized)
         if not wanted:
             return
@@ -59,7 +59,7 @@ class SceneWorker:
         scene = Scene(it, stream.depth.read(message, it))
         messages, errors = each({topic: partial(make, scene) for topic, make in wanted.items()})
         with self._words.switch:
-            if self._words.live.version != it.live.version:
+            if self._words.current.version != it.live.version:
                 return  # the words are others now
             errors |= stream.space.publish(messages)
         stream.statistics.count(diagnostics.SPACE_PUBLISHED)

@@ -36,7 +36,6 @@ class Services:
     Args:
         group: a reentrant one, so that other callbacks run while a service waits.
         enable: takes images (True) or not.
-        jobs: called for where slow work goes, or None while the node is not configured.
         to_rgb: image message -> [H, W, 3] uint8 RGB.
     """
 
@@ -46,13 +45,11 @@ class Services:
         group: ReentrantCallbackGroup,
         words: LiveWords,
         enable: Callable[[bool], None],
-        jobs: Callable[[], Jobs | None],
         to_rgb: Callable[[Any], np.ndarray],
     ):
         self._node = node
         self._words = words
         self._enable_images = enable
-        self._jobs = jobs
         self._to_rgb = to_rgb
         for kind, name, handle in (
             (SetBool, 'enable', self._enable),
@@ -101,9 +98,7 @@ class Services:
 
     async def _segment(self, request: Segment.Request, response: Segment.Response):
         try:
-            live, jobs = self._words.live, self._jobs()
-            if not live:
-                raise CliptraseError('the node is not configured')
+            live, jobs = self._words.current, self._words.jobs
             return await jobs.run(self._answer, request, response, live, jobs)
         except Exception as error:  # see the class
             response.success = False

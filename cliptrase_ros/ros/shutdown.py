@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 import rclpy
 from rclpy.exceptions import ParameterException
@@ -18,6 +19,8 @@ from ..errors import CliptraseError
 from ..runtime.deferred import leave_memory_at_the_end
 
 log = logging.getLogger(__name__)
+
+N = TypeVar('N', bound=Node)
 
 SIGNALS = signal.SIGINT, signal.SIGTERM
 
@@ -38,7 +41,7 @@ def until_shutdown() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def spun(node: Node) -> Iterator[Node]:
+def spun(node: N) -> Iterator[N]:
     """The node spins on a thread of its own within the block, and is destroyed at its end."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
@@ -82,9 +85,9 @@ def end() -> None:
 
 def run(
     name: str,
-    make: Callable[[], Node],
+    make: Callable[[], N],
     args: list[str] | None = None,
-    spin: Callable[[Node], None] = rclpy.spin,
+    spin: Callable[[N], None] = rclpy.spin,
 ) -> int:
     """Make a node and spin it until that ends, Ctrl-C or SIGTERM; 1, and a sentence in the log of
     that name, if it cannot start or go on."""

@@ -21,6 +21,7 @@ from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from ..words.vocabulary import WordClass
 from . import diagnostics, messages, qos
+from .configured import configured
 from .outputs import Live, Outputs
 from .parameters import NodeOptions
 from .space.depth_input import DepthInput
@@ -65,8 +66,6 @@ class Stream:
         self.smooth = Smoother()
         self.roster = Roster()
         self.camera_info: CameraInfo | None = None
-        self.outputs: Outputs | None = None
-        self.space: SpaceOutputs | None = None
         self.topic: str | None = None
         self.seen = ''
         # The names of the words in the newest picture, where that is found out.
@@ -76,6 +75,8 @@ class Stream:
         self.reasons: dict[str, str] = {}
         self._node = node
         self._prefix = f'{name}/' if name else ''
+        self._outputs: Outputs | None = None
+        self._space: SpaceOutputs | None = None
         self._subscriptions: list = []
         self._quiet_until_s: dict[str, float] = {}
         self._due_s = 0.0
@@ -84,16 +85,27 @@ class Stream:
 
     def open(self, options: NodeOptions) -> None:
         """Make the publishers."""
-        self.outputs = Outputs(self._node, self._prefix, options)
-        self.space = SpaceOutputs(self._node, self._prefix, options)
+        self._outputs = Outputs(self._node, self._prefix, options)
+        self._space = SpaceOutputs(self._node, self._prefix, options)
 
     def close(self) -> None:
         """Destroy subscriptions and publishers."""
         self.unsubscribe()
-        if self.outputs:
-            self.outputs.destroy()
-            self.space.destroy()
-            self.outputs = self.space = None
+        if self._outputs:
+            self._outputs.destroy()
+        if self._space:
+            self._space.destroy()
+        self._outputs = self._space = None
+
+    @property
+    def outputs(self) -> Outputs:
+        """The publishers that need no depth, while the node is configured."""
+        return configured(self._outputs)
+
+    @property
+    def space(self) -> SpaceOutputs:
+        """Those that need depth, while the node is configured."""
+        return configured(self._space)
 
     def add_topics(self, classes: Iterable[str], groups: Iterable[str] = ()) -> None:
         """Make the topics of these classes and groups (their last parts); nothing is published

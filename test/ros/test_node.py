@@ -410,7 +410,7 @@ def test_live_settings_work_after_words_that_failed(robot, inside):
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
     words = inside._words
-    words._base = Failing(words._base, RuntimeError('disk full'))
+    words._opened.base = Failing(words._opened.base, RuntimeError('disk full'))
     assert robot.set(vocabulary=['lamp'])[0].successful
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'disk full', 'model'), what='error')
     encoded_by(words, lambda *a: (_ for _ in ()).throw(RuntimeError('still full')))
@@ -435,14 +435,14 @@ def test_an_error_while_going_live_does_not_end_the_node(robot, inside, monkeypa
 def test_a_setting_that_changes_while_topics_are_made(robot, inside, monkeypatch):
     wait_for(lambda: robot.vocabularies, what='words')
     words = inside._words
-    run, live = words._jobs.run, words.live
+    run, live = words.jobs.run, words.live
 
     def run_and_go_live(work, *args):
         if not args:  # between two groups of topics
             words._go_live(live.segmenter, live.words)
         return run(work, *args)
 
-    monkeypatch.setattr(words._jobs, 'run', run_and_go_live)
+    monkeypatch.setattr(words.jobs, 'run', run_and_go_live)
     names = [f'thing {n}' for n in range(25)]
     answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=names)
     assert answer.success, answer.message
@@ -494,7 +494,7 @@ def test_a_model_that_is_loaded_during_a_cleanup_is_let_go(robot, inside, monkey
         transition = Transition(id=transition)
         assert robot.call(ChangeState, 'change_state', transition=transition).success
     thread.join(20)
-    assert not answers[0].success and inside._words._base is None
+    assert not answers[0].success and inside._words._opened is None
 
 
 def test_words_asked_for_during_a_reload_are_taken(robot, inside, monkeypatch):
@@ -555,7 +555,7 @@ def test_words_that_cannot_be_encoded_leave_the_old_ones(robot, inside):
     robot.stream()
     wait_for(lambda: robot.masks and robot.vocabularies, what='masks')
     words = inside._words
-    words._base = Failing(words._base, RuntimeError('no memory for words'))
+    words._opened.base = Failing(words._opened.base, RuntimeError('no memory for words'))
     assert robot.set(vocabulary=['lamp'])[0].successful
     wait_for(
         lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'no memory for words', 'model'),
@@ -574,7 +574,7 @@ def test_words_that_memory_does_not_suffice_for_leave_the_old_ones(robot, inside
     def fail(module, args):
         raise full
 
-    tower = inside._words._base.backbone.text._model.token_embedding
+    tower = inside._words._opened.base.backbone.text._model.token_embedding
     hook = tower.register_forward_pre_hook(fail)
     words = ['a thing that no other test has']
     assert robot.set(vocabulary=words)[0].successful
@@ -592,15 +592,15 @@ def test_words_that_memory_does_not_suffice_for_leave_the_old_ones(robot, inside
 
 def encoded_by(words, encode_words):
     """Have new words encoded by this function."""
-    slow = Failing(words._base, None)
+    slow = Failing(words._opened.base, None)
     slow.encode_words = encode_words
-    words._base = slow
+    words._opened.base = slow
 
 
 def test_ids_are_taken_when_words_are_accepted(robot, inside):
     wait_for(lambda: robot.vocabularies, what='words')
     words, go = inside._words, threading.Event()
-    base = words._base
+    base = words._opened.base
     encoded_by(words, lambda *a: (go.wait(20), base.encode_words(*a))[1])
     assert robot.set(vocabulary=['50:mug'])[0].successful
     wait_for(lambda: 'mug' in words._known_ids, what='the id')
@@ -616,7 +616,7 @@ def test_ids_are_taken_when_words_are_accepted(robot, inside):
 
 def test_the_same_words_asked_for_twice_are_live_at_both_answers(robot, inside):
     wait_for(lambda: robot.vocabularies, what='words')
-    base, begun, go = inside._words._base, threading.Event(), threading.Event()
+    base, begun, go = inside._words._opened.base, threading.Event(), threading.Event()
     encoded_by(inside._words, lambda *a: (begun.set(), go.wait(20), base.encode_words(*a))[2])
     answers = []
 

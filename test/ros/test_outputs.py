@@ -343,7 +343,7 @@ def test_label_info_follows_words_and_threshold(robot, inside, monkeypatch):
     monkeypatch.setattr(messages, 'label_info', text)
     infos = robot.hear('label_info', String, LATCHED)
     publisher = inside.create_publisher(String, '~/label_info', LATCHED)
-    monkeypatch.setattr(inside._words, '_label_info', publisher)
+    monkeypatch.setattr(inside._words._opened, 'label_info', publisher)
     assert robot.set(vocabulary=['lamp'])[0].successful
     number = robot.vocabularies[0].classes[-1].id + 1
     wait_for(lambda: [m.data for m in infos] == [f"[({number}, 'lamp')] 0.0"], what='words')

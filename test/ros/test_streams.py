@@ -12,6 +12,9 @@ from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import SetBool
 from towers import picture
 
+from cliptrase_ros.errors import CliptraseError
+from cliptrase_ros.ros import stream as stream_module
+from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.stream import Frame, Stream
 
 
@@ -199,6 +202,19 @@ def test_a_limited_rate_is_the_mean_rate(tester, monkeypatch):
     assert taken == pytest.approx(200, abs=2)
     now[0] += 60  # a pause gives no credit
     assert [stream.due(20.0) for _ in range(3)] == [True, True, False]
+
+
+def test_a_camera_that_was_opened_by_half_is_closed(tester, monkeypatch):
+    monkeypatch.setattr(stream_module, 'SpaceOutputs', lambda *a: 1 / 0)
+    stream = Stream(tester, '', lambda: None)
+    with pytest.raises(ZeroDivisionError):
+        stream.open(NodeOptions())
+    mask = '/tester/label_mask'
+    assert mask in [publisher.topic_name for publisher in tester.publishers]
+    stream.close()
+    assert mask not in [publisher.topic_name for publisher in tester.publishers]
+    with pytest.raises(CliptraseError, match='not configured'):
+        stream.add_topics(['floor'])
 
 
 def test_enable_stops_and_starts_the_subscription(running):

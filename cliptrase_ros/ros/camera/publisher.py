@@ -125,8 +125,8 @@ class CameraPublisher(Node):
         if options.width:
             height = round(source[0] * options.width / source[1])
             pixels = cv2.resize(pixels, (options.width, height), interpolation=cv2.INTER_AREA)
-        size = pixels.shape[:2]
-        matrix = pinhole(*size[::-1], options.fov_deg)
+        size = height, width = pixels.shape[:2]
+        matrix = pinhole(width, height, options.fov_deg)
         if options.matrix is not None:
             matrix = rescaled(options.matrix, source, size)
         header = Header(stamp=self.get_clock().now().to_msg(), frame_id=options.frame_id)

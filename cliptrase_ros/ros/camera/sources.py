@@ -52,9 +52,10 @@ class PictureSource:
         if depth_source:
             self._list_depths(depth_source)
         self._frames = self._once()
-        self._first = next(self._frames, None)
-        if self._first is None:
+        first = next(self._frames, None)
+        if first is None:
             raise SourceError(f'source: no picture can be read from {source!r}')
+        self._first = first
         if self._depths:
             self._try_depth(depth_source)
 

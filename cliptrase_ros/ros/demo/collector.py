@@ -118,7 +118,7 @@ def points_of(cloud: PointCloud2) -> np.ndarray:
     point = np.dtype(
         {
             'names': list(fields),
-            'formats': [order + kind for kind in fields.values()],
+            'formats': [order + POINT[name] for name in fields],
             'offsets': [field.offset for field in cloud.fields],
             'itemsize': cloud.point_step,
         }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +13,7 @@ from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 from ...demo.things import THINGS
-from ...demo.viewpoints import MOTIONS
+from ...demo.viewpoints import MOTIONS, Camera
 from ...demo.world import World
 from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
@@ -78,7 +79,7 @@ class DemoWorld(Node):
         self._words = self.create_publisher(VocabularyMessage, 'ground_truth/vocabulary', LATCHED)
         self._words.publish(messages.vocabulary(self._truth_classes, (), 1, self._header()))
         self._count = 0
-        self._cameras = iter(())
+        self._cameras: Iterator[Camera] = iter(())
         self.create_timer(1 / options.rate_hz, self._publish)
         self.get_logger().info(
             f'{options.width} x {options.height} px at {options.rate_hz:g} Hz on '

@@ -211,6 +211,12 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
     def wait(condition, patience_s: float, failure: str) -> None:
         _wait(condition, processes, patience_s, failure)
 
+    def keep() -> bool:
+        snapshot = collector.snapshot()
+        if snapshot is not None:
+            snapshots[id(snapshot.labelled)] = snapshot
+        return bool(snapshots)
+
     def collect() -> None:
         start = len(collector.labelled)
         for part in range(1, PICTURES + 1):
@@ -221,9 +227,7 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
                     STALL_S,
                     'label images stopped coming',
                 )
-            snapshot = collector.snapshot()
-            if snapshot is not None:
-                snapshots[id(snapshot.labelled)] = snapshot
+            keep()
 
     wait(lambda: collector.labelled and collector.vocabularies, START_S, 'no label image came')
     collect()
@@ -231,8 +235,8 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
     collector.set_words(new_words)
     wait(lambda: collector.vocabularies[-1].version > first, 600, 'no new vocabulary came')
     collect()
-    wait(lambda: snapshots or collector.snapshot(), STALL_S, 'no overlay, confidence or cloud came')
-    return list(snapshots.values()) or [collector.snapshot()]
+    wait(lambda: snapshots or keep(), STALL_S, 'no overlay, confidence or cloud came')
+    return list(snapshots.values())
 
 
 def _has_truth(collector: Collector) -> bool:

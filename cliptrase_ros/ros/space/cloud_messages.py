@@ -43,7 +43,7 @@ def _cloud(size: tuple[int, int], kind: np.dtype, header: Header, dense: bool) -
         header=header,
         height=size[0],
         width=size[1],
-        fields=[_field(name, *kind.fields[name]) for name in kind.names],
+        fields=[_field(name, *field) for name, field in (kind.fields or {}).items()],
         is_bigendian=sys.byteorder == 'big',
         point_step=kind.itemsize,
         row_step=size[1] * kind.itemsize,

@@ -71,28 +71,28 @@ class DepthInput:
 
     def follow(self) -> None:
         """Subscribe or not, as is wanted; on the executor's thread."""
-        wanted = self._wanted and self._reliability is not None
-        if wanted and not self._subscriptions:
-            self._make()
-        elif not wanted:
+        reliability = self._reliability if self._wanted else None
+        if reliability is not None and not self._subscriptions:
+            self._make(reliability)
+        elif reliability is None:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
             self._subscriptions, self.topic = [], None
             self._pairing.forget()
 
-    def _make(self) -> None:
+    def _make(self, reliability: str) -> None:
         node = self._node
         depth = node.create_subscription(
             Image,
             f'{self._prefix}depth/image_rect',
             self._take,
-            qos.newest(self._reliability, QUEUE),
+            qos.newest(reliability, QUEUE),
         )
         info = node.create_subscription(
             CameraInfo,
             f'{self._prefix}depth/camera_info',
             self._take_info,
-            qos.newest(self._reliability),
+            qos.newest(reliability),
         )
         self._subscriptions = [depth, info]
         self.topic = depth.topic_name

@@ -126,4 +126,5 @@ def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
     )
     best = np.linalg.eigh(k)[1][:, -1]
     best = best if best[3] >= 0 else -best
-    return tuple(float(value) for value in best)
+    x, y, z, w = (float(value) for value in best)
+    return x, y, z, w
