@@ -47,7 +47,7 @@ def table(segmenter, sides, options):
     work = {method: encode(method) for method in reversed(ct.METHODS)}
     fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
-    times = timing.measure(work, options.repeats, segmenter.backbone.device)
+    times = timing.timed(work, options.repeats, segmenter.backbone.device)
     lead = f'{sides[0]} x {sides[1]} | {speed.precision_of(segmenter)}'
     timing.print_rows(lead, times, times['clip'])
 

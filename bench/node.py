@@ -429,7 +429,7 @@ def _image(size, compressed):
     pixels = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(float)
     pixels = np.clip(pixels + random.normal(0, 4, pixels.shape), 0, 255).astype(np.uint8)
     if not compressed:
-        return encodings.fill(Image(), pixels, 'bgr8', Image().header)
+        return encodings.fill_image(Image(), pixels, 'bgr8', Image().header)
     return messages.jpeg(pixels, Image().header, JPEG_QUALITY)
 
 

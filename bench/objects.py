@@ -52,7 +52,7 @@ def main():
         counts[name] = len(objects.find(*scene)), objects.number_things(labels, depth, JUMP).max()
         work[name, 'components'] = partial(objects.number_things, labels, depth, JUMP)
         work[name, 'find'] = partial(objects.find, *scene)
-    times = timing.measure(work, options.repeats, cpu)
+    times = timing.timed(work, options.repeats, cpu)
     print(f'{timing.hardware(cpu)}; OpenCV {cv2.__version__}, threads: {options.threads}')
     timing.print_header('scene', 'components', 'things', 'what', 'p50 ms', 'p95 ms', 'of the room')
     for (name, what), values in times.items():

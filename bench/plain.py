@@ -195,7 +195,7 @@ def table(segmenter, count, repeats):
     work = {
         (part, who): calls[part] for part in plain for who, calls in (('p', plain), ('o', ours))
     }
-    times = timing.measure(work, repeats, device)
+    times = timing.timed(work, repeats, device)
     precision = speed.precision_of(segmenter)
     lead = f'{size[0]} x {size[1]} | {clusters} | {count} | {precision}'
     for part in plain:

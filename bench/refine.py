@@ -67,7 +67,7 @@ def table(labels, words, repeats, device):
             )
         },
     }
-    times = timing.measure(work, repeats, device)
+    times = timing.timed(work, repeats, device)
     timing.print_rows(f'{labels[0]} x {labels[1]} | {words}', times, times['plain'], digits=1)
 
 

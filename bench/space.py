@@ -84,7 +84,7 @@ def main():
         timing.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
         for size in options.sizes:
             make = scene_maker(size, options.words)
-            times = timing.measure(work(make, own), options.repeats, torch.device('cpu'))
+            times = timing.timed(work(make, own), options.repeats, torch.device('cpu'))
             timing.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
 
 
@@ -136,7 +136,7 @@ def scene_maker(size, count):
     mm = NEAR_MM + things * ((FAR_MM - NEAR_MM) // int(things.max()))
     confidence = (image[..., 0] / np.float32(255)).astype(np.float32)
     header = Header(frame_id='camera')
-    depth = encodings.fill(Image(), mm.astype(np.uint16), '16UC1', header)
+    depth = encodings.fill_image(Image(), mm.astype(np.uint16), '16UC1', header)
     info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
     options = NodeOptions(target_classes=('w1',))
     live = Live(segmenter, words, 1)

@@ -47,7 +47,7 @@ def main() -> None:
         'reading': lambda: list(islice(videos.Video(options.video), options.frames)),
         'cliptrase video': whole,
     }
-    times = timing.measure(work, options.repeats, torch.device(segmenter.backbone.device))
+    times = timing.timed(work, options.repeats, torch.device(segmenter.backbone.device))
     per_frame = {name: [t / len(frames) for t in values] for name, values in times.items()}
     sums = [sum(pair) for pair in zip(per_frame['labelling'], per_frame['reading'], strict=True)]
     height, width = frames[0].shape[:2]

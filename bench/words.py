@@ -32,7 +32,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         segmenter = speed.load_printed(options, cache_dir=folder)
         device = segmenter.backbone.device
-        times = timing.measure(work(segmenter, options.words), options.repeats, device)
+        times = timing.timed(work(segmenter, options.words), options.repeats, device)
     timing.print_header('templates', 'what', 'p50 ms', 'p95 ms', 'of whole context')
     for (lead, name), values in times.items():
         timing.print_rows(lead, {name: values}, times['80', 'new word, whole context'], digits=4)

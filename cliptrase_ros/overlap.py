@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 Item = TypeVar('Item')
 
 
-def ahead(items: Iterable[Item], count: int = 2) -> Generator[Item, None, None]:
+def prefetched(items: Iterable[Item], count: int = 2) -> Generator[Item, None, None]:
     """The items, made on a thread up to `count` before they are asked for. An error in making one
     arises where it is asked for, and ends them."""
     source = iter(items)
@@ -30,11 +30,11 @@ def _next(source: Iterator[Item]) -> list[Item]:
     return list(islice(source, 1))
 
 
-class Behind:
+class WriteBehind:
     """Calls made later, in order, on a thread; at most `count` wait. An error of one arises in the
     next call or at the end, and no call follows it.
 
-        with Behind() as behind:
+        with WriteBehind() as behind:
             behind(write, frame)
     """
 
@@ -58,7 +58,7 @@ class Behind:
             self._failed = True
             raise
 
-    def __enter__(self) -> Behind:
+    def __enter__(self) -> WriteBehind:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:

@@ -45,7 +45,7 @@ def option(
     return dataclasses.field(default=default, metadata=metadata)
 
 
-def check(options: Any) -> None:
+def check_options(options: Any) -> None:
     """Raise SettingError unless each field of the dataclass has its type, range and choices.
 
     An int given for a float becomes a float.
@@ -343,7 +343,7 @@ class Settings:
     )
 
     def __post_init__(self):
-        check(self)
+        check_options(self)
         if self.region_median % 2 == 0:
             raise SettingError(f'region_median: expected an odd number, got {self.region_median}')
         if self.output_size not in ('input', 'depth') and not _SIZE.fullmatch(self.output_size):

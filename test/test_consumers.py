@@ -239,7 +239,7 @@ def header(s=7):
 def image(pixels, encoding='mono8', padding=0, s=7):
     """An Image; each row ends with so many pixels more."""
     padded = np.pad(pixels, ((0, 0), (0, padding)))
-    message = encodings.fill(Image(), padded, encoding, header(s))
+    message = encodings.fill_image(Image(), padded, encoding, header(s))
     message.width -= padding
     return message
 

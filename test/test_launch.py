@@ -419,7 +419,7 @@ def test_parameters_are_declared(file, values_of):
     from cliptrase_ros.ros.demo import demo_world
 
     declared = {
-        'segmentation_node': parameters.names(),
+        'segmentation_node': parameters.parameter_names(),
         'camera_publisher': [field.name for field in dataclasses.fields(publisher.CameraOptions)],
         'demo_world': [field.name for field in dataclasses.fields(demo_world.WorldOptions)],
     }

@@ -127,7 +127,7 @@ class Job:
         }
 
 
-def listed(sources: Sequence[Path], out: Path) -> tuple[list[ArchiveItem], bool]:
+def list_items(sources: Sequence[Path], out: Path) -> tuple[list[ArchiveItem], bool]:
     """(items, whether they are recordings): all pictures below one folder, their tree kept below
     `out`; or recordings, each a folder of its name below `out`.
 

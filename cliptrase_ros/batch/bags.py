@@ -16,7 +16,7 @@ from rosbags.rosbag2 import Writer
 
 from ..errors import PictureError, SettingError
 from ..media import drawing
-from ..overlap import ahead
+from ..overlap import prefetched
 from ..recordings import OVERLAYS, output_messages
 from ..recordings.cameras import CameraMessage, ImageStream, camera_names, chosen
 from ..recordings.channel import LATCHED, OUTPUT
@@ -118,7 +118,7 @@ def label_bag(
     with Recording(source) as recording, written(target.resolve()) as writer:
         run = _Run(recording, writer, segmenter, words, options)
         total = sum(recording.counts.values())
-        with closing(ahead(run.items(), AHEAD)) as items:
+        with closing(prefetched(run.items(), AHEAD)) as items:
             for item in progress(items, total):
                 run.take(item)
                 if limit and run.images == limit:

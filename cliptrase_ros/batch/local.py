@@ -11,7 +11,7 @@ import numpy as np
 from .. import segmenter
 from ..errors import CliptraseError, PictureError
 from ..media import pictures
-from ..overlap import Behind, ahead
+from ..overlap import WriteBehind, prefetched
 from ..segmenter import Segmentation
 from .archive import ArchiveItem, ItemOutcome, Job
 
@@ -39,9 +39,9 @@ class Labeller:
             yield from map(self._bag, items)
             return
         written: deque[ItemOutcome] = deque()
-        with Behind() as behind:
+        with WriteBehind() as behind:
             items = list(items)
-            read = ahead(pictures.read_each(Path(item.source) for item in items))
+            read = prefetched(pictures.read_each(Path(item.source) for item in items))
             for item, image in zip(items, read, strict=True):
                 try:
                     if isinstance(image, PictureError):

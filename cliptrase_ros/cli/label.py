@@ -100,7 +100,7 @@ def run(options: argparse.Namespace) -> bool:
     from ..batch import archive
 
     engine = _engine(options)
-    items, bags = archive.listed(options.sources, options.out)
+    items, bags = archive.list_items(options.sources, options.out)
     job = _job(options, bags)
     for sentence in archive.begin(options.out, job):
         warn(sentence)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..errors import PictureError
-from ..overlap import ahead
+from ..overlap import prefetched
 from ..words.vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> bool:
     options.out.mkdir(parents=True, exist_ok=True)
     segmenter, words = arguments.load_with_words(options)
     console, failed = Console(options.json), 0
-    read = zip(paths, ahead(pictures.read_each(paths)), strict=True)
+    read = zip(paths, prefetched(pictures.read_each(paths)), strict=True)
     for path, image in console.progress(read, 'pictures', len(paths)):
         if isinstance(image, PictureError):
             warn(f'{image}; skipped')

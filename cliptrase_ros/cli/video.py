@@ -15,7 +15,7 @@ from .. import files
 from ..errors import PictureError
 from ..media import drawing, videos
 from ..media.videos import Video
-from ..overlap import Behind, ahead
+from ..overlap import WriteBehind, prefetched
 from ..video.smoothing import Smoother
 from ..words.vocabulary import Vocabulary
 from . import arguments
@@ -93,7 +93,7 @@ def label(
 ) -> Iterator[tuple[np.ndarray, Segmentation]]:
     """(what the labels are for, labels) of each frame; frames are read on a thread."""
     smooth = Smoother()
-    for frame in ahead(frames):
+    for frame in prefetched(frames):
         encoded = segmenter.encode(frame)
         scores = smooth(segmenter.scores(encoded, words), smoothing, words)
         yield segmenter.view(frame), segmenter.label(encoded, words, scores)
@@ -103,7 +103,7 @@ def write(
     labelled: Iterable[tuple[np.ndarray, Segmentation]], picture: Picture, writer: videos.Writer
 ) -> bool:
     """Draw and write on a thread; whether Ctrl-C ended it."""
-    with Behind() as behind:
+    with WriteBehind() as behind:
         try:
             for image, result in labelled:
                 behind(lambda *pair: writer(picture(*pair)), image, result)

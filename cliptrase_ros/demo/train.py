@@ -254,7 +254,7 @@ def _ahead(sampler: Sampler, recipe: TrainingPlan, patch: int) -> Iterator[list[
 def save(model: nn.Module, path: Path) -> None:
     """Write the weights as float16."""
     state = {name: value.half() for name, value in model.state_dict().items()}
-    print(f'saved {path}, SHA-256 {weights.save(state, path, MODEL)}', flush=True)
+    print(f'saved {path}, SHA-256 {weights.save_weights(state, path, MODEL)}', flush=True)
 
 
 def main(args: list[str] | None = None) -> None:

@@ -18,7 +18,7 @@ from .. import files
 from ..errors import PictureError, SettingError
 from ..media.pictures import read_picture
 from ..model import preprocessing, weights
-from ..overlap import ahead
+from ..overlap import prefetched
 from ..segmenter import Segmenter
 from ..settings import Settings
 from ..version import version
@@ -170,7 +170,7 @@ def measure(
             outcome.confusion.add_pairs(line['pairs'])
             outcome.miou[line['picture']] = line['miou']
     left = [example for example in examples if example.name not in outcome.miou]
-    reading = ahead(_read(evaluation.labelled, left))
+    reading = prefetched(_read(evaluation.labelled, left))
     for example, found in progress(reading, len(left), len(outcome.miou)):
         if isinstance(found, PictureError):
             outcome.unreadable[example.name] = str(found)
@@ -246,7 +246,7 @@ def write_worst(evaluation: Evaluation, outcome: Measured, count: int, folder: P
     names = []
     with files.whole(folder) as part:
         part.mkdir()
-        read = ahead(_read(evaluation.labelled, worst))
+        read = prefetched(_read(evaluation.labelled, worst))
         for place, (example, found) in enumerate(read, 1):
             if isinstance(found, PictureError):
                 raise found

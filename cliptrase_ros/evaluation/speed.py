@@ -20,7 +20,7 @@ from ..model.preprocessing import to_device
 from ..segmenter import Segmenter, load
 from ..settings import Settings
 from ..words.vocabulary import Vocabulary
-from .timing import hardware, measure, peak_mb, print_header, print_rows, ratio
+from .timing import hardware, peak_mb, print_header, print_rows, ratio, timed
 
 BARE = 'bare encode_image'
 WHOLE = 'segment()'
@@ -104,7 +104,7 @@ def rows(
     for count in word_counts:
         groups[count] = word_stages(segmenter, image, count)
     work = {(group, name): call for group, calls in groups.items() for name, call in calls.items()}
-    times = measure(work, repeats, tower.device)
+    times = timed(work, repeats, tower.device)
     peaks = {key: peak_mb(call, tower.device) for key, call in work.items()}
     run = (height, width), segmenter.settings.method, precision_of(segmenter)
     base = times[None, BARE]

@@ -26,7 +26,7 @@ Key = TypeVar('Key', bound=Hashable)
 
 
 @torch.no_grad()
-def measure(
+def timed(
     work: dict[Key, Callable[[], Any]], repeats: int, device: torch.device
 ) -> dict[Key, list[float]]:
     """Milliseconds of each of the calls, `repeats` times, all in turn."""

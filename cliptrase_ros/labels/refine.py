@@ -208,12 +208,12 @@ def guided(maps: Tensor, guide: Tensor, radius: int = RADIUS, epsilon: float = E
     own = mean(guide[:, None] * guide) - mean_guide[:, None] * mean_guide
     shared = mean(guide[:, None] * maps) - mean_guide[:, None] * mean_maps
     own += epsilon * torch.eye(3, device=own.device)[:, :, None, None]
-    slopes = torch.einsum('ijhw,jmhw->imhw', inverse(own.double()).float(), shared)
+    slopes = torch.einsum('ijhw,jmhw->imhw', inverses(own.double()).float(), shared)
     offset = mean_maps - (slopes * (mean_guide + color)[:, None]).sum(0) + level
     return mean(torch.cat([slopes, offset[None]]))
 
 
-def inverse(matrices: Tensor) -> Tensor:
+def inverses(matrices: Tensor) -> Tensor:
     """Inverses of symmetric positive matrices [3, 3, ...], by cross products of their rows."""
     a, b, c = matrices
     columns = torch.stack([torch.linalg.cross(x, y, dim=0) for x, y in ((b, c), (c, a), (a, b))])

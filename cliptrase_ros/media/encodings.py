@@ -190,7 +190,7 @@ def _rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
     return pixels if pixels.dtype == np.uint8 else cv2.convertScaleAbs(pixels, alpha=1 / 257)
 
 
-def fill(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
+def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
     """Put pixels [H, W] or [H, W, 3] into a sensor_msgs/Image, without padding; the dtype (uint8,
     uint16, float32) is to fit the encoding.
 

@@ -204,10 +204,10 @@ def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
     """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors, to be loaded by
     path on a machine without a network: (path, SHA-256). Errors as load_model."""
     path = folder / f'{model}-{weights}.safetensors'
-    return path, save(load_model(model, weights)[0].state_dict(), path, model)
+    return path, save_weights(load_model(model, weights)[0].state_dict(), path, model)
 
 
-def save(state: dict[str, Tensor], path: Path, model: str) -> str:
+def save_weights(state: dict[str, Tensor], path: Path, model: str) -> str:
     """Write a state dict as .safetensors that says of which model it is; returns its SHA-256."""
     tensors = {key: value.clone().contiguous() for key, value in state.items()}
     with files.whole(path) as part:

@@ -89,7 +89,9 @@ def _tried_in_a_child(timeout_s: float) -> set[tuple]:
         ChildProcessError: there are none, or the child ended early.
         subprocess.TimeoutExpired: it took too long and was killed.
     """
-    program = f'import sys; sys.path[:] = {sys.path!r}; from {__name__} import check; check()'
+    program = (
+        f'import sys; sys.path[:] = {sys.path!r}; import {__name__} as b; b.print_equal_cases()'
+    )
     child = subprocess.run(
         [sys.executable, '-c', program],
         stdin=subprocess.DEVNULL,
@@ -105,7 +107,7 @@ def _tried_in_a_child(timeout_s: float) -> set[tuple]:
     return {tuple(case) for case in equal}
 
 
-def check() -> None:
+def print_equal_cases() -> None:
     """Print the cases in which cv_bridge equals our codec as the last line, and errors before."""
     from cv_bridge import CvBridge
 

@@ -37,7 +37,9 @@ def label_mask(
         encoding: mono8 or 16UC1.
         unlabeled: what pixels without a label get.
     """
-    return encodings.fill(Image(), published_labels(result, encoding, unlabeled), encoding, header)
+    return encodings.fill_image(
+        Image(), published_labels(result, encoding, unlabeled), encoding, header
+    )
 
 
 def published_labels(
@@ -52,12 +54,12 @@ def published_labels(
 
 def confidence(result: Segmentation, header: Header) -> Image:
     """mono8: round(255 p) of the label, 0 where unlabelled."""
-    return encodings.fill(Image(), result.confidence_bytes, 'mono8', header)
+    return encodings.fill_image(Image(), result.confidence_bytes, 'mono8', header)
 
 
 def picture(pixels: np.ndarray, header: Header) -> Image:
     """rgb8 from [H, W, 3] uint8 RGB."""
-    return encodings.fill(Image(), pixels, 'rgb8', header)
+    return encodings.fill_image(Image(), pixels, 'rgb8', header)
 
 
 def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
@@ -69,7 +71,7 @@ def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedIma
 
 def class_mask(result: Segmentation, number: int, header: Header) -> Image:
     """mono8: 255 where the class with this id is, else 0."""
-    return encodings.fill(Image(), _mask(result.labels, number), 'mono8', header)
+    return encodings.fill_image(Image(), _mask(result.labels, number), 'mono8', header)
 
 
 def _mask(labels: np.ndarray, number: int) -> np.ndarray:
@@ -96,7 +98,7 @@ def class_masks(
                     confidence=float(result.confidence[box][mask[box] > 0].mean()),
                     area=int(areas[c.id]),
                     box=RegionOfInterest(x_offset=x, y_offset=y, height=h, width=w),
-                    mask=encodings.fill(Image(), mask[box], 'mono8', header),
+                    mask=encodings.fill_image(Image(), mask[box], 'mono8', header),
                 )
             )
     return ClassMaskArray(header=header, version=version, height=height, width=width, masks=masks)

@@ -235,7 +235,7 @@ class SegmentationNode(LifecycleNode):
 
     def _warn_of_unknown_parameters(self) -> None:
         """ROS takes no notice of a misspelt parameter in a file; people should."""
-        known = [*parameters.names(), 'use_sim_time', 'start_type_description_service']
+        known = [*parameters.parameter_names(), 'use_sim_time', 'start_type_description_service']
         for name in rclpy_compat.given_parameters(self):
             if name not in known and not name.startswith('qos_overrides.'):
                 self.get_logger().warning(

@@ -10,7 +10,7 @@ from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescri
 from rclpy.node import Node
 
 from ..errors import SettingError
-from ..settings import Settings, check, option
+from ..settings import Settings, check_options, option
 from ..space.groups import Group, parse_groups
 from ..words.colors import RGB, parse_colors
 from ..words.vocabulary import MAX_ID
@@ -193,7 +193,7 @@ class NodeOptions:
     )
 
     def __post_init__(self):
-        check(self)
+        check_options(self)
         names = list(self.cameras)
         twice = {name for name in names if names.count(name) > 1}
         if not names or twice or (len(names) > 1 and '' in names):
@@ -304,6 +304,6 @@ def read_options(node: Node, options: type, changes: dict[str, Any] | None = Non
     return options(**values)
 
 
-def names() -> list[str]:
+def parameter_names() -> list[str]:
     """Every parameter of the segmentation node."""
     return [field.name for options in OPTIONS for field in dataclasses.fields(options)]

@@ -37,7 +37,7 @@ DISTRACTORS = {
 }
 
 
-def beside(words: Iterable[str], name: str) -> tuple[str, ...]:
+def distractors_for(words: Iterable[str], name: str) -> tuple[str, ...]:
     """The distractors of a list without those that are among `words`, in whatever case."""
     taken = {' '.join(word.split()).casefold() for word in words}
     return tuple(word for word in DISTRACTORS[name] if word not in taken)

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import Cancelled, VocabularyError
 from ..model.text import BATCH, TextEncoder
 from ..settings import Settings
-from .distractors import beside
+from .distractors import distractors_for
 from .templates import TEMPLATES
 from .vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 
@@ -175,7 +175,7 @@ class WordEncoder:
         text = self.text
         classes, words = parse_vocabulary(entries, background, ids)
         given = [word for c in classes for word in (c.name, *c.prompts)]
-        words += beside([*given, *words], self._distractors)
+        words += distractors_for([*given, *words], self._distractors)
         longest = text.longest(self._templates)
         for word in [p for c in classes for p in c.prompts] + list(words):
             if text.too_long(longest.format(word)):

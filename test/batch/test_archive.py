@@ -42,7 +42,7 @@ def names(items):
 
 
 def test_a_tree_is_mirrored(photos, tmp_path):
-    items, bags = archive.listed([photos], tmp_path / 'out')
+    items, bags = archive.list_items([photos], tmp_path / 'out')
     assert not bags and names(items) == ['p0', 'p2', 'p1', 'p3']
     assert items[2] == (
         str(photos / 'deep' / 'er' / 'p1.png'),
@@ -60,24 +60,24 @@ def test_own_output_hidden_files_and_others_are_not_listed(photos):
         Image.fromarray(picture(8, 8)).save(out / 'p9_labels.png')
     # Settings of somebody else make a folder none of ours.
     (photos / 'deep' / 'settings.json').write_text('{}')
-    items, _ = archive.listed([photos], photos / 'out')
+    items, _ = archive.list_items([photos], photos / 'out')
     assert names(items) == ['p0', 'p2', 'p1', 'p3']
 
 
 def test_two_pictures_for_one_place_are_refused(photos, tmp_path):
     Image.fromarray(picture(8, 8)).save(photos / 'p0.jpg')
     with pytest.raises(PictureError, match=r'p0.jpg and .*p0.png would both be written'):
-        archive.listed([photos], tmp_path / 'out')
+        archive.list_items([photos], tmp_path / 'out')
 
 
 def test_bags_by_name(tmp_path):
     one, other = bag(tmp_path / 'monday'), bag(tmp_path / 'tuesday')
     (other / 'metadata.yaml').unlink()
     file = next(one.glob('*.db3')).rename(tmp_path / 'friday.db3')
-    items, bags = archive.listed([one, other, file], tmp_path / 'out')
+    items, bags = archive.list_items([one, other, file], tmp_path / 'out')
     assert bags and names(items) == ['monday', 'tuesday', file.stem]
     with pytest.raises(PictureError, match='both be written'):
-        archive.listed([one, one], tmp_path / 'out')
+        archive.list_items([one, one], tmp_path / 'out')
 
 
 def test_new_folders_have_names_that_recordings_may_have(tmp_path):
@@ -93,7 +93,7 @@ def test_new_folders_have_names_that_recordings_may_have(tmp_path):
     ):
         path = tmp_path / name
         path.write_bytes(file.read_bytes())
-        assert names(archive.listed([path], tmp_path / 'out')[0]) == [expected]
+        assert names(archive.list_items([path], tmp_path / 'out')[0]) == [expected]
     (tmp_path / 'a.mcap.zstd').write_bytes(zstd.compress(file.read_bytes()))
     other = bag(tmp_path / 'run.mcap')
     out = tmp_path / 'out'
@@ -112,10 +112,10 @@ def test_what_cannot_be_listed(photos, tmp_path):
         ([photos, bag(tmp_path / 'bag')], 'one folder of pictures, or recordings'),
     ):
         with pytest.raises(PictureError, match=reason):
-            archive.listed(sources, out)
+            archive.list_items(sources, out)
     for around in (photos, tmp_path):
         with pytest.raises(PictureError, match='the folder of the pictures, or one around it'):
-            archive.listed([photos], around)
+            archive.list_items([photos], around)
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path):
@@ -265,7 +265,7 @@ def test_a_picture_that_memory_does_not_suffice_for_is_named(photos, tmp_path, m
     labeller = Labeller(job())
     monkeypatch.setattr(Tower, 'embed', narrow)
     Image.fromarray(picture(32, 200)).save(photos / 'wide.png')
-    items, _ = archive.listed([photos], tmp_path / 'out')
+    items, _ = archive.list_items([photos], tmp_path / 'out')
     failed = [outcome for outcome in labeller(items) if outcome.error]
     assert [o.item.source for o in failed] == [str(photos / 'wide.png')]
     assert 'wide.png: out of memory' in failed[0].error and failed[0].images == 0

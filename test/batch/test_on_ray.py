@@ -57,7 +57,9 @@ def expected(photos, tmp_path_factory):
     """The labels of the local engine, on as many threads as a worker has."""
     threads, out = torch.get_num_threads(), tmp_path_factory.mktemp('local') / 'out'
     torch.set_num_threads(1)
-    assert all(not outcome.error for outcome in Labeller(job())(archive.listed([photos], out)[0]))
+    assert all(
+        not outcome.error for outcome in Labeller(job())(archive.list_items([photos], out)[0])
+    )
     torch.set_num_threads(threads)
     return contents(out)
 
@@ -67,7 +69,7 @@ def pid_of(outcome):
 
 
 def test_two_workers_label_as_one_process_does(cluster, photos, expected, tmp_path):
-    items, _ = archive.listed([photos], tmp_path)
+    items, _ = archive.list_items([photos], tmp_path)
     outcomes = list(label(items, job(), TWO))
     assert sorted(outcome.item for outcome in outcomes) == sorted(items)
     assert not any(outcome.error for outcome in outcomes)
@@ -77,7 +79,7 @@ def test_two_workers_label_as_one_process_does(cluster, photos, expected, tmp_pa
 
 
 def test_what_a_killed_worker_had_is_done_by_others(cluster, photos, expected, tmp_path):
-    items, _ = archive.listed([photos], tmp_path)
+    items, _ = archive.list_items([photos], tmp_path)
     outcomes = []
     for outcome in label(items, job(), TWO):
         if not outcomes:
@@ -136,7 +138,7 @@ def killer(pipe, times):
 @pytest.mark.parametrize('pool', [TWO, Pool(workers=1, gpus=0, cpus=1)], ids=['two', 'one'])
 def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tmp_path, pool):
     """A pipe as picture: who reads it waits for us, and is killed."""
-    items, _ = archive.listed([photos], tmp_path)
+    items, _ = archive.list_items([photos], tmp_path)
     pipe = tmp_path / 'deadly.png'
     deadly = ArchiveItem(str(pipe), str(tmp_path / 'deadly'))
     items.insert(1, deadly)
@@ -151,7 +153,7 @@ def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tm
 
 
 def test_workers_end_when_nobody_wants_more(cluster, photos, tmp_path):
-    items, _ = archive.listed([photos], tmp_path)
+    items, _ = archive.list_items([photos], tmp_path)
     outcomes = label(items, job(), TWO)
     first = next(outcomes)
     assert archives.alive(pid_of(first))
@@ -170,14 +172,14 @@ def test_a_broken_picture_is_named(cluster, tmp_path):
 
 def test_bags_are_handed_out_one_by_one(cluster, tmp_path):
     bags = [archives.bag(tmp_path / f'b{n}') for n in range(3)]
-    items, _ = archive.listed(bags, tmp_path / 'out')
+    items, _ = archive.list_items(bags, tmp_path / 'out')
     outcomes = list(label(items, job(bags=True), TWO))
     assert [outcome.images for outcome in outcomes] == [2, 2, 2]
     assert all(job(bags=True).done(item) for item in items)
 
 
 def test_models_that_cannot_be_loaded_and_places_that_cannot_be_written(cluster, tmp_path):
-    items = archive.listed([tree(tmp_path / 'in')], tmp_path / 'out')[0]
+    items = archive.list_items([tree(tmp_path / 'in')], tmp_path / 'out')[0]
     with pytest.raises(WorkerError, match='too long'):
         list(label(items, job(entries=('mug ' * 99,)), TWO))
     (tmp_path / 'out').write_bytes(b'a file')
@@ -217,7 +219,7 @@ def test_a_cluster_that_is_busy_is_told_of(cluster, photos, tmp_path, monkeypatc
     on_ray.log.addHandler(handler)
     monkeypatch.setattr(on_ray, '_PATIENCE', 0.1)
     try:
-        outcomes = list(label(archive.listed([photos], tmp_path)[0][:2], job(), TWO))
+        outcomes = list(label(archive.list_items([photos], tmp_path)[0][:2], job(), TWO))
     finally:
         on_ray.log.removeHandler(handler)
     assert len(outcomes) == 2 and not any(outcome.error for outcome in outcomes)
@@ -274,7 +276,7 @@ def test_workers_that_die_loading_end_the_run(cluster, tmp_path):
     settings = job().settings.replace(cache_dir=str(tmp_path))
     text = ct.load(settings).backbone.text
     pipe = EmbeddingCache(tmp_path).path(text.fingerprint, TEMPLATES['none'], 'floor')
-    items = archive.listed([tree(tmp_path / 'in')], tmp_path / 'out')[0]
+    items = archive.list_items([tree(tmp_path / 'in')], tmp_path / 'out')[0]
     died = pytest.raises(WorkerError, match=r'1 workers died .* loading the model')
     with killer(pipe, 1), died:
         list(label(items, job(settings=settings), Pool(workers=1, gpus=0, cpus=1)))

@@ -130,7 +130,7 @@ def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path):
 def test_what_is_measured_takes_turns_after_the_warm_up():
     calls = []
     work = {name: lambda name=name: calls.append(name) for name in 'ab'}
-    times = timing.measure(work, 3, torch.device('cpu'))
+    times = timing.timed(work, 3, torch.device('cpu'))
     assert calls == ['a', 'b'] * (timing.WARM_UP + 3)
     assert {name: len(values) for name, values in times.items()} == {'a': 3, 'b': 3}
 

@@ -227,7 +227,7 @@ def test_what_is_no_depth_image_is_refused(change, reason):
 def test_filling_a_message(pixels, encoding, step):
     sensor_msgs = pytest.importorskip('sensor_msgs.msg')
     header = sensor_msgs.Image().header
-    filled = encodings.fill(sensor_msgs.Image(), pixels, encoding, header)
+    filled = encodings.fill_image(sensor_msgs.Image(), pixels, encoding, header)
     assert (filled.height, filled.width) == pixels.shape[:2] and filled.step == step
     assert filled.header is header and filled.is_bigendian == 0
     assert bytes(filled.data) == np.ascontiguousarray(pixels).tobytes()

@@ -61,7 +61,7 @@ class Depth:
 
     def message(self, header):
         whole = self.pixels.dtype == np.uint16
-        made = encodings.fill(Image(), self.pixels, '16UC1' if whole else '32FC1', header)
+        made = encodings.fill_image(Image(), self.pixels, '16UC1' if whole else '32FC1', header)
         made.header = type(header)(stamp=header.stamp, frame_id=self.frame)
         late_ns = round(self.late_s * 1e9) + header.stamp.nanosec
         made.header.stamp.sec += late_ns // 10**9

@@ -97,7 +97,7 @@ def stamp(message):
 
 
 def image(pixels=PIXELS, encoding='rgb8'):
-    return encodings.fill(Image(), pixels, encoding, Image().header)
+    return encodings.fill_image(Image(), pixels, encoding, Image().header)
 
 
 def array(message):

@@ -19,7 +19,6 @@ from towers import picture
 
 from cliptrase_ros.errors import CliptraseError
 from cliptrase_ros.ros.services import with_ids
-from cliptrase_ros.words.distractors import beside
 
 
 def test_words_change_while_images_flow(running):
@@ -88,13 +87,15 @@ def test_distractors_come_and_go(running):
     assert robot.set(distractors='stuff')[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 2, what='distractors', process=process)
     words = robot.vocabularies[-1]
-    assert list(words.background) == list(beside(['floor', 'door'], 'stuff'))
+    assert list(words.background) == list(distractors_for(['floor', 'door'], 'stuff'))
     assert [c.name for c in words.classes] == ['floor', 'mug', 'door']
     wait_for(lambda: robot.value('background words', 'model') == '24', what='their number')
     # A word of one's own is no distractor any more.
     assert robot.set(vocabulary=['floor', 'Sky'])[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 3, what='a word', process=process)
-    assert list(robot.vocabularies[-1].background) == list(beside(['floor', 'sky'], 'stuff'))
+    assert list(robot.vocabularies[-1].background) == list(
+        distractors_for(['floor', 'sky'], 'stuff')
+    )
     assert robot.set(distractors='none')[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 4, what='no distractors', process=process)
     assert not list(robot.vocabularies[-1].background)

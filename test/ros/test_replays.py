@@ -46,9 +46,9 @@ KINDS = {
 
 def depth_image(encoding):
     if encoding == '32FC1':
-        return encodings.fill(Image(), METRES, encoding, Image().header)
+        return encodings.fill_image(Image(), METRES, encoding, Image().header)
     millimetres = (np.nan_to_num(METRES) * 1000).round().astype(np.uint16)
-    return encodings.fill(Image(), millimetres, encoding, Image().header)
+    return encodings.fill_image(Image(), millimetres, encoding, Image().header)
 
 
 @pytest.fixture(params=['16UC1', '32FC1'])

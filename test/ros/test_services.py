@@ -106,7 +106,7 @@ def test_reload_takes_a_file_that_was_replaced(robot, start, tmp_path):
             for key, value in state.items()
             if value.is_floating_point()
         }
-        weights.save({**state, **changed}, file, 'cliptrase-tiny')
+        weights.save_weights({**state, **changed}, file, 'cliptrase-tiny')
 
     write(1)
     process = node(start, f'weights:={file}')

@@ -1,7 +1,7 @@
 import pytest
 
 import cliptrase_ros as ct
-from cliptrase_ros.words.distractors import DISTRACTORS, beside
+from cliptrase_ros.words.distractors import DISTRACTORS, distractors_for
 
 
 @pytest.fixture(scope='module')
@@ -24,10 +24,10 @@ def test_the_lists():
 
 
 def test_words_that_are_there_already_are_left_out():
-    left = beside(['Sky', ' SEA ', 'tree house', 'Straße'], 'stuff')
+    left = distractors_for(['Sky', ' SEA ', 'tree house', 'Straße'], 'stuff')
     assert set(DISTRACTORS['stuff']) - set(left) == {'sky', 'sea'}
     assert left == tuple(word for word in DISTRACTORS['stuff'] if word in left)
-    assert beside([], 'none') == ()
+    assert distractors_for([], 'none') == ()
 
 
 def test_a_vocabulary_has_the_distractors_behind_its_own_background(tiny):

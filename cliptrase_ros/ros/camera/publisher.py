@@ -16,7 +16,7 @@ from std_msgs.msg import Header
 
 from ...errors import SettingError
 from ...media import encodings
-from ...settings import check, option
+from ...settings import check_options, option
 from ...space.geometry import looked_up, resized
 from .. import messages, parameters
 from ..qos import OUTPUT
@@ -60,7 +60,7 @@ class CameraOptions:
     )
 
     def __post_init__(self):
-        check(self)
+        check_options(self)
         given = bool(self.fx), bool(self.fy), bool(self.cx or self.cy)
         if given not in ((False,) * 3, (True,) * 3):
             raise SettingError(
@@ -142,7 +142,7 @@ class CameraPublisher(Node):
         if self._options.width:
             depth = looked_up(depth, resized(depth.shape, size), size, 0)
         encoding = '16UC1' if depth.dtype == np.uint16 else '32FC1'
-        self._depth.publish(encodings.fill(Image(), depth, encoding, header))
+        self._depth.publish(encodings.fill_image(Image(), depth, encoding, header))
         matrix = rescaled(matrix, size, depth.shape)
         self._depth_info.publish(messages.camera_info(depth.shape, matrix, header))
 

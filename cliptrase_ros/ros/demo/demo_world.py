@@ -17,7 +17,7 @@ from ...demo.viewpoints import MOTIONS, Camera
 from ...demo.world import World
 from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
-from ...settings import check, option
+from ...settings import check_options, option
 from ...words.vocabulary import parse_vocabulary
 from .. import messages, parameters
 from ..qos import LATCHED, OUTPUT
@@ -55,7 +55,7 @@ class WorldOptions:
     wait_for_subscriber: bool = option(False, 'Hold the first image until heard.')
 
     def __post_init__(self):
-        check(self)
+        check_options(self)
 
 
 class DemoWorld(Node):
@@ -103,9 +103,9 @@ class DemoWorld(Node):
         view = self._world.render(next(self._cameras))
         size = view.depth.shape
         self._image.publish(messages.picture(view.image, header))
-        self._depth.publish(encodings.fill(Image(), view.depth, '32FC1', header))
+        self._depth.publish(encodings.fill_image(Image(), view.depth, '32FC1', header))
         truth = view.labels(self._truth_ids).astype(np.uint8)
-        self._truth.publish(encodings.fill(Image(), truth, 'mono8', header))
+        self._truth.publish(encodings.fill_image(Image(), truth, 'mono8', header))
         for publisher in (self._info, self._depth_info):
             publisher.publish(messages.camera_info(size, view.camera_matrix, header))
         self._publish_pose(view.pose, header)

@@ -158,7 +158,7 @@ class Scene:
         pixels = encodings.depth(self.depth.message).copy()
         whole = pixels.dtype == np.uint16
         pixels[emptied | np.isnan(self.depth.metres)] = 0 if whole else np.nan
-        return encodings.fill(Image(), pixels, '16UC1' if whole else '32FC1', self.it.header)
+        return encodings.fill_image(Image(), pixels, '16UC1' if whole else '32FC1', self.it.header)
 
 
 class SpaceOutputs:

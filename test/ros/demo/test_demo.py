@@ -255,7 +255,7 @@ def cloud(labels=LABELS, metres=METRES):
 
 
 def depth(metres):
-    return encodings.fill(Image(), metres, '32FC1', Image().header)
+    return encodings.fill_image(Image(), metres, '32FC1', Image().header)
 
 
 def test_points_are_read_from_a_cloud():
@@ -308,7 +308,7 @@ def snapshot(mask, message):
 
 
 def test_a_cloud_is_its_label_image():
-    mask = encodings.fill(Image(), LABELS, 'mono8', Image().header)
+    mask = encodings.fill_image(Image(), LABELS, 'mono8', Image().header)
     report._check_cloud(snapshot(mask, cloud()))
     report._check_cloud(snapshot(mask, None))
     without_point = LABELS.copy()

@@ -417,7 +417,7 @@ def test_cameras_have_depth_of_their_own(tester, start):
     def send():
         sent = [robot.send() for robot in robots][1]
         info.publish(messages.camera_info((120, 160), matrix(), sent.header))
-        depth.publish(encodings.fill(Image(), ramp(), '16UC1', sent.header))
+        depth.publish(encodings.fill_image(Image(), ramp(), '16UC1', sent.header))
 
     tester.create_timer(0.1, send)
     wait_for(lambda: clouds['right'], what='clouds of the right camera', process=process)
@@ -440,7 +440,7 @@ def test_an_error_in_space_leaves_images_alone(inside, robot, monkeypatch):
 
     def send():
         header = robot.send().header
-        depth[0].publish(encodings.fill(Image(), ramp(), '16UC1', header))
+        depth[0].publish(encodings.fill_image(Image(), ramp(), '16UC1', header))
         depth[1].publish(messages.camera_info((120, 160), matrix(), header))
 
     robot.node.create_timer(0.1, send)
@@ -456,7 +456,7 @@ def request(mm=None, **fields):
     made = ramp() if mm is None else mm
     asked = {
         'image': image(),
-        'depth': encodings.fill(Image(), made, '16UC1', Header(frame_id='hand')),
+        'depth': encodings.fill_image(Image(), made, '16UC1', Header(frame_id='hand')),
         'depth_info': messages.camera_info(made.shape, matrix(*made.shape), Header()),
     }
     asked['image'].header.frame_id = 'hand'

@@ -37,7 +37,9 @@ def depth_image(size=SIZE, value=1500):
     value = np.asarray(value)
     whole = value.dtype.kind in 'iu'
     pixels = np.broadcast_to(value, size).astype(np.uint16 if whole else np.float32)
-    return encodings.fill(Image(), pixels, '16UC1' if whole else '32FC1', Header(frame_id='depth'))
+    return encodings.fill_image(
+        Image(), pixels, '16UC1' if whole else '32FC1', Header(frame_id='depth')
+    )
 
 
 def close(camera):

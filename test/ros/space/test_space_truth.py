@@ -46,7 +46,7 @@ def scene(segmenter, view, encoding, **options):
     depth = view.depth
     if encoding == '16UC1':
         depth = np.nan_to_num(depth * 1000).round().astype(np.uint16)
-    message = encodings.fill(Image(), depth, encoding, HEADER)
+    message = encodings.fill_image(Image(), depth, encoding, HEADER)
     info = messages.camera_info(SIZE, view.camera_matrix, HEADER)
     chosen = NodeOptions(object_min_pixels=40, **options)
     result = Segmentation(labels, np.ones(SIZE, np.float32))
