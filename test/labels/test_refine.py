@@ -154,7 +154,7 @@ def test_guided_of_a_turned_picture_is_turned(device):
 def test_inverses_of_symmetric_matrices(device):
     x = random_maps(device, 3, 5, 4, 6).double()
     matrices = torch.einsum('ikhw,jkhw->ijhw', x, x)
-    product = torch.einsum('ijhw,jkhw->ikhw', matrices, refine.inverse(matrices))
+    product = torch.einsum('ijhw,jkhw->ikhw', matrices, refine.inverses(matrices))
     eye = torch.eye(3, device=device, dtype=torch.double)[:, :, None, None]
     assert torch.allclose(product, eye.expand_as(product), atol=1e-6)
 

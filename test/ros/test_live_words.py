@@ -19,6 +19,7 @@ from towers import picture
 
 from cliptrase_ros.errors import CliptraseError
 from cliptrase_ros.ros.services import with_ids
+from cliptrase_ros.words.distractors import distractors_for
 
 
 def test_words_change_while_images_flow(running):
