@@ -7,7 +7,7 @@ import yaml
 from processes import ROOT
 
 import cliptrase_ros as ct
-from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions, names
+from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions, parameter_names
 from cliptrase_ros.space.groups import Group
 
 
@@ -22,14 +22,14 @@ def test_the_config_file_gives_the_defaults():
     parsed = yaml.safe_load((ROOT / 'config' / 'segmentation.yaml').read_text())
     values = parsed['/**']['ros__parameters']
     assert list(values) == [f.name for o in reversed(OPTIONS) for f in dataclasses.fields(o)]
-    assert sorted(values) == sorted(names())
+    assert sorted(values) == sorted(parameter_names())
     for options in OPTIONS:
         own = {f.name: values[f.name] for f in dataclasses.fields(options)}
         assert options(**own) == options()
 
 
 def test_no_name_is_declared_twice():
-    assert len(set(names())) == len(names())
+    assert len(set(parameter_names())) == len(parameter_names())
 
 
 @pytest.mark.parametrize(

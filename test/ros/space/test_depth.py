@@ -140,7 +140,7 @@ def test_outputs_in_space(robot, start):
     assert int(robot.value('depth: with the stamp of an image')) > 0
     assert int(robot.value('outputs in space: published')) > 0
     assert robot.value('depth image') == '160 x 120 16UC1'
-    assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.OK, 'segmenting'), what='no complaint')
 
 
 def test_depth_is_listened_to_while_somebody_needs_it(robot, start):
