@@ -10,7 +10,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 from setuptools.command.build_py import build_py
 
-ROOT = Path(__file__).parent
+ROOT = Path(__file__).resolve().parent
 VERSION = re.search('<version>(.+)</version>', (ROOT / 'package.xml').read_text())[1]
 RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
 
@@ -24,7 +24,9 @@ class FreshWithWordLists(build_py):
     """
 
     def run(self) -> None:
-        shutil.rmtree(Path(self.build_lib, 'cliptrase_ros'), ignore_errors=True)
+        built = Path(self.build_lib, 'cliptrase_ros')
+        if built.resolve() != ROOT / 'cliptrase_ros':
+            shutil.rmtree(built, ignore_errors=True)
         super().run()
         folder = Path(self.build_lib, 'cliptrase_ros', 'words', 'vocabularies')
         folder.mkdir(parents=True, exist_ok=True)

@@ -195,7 +195,7 @@ class Encoder:
 
     def _windows(self, image: Tensor) -> dict:
         """An image in sliding windows."""
-        settings, size = self.settings, preprocessing.size_of(image)
+        settings, size = self.settings, preprocessing.image_size_of(image)
         working = self.preprocessor.working_size(size)
         if min(working) < settings.window_px:
             raise ShapeError(
@@ -226,7 +226,7 @@ class Encoder:
             return _Context(None, None, None, None)
         pixels = self.preprocessor.whole(image)
         seen, _ = self._follow(pixels[None], recipes.Recipe(self.recipe.blocks))
-        size = self.preprocessor.label_size(preprocessing.size_of(image))
+        size = self.preprocessor.label_size(preprocessing.image_size_of(image))
         edges = self.preprocessor.edges(image, pixels)
         return self._context(seen, 0, self.tower.grid(pixels), size, edges)
 
@@ -235,7 +235,7 @@ class Encoder:
         pixels = torch.stack([self.preprocessor.whole(image) for image in images])
         encoded, grid, result = self._through_tower(pixels), self.tower.grid(pixels), []
         for n, image in enumerate(images):
-            size = self.preprocessor.label_size(preprocessing.size_of(image))
+            size = self.preprocessor.label_size(preprocessing.image_size_of(image))
             edges = self.preprocessor.edges(image, pixels[n])
             feedback = None
             if encoded.trace is not None:
@@ -278,17 +278,18 @@ class Encoder:
         self, pixels: Tensor, recipe: recipes.Recipe, whole: bool = True
     ) -> tuple[_Seen, recipes.Trace]:
         """A run as far as the last block, and what it shows of whole images."""
-        votes = presence.PatchAttention(len(recipe.blocks)) if whole and self._wants_tags else None
+        tags = whole and self._wants_tags
+        belonging = presence.PatchAttention(len(recipe.blocks)) if tags else None
         trace, correlation = recipes.follow(
             self.tower,
             (pixels / 255 - self._mean) / self._std,
             recipe,
             correlation=whole and self._wants_regions,
-            watch=None if votes is None else votes.add,
+            watch=None if belonging is None else belonging.add,
         )
         evidence: Sequence[presence.Evidence | None] = [None] * len(pixels)
-        if votes is not None:
-            evidence = presence.evidence(self.tower, recipe.blocks, trace, votes)
+        if belonging is not None:
+            evidence = presence.evidence(self.tower, recipe.blocks, trace, belonging)
         return _Seen(correlation, evidence), trace
 
     def _project(self, tokens: Tensor, grid: Grid) -> tuple[Tensor, Tensor]:

@@ -142,7 +142,7 @@ class Segmenter:
         return self.encoder.preprocessor.view_geometry(size)
 
     def encode(self, image: np.ndarray) -> EncodedImage:
-        """EncodedImage features and regions of an image; no word needed.
+        """Dense features and regions of an image; no word needed.
 
         Args:
             image: [H, W, 3] uint8 RGB.

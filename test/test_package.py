@@ -93,6 +93,30 @@ def test_nothing_of_an_older_build_is_installed(tmp_path):
     assert not stale.exists() and (stale.parent / 'segmenter.py').exists()
 
 
+def test_sources_are_not_taken_for_an_older_build(tmp_path):
+    pytest.importorskip('setuptools')
+    for name in ('setup.py', 'package.xml', 'pyproject.toml'):
+        shutil.copy(ROOT / name, tmp_path)
+    shutil.copytree(ROOT / 'requirements', tmp_path / 'requirements')
+    source = tmp_path / 'cliptrase_ros' / '__init__.py'
+    source.parent.mkdir()
+    source.write_text('# mine')
+    run(sys.executable, 'setup.py', '-q', 'build_py', '--build-lib', '.', cwd=tmp_path)
+    assert source.read_text() == '# mine'
+
+
+def test_installed_lists_are_found_without_a_workspace(tmp_path):
+    """What was installed here by pip, or by cmake after it."""
+    env = {k: v for k, v in os.environ.items() if k not in ('AMENT_PREFIX_PATH', 'PYTHONPATH')}
+    there = run(sys.executable, '-c', 'import cliptrase_ros', cwd=tmp_path, env=env)
+    if there.returncode:
+        pytest.skip('the package is not installed for this Python')
+    ask = 'import cliptrase_ros as ct; print(*ct.word_lists())'
+    done = run(sys.executable, '-c', ask, cwd=tmp_path, env=env)
+    names = sorted(path.stem for path in (ROOT / 'config' / 'vocabularies').iterdir())
+    assert done.stdout.split() == names, done.stderr
+
+
 def test_nothing_of_an_older_installation_is_imported(tmp_path):
     """From another one only the messages come, which a source tree has not."""
     old = tmp_path / 'cliptrase_ros'

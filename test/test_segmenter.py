@@ -680,3 +680,14 @@ def test_scores_that_are_no_numbers_are_unlabelled(backbone, words, regions):
     encoded = run.encode(picture(64, 80))
     result = run.label(encoded, words, torch.full_like(run.scores(encoded, words), torch.nan))
     assert not result.labels.any() and not result.confidence.any()
+
+
+@pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
+def test_words_that_are_being_learned_label_as_well(backbone, regions):
+    """Embeddings with gradients; nothing flows back through labels."""
+    run = segmenter(backbone, regions=regions, margin_threshold=0.01, confidence_threshold=0.01)
+    rows = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
+    learned = ct.Vocabulary.from_embeddings(list('abcd'), torch.nn.Parameter(rows))
+    fixed = ct.Vocabulary.from_embeddings(list('abcd'), rows)
+    image = picture(48, 64)
+    assert (run(image, learned).labels == run(image, fixed).labels).all()

@@ -69,6 +69,7 @@ class Labelling:
         self._settings, self._scale = settings, scale
         self._surface, self._words = surface, words
 
+    @torch.no_grad()
     def __call__(self, logits: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Ids [H, W] and confidence [H, W] float32 of logits [Q, h, w].
 

@@ -88,19 +88,19 @@ class PatchAttention:
 
 
 def evidence(
-    tower: Tower, blocks: Sequence[Block], trace: Trace, votes: PatchAttention
+    tower: Tower, blocks: Sequence[Block], trace: Trace, belonging: PatchAttention
 ) -> list[Evidence]:
     """What TagCLIP asks of each image [B], from what the blocks below the last one left.
 
     Args:
-        votes: has seen the attention of all blocks but the last.
+        belonging: has seen the attention of all blocks but the last.
     """
     last = blocks[-1]
     heads = last.heads(trace.x)
-    votes.add(attention.weights(attention.clip(heads, trace.grid)))
+    belonging.add(attention.weights(attention.clip(heads, trace.grid)))
     values = tower.project(last.finish(trace.x, heads.v))[:, 1:].float()
     values = values.unflatten(1, trace.grid)
-    return [Evidence(*one) for one in zip(values, votes.attention(), strict=True)]
+    return [Evidence(*one) for one in zip(values, belonging.attention(), strict=True)]
 
 
 def tagclip(probability: Tensor, attention: Tensor) -> Tensor:

@@ -18,6 +18,8 @@ from .linear import fast_bfloat16
 from .text import TextEncoder
 from .visual import Tower
 
+# As many, with a position offset each, stay ready beside the weights that they share.
+TOWERS = 8
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
@@ -50,8 +52,9 @@ class Backbone:
         text: TextEncoder | None = None,
     ):
         self.visual = visual
-        # One copy of the weights a precision, whatever else differs.
+        # One copy of the weights a precision, which towers with other position offsets share.
         self._towers: dict[torch.dtype, Tower] = {}
+        self._moved: OrderedDict[tuple[torch.dtype, float], Tower] = OrderedDict()
         # For `encoder.encoder_for`: they live as long as the backbone, and do not hold it.
         self.encoders: OrderedDict[Settings, Any] = OrderedDict()
         self.lock = threading.Lock()
@@ -97,7 +100,12 @@ class Backbone:
             tower = Tower(self.visual, dtype)
             self._self_check(tower)
             self._towers[dtype] = tower
-        return self._towers[dtype].with_offset(position_offset)
+        key = dtype, position_offset
+        if key not in self._moved:
+            self._moved[key] = self._towers[dtype].with_offset(position_offset)
+            while len(self._moved) > TOWERS:
+                self._moved.popitem(last=False)
+        return self._moved[key]
 
     def _dtype(self, precision: str) -> torch.dtype:
         if precision != 'auto':

@@ -63,7 +63,7 @@ def to_device(image: np.ndarray, device: torch.device) -> Tensor:
     return pixels.to(device, non_blocking=True)
 
 
-def size_of(image: Tensor) -> tuple[int, int]:
+def image_size_of(image: Tensor) -> tuple[int, int]:
     """(height, width) of an image [H, W, C]."""
     height, width, _ = image.shape
     return height, width
@@ -83,7 +83,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
     other devices have no such kernel.
     """
     pixels = image.permute(2, 0, 1)
-    if size_of(image) == size:
+    if image_size_of(image) == size:
         return pixels.float()
     if image.device.type != 'cpu':
         pixels = pixels.float()
@@ -159,12 +159,12 @@ class Preprocessor:
         """An image [H, W, 3] as the tower sees it whole, [3, h, w] in whole patches. In the sliding
         protocol the rest of a patch is cut off, and the features are held for those of all of the
         image."""
-        pixels = self.resized(image, self.whole_size(size_of(image)))
+        pixels = self.resized(image, self.whole_size(image_size_of(image)))
         height, width = (side // self._patch * self._patch for side in pixels.shape[-2:])
         return pixels[:, :height, :width]
 
     def edges(self, image: Tensor, pixels: Tensor) -> Tensor | None:
         """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
         if self._settings.refine == 'guided':
-            return resize(image, self.label_size(size_of(image))).round().byte()
+            return resize(image, self.label_size(image_size_of(image))).round().byte()
         return pixels if self._settings.refine == 'pamr' else None

@@ -181,5 +181,7 @@ def _shallow(module: nn.Module) -> nn.Module:
     """A module of the same parts, of which some can be replaced."""
     own = {'recurse': False}
     parts = [*module.children(), *module.parameters(**own), *module.buffers(**own)]
-    # As if they were copied already: that way the copy takes them as they are.
+    # Only the dicts that hold these parts are copied. All else counts as copied already, so that
+    # the copy takes it as it is.
+    parts += [value for value in vars(module).values() if not isinstance(value, dict)]
     return copy.deepcopy(module, {id(part): part for part in parts})

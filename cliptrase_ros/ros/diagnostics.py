@@ -23,6 +23,7 @@ DROPPED_RATE = 'dropped: above max_rate_hz'
 DROPPED_OLD = 'dropped: older than max_age_s'
 DROPPED_BAD_IMAGE = 'dropped: bad image'
 DROPPED_ERROR = 'dropped: error'
+OUTPUT_ERROR = 'outputs: failed'
 STAMP_WENT_BACK = 'stamps that went back'
 DEPTH_LISTENING = 'depth: times subscribed'
 DEPTH_RECEIVED = 'depth: received'
@@ -84,7 +85,7 @@ def of_camera(
         reasons: the newest sentence on each event that has one.
         no_depth: as `silence`, of its depth.
     """
-    for event in (DROPPED_ERROR, SPACE_ERROR):
+    for event in (DROPPED_ERROR, OUTPUT_ERROR, SPACE_ERROR):
         if statistics.age(event) < ERROR_SHOWN_S:
             return DiagnosticStatus.ERROR, reasons[event]
     if not listening:

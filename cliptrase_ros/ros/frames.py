@@ -116,7 +116,8 @@ class FrameWorker:
 
         Labels, pictures and JPEG are made without the lock. It is held to see that the words are
         still those of the labels, and to publish: so no mask follows a vocabulary that does not
-        describe it. Where the words have changed meanwhile the image is labelled again.
+        describe it. Where the words have changed meanwhile the image is labelled again. The label
+        mask does not wait for the other outputs.
         """
         frame, stream, words = taken.frame, taken.frame.stream, self._words
         started = time.monotonic()
@@ -128,21 +129,24 @@ class FrameWorker:
                     encoded, encoder = live.segmenter.encode(taken.image), live.segmenter
                 it = self._labelled(taken, encoded, live)
                 inference_s = encode_s + time.monotonic() - started
-                messages, errors = each({t: partial(make, it) for t, make in wanted.items()})
+                mask, errors = each({LABEL_MASK: partial(wanted.pop(LABEL_MASK), it)})
                 with words.switch:
-                    if words.current.version != live.version:
-                        continue
-                    self._scenes.put(frame, it)
-                    errors |= stream.outputs.publish(messages)
-                    break
-        if LABEL_MASK not in errors:
+                    if words.current.version == live.version:
+                        self._scenes.put(frame, it)
+                        errors |= stream.outputs.publish(mask)
+                        break
+        if not errors:
             statistics = stream.statistics
             statistics.count(diagnostics.PUBLISHED)
             statistics.record(diagnostics.INFERENCE, inference_s)
             statistics.record(diagnostics.FROM_RECEIPT, time.monotonic() - frame.received_s)
             statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
-        if errors:
-            raise OutputError(errors)
+        messages, failed = each({topic: partial(make, it) for topic, make in wanted.items()})
+        with words.switch:
+            if words.current.version == live.version:  # else they are of words that are gone
+                failed |= stream.outputs.publish(messages)
+        if errors | failed:
+            raise OutputError(errors | failed)
 
     def _labelled(self, taken: Taken, encoded: EncodedImage, live: Live) -> LabelledFrame:
         frame, options, segmenter = taken.frame, self._options(), live.segmenter
@@ -189,5 +193,9 @@ class FrameWorker:
         if isinstance(error, (encodings.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
-        outcome = 'an output failed' if isinstance(error, OutputError) else 'frame dropped'
-        stream.fail(diagnostics.DROPPED_ERROR, outcome, error)
+        if not isinstance(error, OutputError):
+            stream.fail(diagnostics.DROPPED_ERROR, 'frame dropped', error)
+            return
+        lost = LABEL_MASK in error.topics
+        event = diagnostics.DROPPED_ERROR if lost else diagnostics.OUTPUT_ERROR
+        stream.fail(event, 'an output failed', error)

@@ -69,9 +69,14 @@ class Publishers:
 
 
 class OutputError(CliptraseError):
-    """Outputs that failed, by topic; the others were published."""
+    """Outputs that failed; the others were published.
+
+    Attributes:
+        topics: of those that failed.
+    """
 
     def __init__(self, errors: Mapping[str, Exception]):
+        self.topics = frozenset(errors)
         super().__init__('; '.join(f'{topic}: {_told(error)}' for topic, error in errors.items()))
 
 

@@ -44,7 +44,7 @@ def _refusing(node: LifecycleNode, change_state):
     def answer(request, response):
         try:
             return change_state(request, response)
-        except RuntimeError as error:  # rclpy's RCLError is one
+        except Exception as error:  # of any kind: else it would end the node
             node.get_logger().warning(f'no change of state: {error}')
             response.success = False
             return response

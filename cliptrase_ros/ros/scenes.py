@@ -62,8 +62,9 @@ class SceneWorker:
             if self._words.current.version != it.live.version:
                 return  # the words are others now
             errors |= stream.space.publish(messages)
-        stream.statistics.count(diagnostics.SPACE_PUBLISHED)
-        stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
+        if len(errors) < len(wanted):
+            stream.statistics.count(diagnostics.SPACE_PUBLISHED)
+            stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
         if errors:
             raise OutputError(errors)
 

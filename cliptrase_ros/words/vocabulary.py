@@ -39,7 +39,7 @@ class WordClass:
     color: RGB = OF_NAME
 
     def __post_init__(self):
-        if self.color == OF_NAME:
+        if self.color in (None, OF_NAME):
             object.__setattr__(self, 'color', color_of(self.name))
 
 

@@ -12,7 +12,8 @@ from safetensors.torch import save_file
 from towers import make_visual
 
 import cliptrase_ros as ct
-from cliptrase_ros.model import backbone, weights
+from cliptrase_ros.model import backbone as backbone_module
+from cliptrase_ros.model import weights
 from cliptrase_ros.model.backbone import Backbone
 
 ROOT = Path(__file__).parents[2]
@@ -283,7 +284,7 @@ def test_the_towers_own_statistics_of_images_are_used():
 @pytest.mark.parametrize('fast', [True, False])
 def test_precision_auto_is_fp16_on_cuda_and_bf16_where_the_cpu_has_it(visual, fast, monkeypatch):
     on_cuda = visual.conv1.weight.is_cuda
-    monkeypatch.setattr(backbone, 'fast_bfloat16', lambda device: fast and not on_cuda)
+    monkeypatch.setattr(backbone_module, 'fast_bfloat16', lambda device: fast and not on_cuda)
     expected = torch.bfloat16 if fast else torch.float32
     assert Backbone(visual).tower('auto').dtype == (torch.float16 if on_cuda else expected)
 
@@ -313,7 +314,7 @@ def test_the_fingerprint_names_the_text_weights(tiny_file):
     model, tokenizer = weights.load_model('cliptrase-tiny', 'random')
     for block in model.transformer.resblocks:
         block.mlp.gelu = torch.nn.GELU()
-    assert backbone.TextEncoder(model, tokenizer).fingerprint != one
+    assert backbone_module.TextEncoder(model, tokenizer).fingerprint != one
 
 
 def test_load_wants_settings():
@@ -343,3 +344,14 @@ def test_a_start_waits_for_nothing_that_it_does_not_use():
     """And open_clip is whole for others: its timm models, and torch's compiler."""
     done = subprocess.run([sys.executable, '-c', LOADED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_towers_share_weights_and_stay_ready(backbone):
+    one, other = backbone.tower('fp32', 0.1), backbone.tower('fp32', 0.0)
+    assert one is backbone.tower('fp32', 0.1) and other is backbone.tower('fp32', 0.0)
+    assert one.blocks is other.blocks
+    assert not torch.equal(one.position_table((3, 5)), other.position_table((3, 5)))
+    for number in range(backbone_module.TOWERS):
+        backbone.tower('fp32', 0.2 + number / 100)
+    again = backbone.tower('fp32', 0.0)
+    assert again is not other and again.blocks is one.blocks

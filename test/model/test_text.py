@@ -1,5 +1,7 @@
 """The text encoder against the model's own encode_text, on open_clip's own classes."""
 
+import threading
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -166,3 +168,15 @@ def test_a_restart_encodes_no_word_again_but_other_weights_and_templates_do(tmp_
     torch.save(first.backbone.text._model.state_dict(), tmp_path / 'other.pt')
     other = ct.load(settings.replace(weights=str(tmp_path / 'other.pt')))
     assert encodes(other, 'floor', 'mug|cup') == 3 * 7
+
+
+def test_what_a_model_holds_besides_is_neither_copied_nor_lost():
+    model = make_model()
+    model.lock, model.notes = threading.Lock(), torch.zeros(3)
+    short = text.with_context(model, 8)
+    assert short.lock is model.lock and short.notes is model.notes
+    assert len(short.positional_embedding) == 8 and len(model.positional_embedding) == CONTEXT
+    assert torch.equal(
+        TextEncoder(model, TOKENIZER).encode(SENTENCES[:3]),
+        TextEncoder(make_model(), TOKENIZER).encode(SENTENCES[:3]),
+    )

@@ -357,6 +357,7 @@ def test_one_output_that_fails_takes_no_other_with_it(robot, inside, monkeypatch
     floor = robot.hear('mask/floor', Image)
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, 'AttributeError'), what='an error')
     wait_for(lambda: len(floor) > 2, what='the mask of a class')
+    assert robot.value('outputs: failed') and robot.value('dropped: error') is None
 
 
 def test_an_image_whose_label_mask_fails_is_not_counted_as_published(robot, inside, monkeypatch):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from cliptrase_ros.srv import SetVocabulary
 from processes import wait_for
-from robot import array
+from robot import array, stamp
 from sensor_msgs.msg import CompressedImage, Image
 from std_srvs.srv import Trigger
 
@@ -57,20 +57,13 @@ def ids(message):
     return set(np.unique(array(message))) - {0}
 
 
-SLOW = [
-    (Segmenter, 'label', {}),
-    (messages, 'label_mask', {}),
-    (drawing, 'overlay', {'overlay': Image}),
-    (messages, 'jpeg', {'overlay/compressed': CompressedImage}),
-]
+SLOW = [(Segmenter, 'label'), (messages, 'label_mask')]
 
 
-@pytest.mark.parametrize('owner, name, topics', SLOW, ids=[case[1] for case in SLOW])
-def test_words_go_live_while_an_image_is_labelled_and_drawn(
-    robot, inside, monkeypatch, owner, name, topics
-):
+@pytest.mark.parametrize('owner, name', SLOW, ids=[case[1] for case in SLOW])
+def test_words_go_live_while_an_image_is_labelled(robot, inside, monkeypatch, owner, name):
     """And the image is labelled with the new ones."""
-    ready(robot, inside, **topics)
+    ready(robot, inside)
     begun, go, calls = threading.Event(), threading.Event(), []
 
     def block():
@@ -88,16 +81,47 @@ def test_words_go_live_while_an_image_is_labelled_and_drawn(
     wait_for(lambda: robot.vocabularies[-1].version == 2, what='the new words')
     assert not robot.masks
     go.set()
-    for heard in (robot.masks, *(robot.heard[topic] for topic in topics)):
-        wait_for(lambda h=heard: h, what='what is made of the image')
+    wait_for(lambda: robot.masks, what='what is made of the image')
     [lamp] = robot.vocabularies[-1].classes
     assert [ids(mask) for mask in robot.masks] == [{lamp.id}]
     assert calls == [True, True] and encoded == [1]
     assert inside._streams[0].statistics.counts()['published'] == 1
 
 
+DRAWN = [
+    (drawing, 'overlay', 'overlay', Image),
+    (messages, 'jpeg', 'overlay/compressed', CompressedImage),
+]
+
+
+@pytest.mark.parametrize('owner, name, topic, kind', DRAWN, ids=[case[1] for case in DRAWN])
+def test_the_mask_and_new_words_do_not_wait_for_what_is_drawn(
+    robot, inside, monkeypatch, owner, name, topic, kind
+):
+    """What was drawn of words that are gone is not published."""
+    ready(robot, inside, **{topic: kind})
+    begun, go, calls = threading.Event(), threading.Event(), []
+
+    def block():
+        calls.append(free(inside._words.switch))
+        begun.set()
+        assert go.wait(30)
+
+    during(monkeypatch, owner, name, block)
+    robot.send()
+    assert begun.wait(20)
+    wait_for(lambda: robot.masks, what='the mask')
+    answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp'])
+    assert answer.success and inside._words.live.version == 2, answer.message
+    go.set()
+    robot.send()
+    wait_for(lambda: robot.heard[topic], what='what is drawn of the next image')
+    assert calls == [True, True]
+    assert [stamp(m) for m in robot.heard[topic]] == [stamp(robot.masks[1])]
+
+
 def test_words_that_change_again_and_again_wait_for_the_image(robot, inside, monkeypatch):
-    ready(robot, inside, overlay=Image)
+    ready(robot, inside)
     could_change = []
 
     def change():
@@ -106,9 +130,9 @@ def test_words_that_change_again_and_again_wait_for_the_image(robot, inside, mon
             prompts = [f'thing {len(could_change)}']
             assert robot.call(SetVocabulary, 'set_vocabulary', prompts=prompts).success
 
-    during(monkeypatch, drawing, 'overlay', change)
+    during(monkeypatch, messages, 'label_mask', change)
     robot.send()
-    wait_for(lambda: robot.masks and robot.heard['overlay'], what='the image at last')
+    wait_for(lambda: robot.masks, what='the image at last')
     assert could_change == [*[True] * FREE_TRIES, False]
     assert robot.vocabularies[-1].version == 1 + FREE_TRIES
     assert ids(robot.masks[0]) == {robot.vocabularies[-1].classes[0].id}
@@ -124,7 +148,8 @@ def test_no_mask_of_old_words_follows_the_new_ones(robot, inside, monkeypatch):
 
     def noted(made):
         assert not free(inside._words.switch)
-        published.append(('mask', ids(made['label_mask'])))
+        for mask in made.values():
+            published.append(('mask', ids(mask)))
         return publish(made)
 
     def announced(live):
@@ -169,19 +194,19 @@ def test_a_setting_that_changes_under_an_image_does_not_label_it_again(robot, in
 
 
 def test_a_model_that_is_loaded_under_an_image_encodes_it_once_more(robot, inside, monkeypatch):
-    ready(robot, inside, overlay=Image)
-    drawn, encoded = [], []
+    ready(robot, inside)
+    made, encoded = [], []
 
     def reload_once():
-        drawn.append(1)
-        if len(drawn) == 1:
+        made.append(1)
+        if len(made) == 1:
             assert robot.call(Trigger, 'reload').success
-        elif len(drawn) == 2:
+        elif len(made) == 2:
             assert robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp']).success
 
-    during(monkeypatch, drawing, 'overlay', reload_once)
+    during(monkeypatch, messages, 'label_mask', reload_once)
     during(monkeypatch, Segmenter, 'encode', lambda: encoded.append(1))
     robot.send()
-    wait_for(lambda: robot.masks and robot.heard['overlay'], what='the image at last')
-    assert len(drawn) == 3 and robot.vocabularies[-1].version == 3
+    wait_for(lambda: robot.masks, what='the image at last')
+    assert len(made) == 3 and robot.vocabularies[-1].version == 3
     assert len(encoded) == 2  # once as the model warms up

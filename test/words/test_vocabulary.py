@@ -186,3 +186,7 @@ def test_a_name_keeps_its_colour_and_colours_differ():
     assert words.palette.shape == (3, 3)
     assert words.palette[0].tolist() == [0, 0, 0]
     assert tuple(words.palette[2].tolist()) == color_of('mug')
+
+
+def test_no_colour_is_that_of_the_name():
+    assert ct.WordClass(1, 'mug', ('mug',), None).color == ct.WordClass(1, 'mug', ('mug',)).color

@@ -135,7 +135,7 @@ class DepthInput:
         return found[1]
 
     def read(self, message: Image, it: LabelledFrame) -> Depth:
-        """What it says of an image; another frame_id is told. Errors: as the function."""
+        """What it says of an image; another frame_id is told. Errors: as `depth_of`."""
         frame, own = message.header.frame_id, it.header.frame_id
         if frame and own and frame != own:
             self._statistics.count(diagnostics.DEPTH_OTHER_FRAME)
