@@ -86,15 +86,7 @@ class Scenery:
         self.light: dict = {}
 
     def furnish(self, objects: list[tuple[str, str]] | None = None) -> None:
-        """Furnish another room or yard.
-
-        Args:
-            objects: (name in ASSETS, one of its colours or '') of what to put on a table; None:
-                drawn, on the table and on the floor.
-
-        Raises:
-            SettingError: there is no such object, or not in that colour.
-        """
+        """Furnish another room or yard; see `World.new_scene`."""
         for name, color in objects or ():
             refuse_unknown(name, color)
         rng, bullet = self._rng, self._bullet
