@@ -7,11 +7,14 @@ before, and the command's own loop, which reads and writes on threads of its own
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from itertools import islice
 from pathlib import Path
 
 import torch
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.cli import arguments, video
 from cliptrase_ros.evaluation import speed, timing
