@@ -15,7 +15,7 @@ from PIL import Image
 from towers import picture
 
 from cliptrase_ros import cli
-from cliptrase_ros.errors import PictureError
+from cliptrase_ros.errors import PictureError, ShapeError
 from cliptrase_ros.media import pictures
 from cliptrase_ros.media.pictures import KINDS
 from cliptrase_ros.model import weights
@@ -314,3 +314,10 @@ def test_each_command_has_help_with_examples(command, capsys):
         cli.main([command, '--help'])
     text = capsys.readouterr().out
     assert stopped.value.code == 0 and f'cliptrase {command} ' in text.split('examples:')[1]
+
+
+def test_an_overlay_needs_its_picture(tmp_path):
+    paths = {'overlay': tmp_path / 'a_overlay.png'}
+    with pytest.raises(ShapeError, match='no picture'):
+        pictures.save_labels(paths, None, None, None)
+    assert not list(tmp_path.iterdir())

@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from cliptrase_ros.demo import captions, renders, viewpoints
+from cliptrase_ros.demo import captions, renders, textures, viewpoints
 from cliptrase_ros.demo.things import ASSETS, COLORS, THINGS, Thing
 from cliptrase_ros.demo.world import CLASSES, MissingExtra, World
 from cliptrase_ros.errors import SettingError
@@ -222,3 +222,8 @@ World(0, (48, 64)).close()
 """
     done = subprocess.run([sys.executable, '-c', program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_texture_that_is_missing_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match='duck'):
+        textures.write_ducks(tmp_path / 'duck.png', tmp_path)

@@ -355,3 +355,28 @@ def test_towers_share_weights_and_stay_ready(backbone):
         backbone.tower('fp32', 0.2 + number / 100)
     again = backbone.tower('fp32', 0.0)
     assert again is not other and again.blocks is one.blocks
+
+
+@pytest.mark.parametrize(
+    ('changes', 'kind'),
+    [
+        ({}, 'CLIP'),
+        ({'custom_text': True}, 'CustomTextCLIP'),
+        ({'custom_text': True, 'multimodal_cfg': {}}, 'CoCa'),
+        ({'text_cfg': {'hf_model_name': 'roberta-base'}}, 'CustomTextCLIP'),
+    ],
+)
+def test_untrained_models_are_of_the_class_that_open_clip_takes(monkeypatch, changes, kind):
+    """Text towers of other libraries fetch no weights."""
+    config = {'embed_dim': 16, 'vision_cfg': {}, 'text_cfg': {}, **changes}
+    made = {}
+    monkeypatch.setattr(weights.open_clip, 'get_model_config', lambda name: config)
+    for name in ('CLIP', 'CustomTextCLIP', 'CoCa'):
+        monkeypatch.setattr(
+            weights.open_clip, name, lambda name=name, **given: made.update({name: given})
+        )
+    weights._untrained('any')
+    assert made.keys() == {kind} and 'custom_text' not in made[kind]
+    text = made[kind]['text_cfg']
+    assert text.get('hf_model_pretrained', False) is False
+    assert ('hf_model_pretrained' in text) == ('hf_model_name' in text)

@@ -2,6 +2,8 @@
 
 import json
 import signal
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import cv2
@@ -51,6 +53,12 @@ def depth_photo(tmp_path):
 def run(*arguments):
     """The demo, whose own processes are true starts."""
     return forks.run('ros.demo.runner', *arguments)
+
+
+def test_make_demo_starts_this_command():
+    command = [sys.executable, '-m', 'cliptrase_ros.ros.demo', '--help']
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.startswith('usage: make demo'), done.stderr
 
 
 def test_the_demo_world_is_scored(tmp_path):
