@@ -56,7 +56,7 @@ class Pool:
 
 
 def label(items: Iterable[ArchiveItem], job: Job, pool: Pool) -> Iterator[ItemOutcome]:
-    """What became of each item, in no order; see `archive.Labeller`. All workers have to reach
+    """What became of each item, in no order; see `local.Labeller`. All workers have to reach
     the items by the same paths. An item whose worker dies is tried once more, on its own.
 
     Raises:

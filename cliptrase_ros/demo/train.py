@@ -156,25 +156,25 @@ def _choice(logits: Tensor, answers: Tensor) -> Tensor:
     return (per_crop * some).sum() / some.sum().clamp(min=1)
 
 
-def train(pictures: renders.Renders, recipe: TrainingPlan, out: Path) -> dict[str, float]:
+def train(pictures: renders.Renders, plan: TrainingPlan, out: Path) -> dict[str, float]:
     """Train the model and save the running average of its weights in `out`, on the way as well.
 
     Returns:
         The parts of the loss at the end, averaged over some fifty steps.
     """
-    loaded, tokenizer = weights.load_model(MODEL, recipe.start)
+    loaded, tokenizer = weights.load_model(MODEL, plan.start)
     model: Any = loaded  # torch does not know of its parts
-    device = torch.device(recipe.device)
+    device = torch.device(plan.device)
     model.to(device).train().requires_grad_(True)
-    if recipe.start == weights.RANDOM:
+    if plan.start == weights.RANDOM:
         model.logit_scale.data.fill_(math.log(14.0))
     bias = nn.Parameter(torch.tensor([math.log(10.0), -6.0], device=device))
     parameters = [*model.parameters(), bias]
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = _optimizer(model, bias, recipe.rate)
+    optimizer = _optimizer(model, bias, plan.rate)
     texts = Texts(model, tokenizer)
     backbone, patch = Backbone(model.visual), Tower(model.visual).patch
-    sampler = Sampler(pictures, recipe.seed)
+    sampler = Sampler(pictures, plan.seed)
     print(sampler.counts(), flush=True)
 
     def work(batch: Batch, rng: np.random.Generator) -> tuple[dict, tuple[Tensor, ...]]:
@@ -189,26 +189,26 @@ def train(pictures: renders.Renders, recipe: TrainingPlan, out: Path) -> dict[st
         loss, parts = loss_of(batch, features, texts, scale, bias, rng)
         return parts, torch.autograd.grad(loss, parameters)
 
-    rngs = [np.random.default_rng([recipe.seed, job]) for job in range(recipe.jobs)]
+    rngs = [np.random.default_rng([plan.seed, job]) for job in range(plan.jobs)]
     shown: dict[str, float] = {}
     started = time.monotonic()
-    workers = ThreadPoolExecutor(recipe.jobs)
-    for step, batches in enumerate(_ahead(sampler, recipe, patch), 1):
-        decay = min(1.0, 2 * (1 - step / recipe.steps) + 0.01)
+    workers = ThreadPoolExecutor(plan.jobs)
+    for step, batches in enumerate(_ahead(sampler, plan, patch), 1):
+        decay = min(1.0, 2 * (1 - step / plan.steps) + 0.01)
         for group in optimizer.param_groups:
-            group['lr'] = recipe.rate * min(1.0, step / 200) * decay
+            group['lr'] = plan.rate * min(1.0, step / 200) * decay
         parts, gradients = zip(*workers.map(work, batches, rngs), strict=True)
         for parameter, *own in zip(parameters, *gradients, strict=True):
-            parameter.grad = sum(own) / recipe.jobs
+            parameter.grad = sum(own) / plan.jobs
         nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         _after_step(model, average, texts.known, step)
         shown = {n: 0.98 * shown.get(n, v) + 0.02 * v for n, v in parts[0].items()}
-        last = step == recipe.steps
+        last = step == plan.steps
         if step % 50 == 0 or last:
             numbers = ' '.join(f'{name} {value:.3f}' for name, value in shown.items())
             seconds = time.monotonic() - started
-            print(f'step {step}/{recipe.steps} {seconds:.0f} s {numbers}', flush=True)
+            print(f'step {step}/{plan.steps} {seconds:.0f} s {numbers}', flush=True)
         if step % 500 == 0 or last:
             save(average, out / f'{MODEL}.safetensors')
     workers.shutdown()
@@ -235,18 +235,18 @@ def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
-def _ahead(sampler: Sampler, recipe: TrainingPlan, patch: int) -> Iterator[list[Batch]]:
+def _ahead(sampler: Sampler, plan: TrainingPlan, patch: int) -> Iterator[list[Batch]]:
     """The batches of all steps, made by a thread one step ahead."""
 
     def make(step: int) -> list[Batch]:
-        crops = CROPS if step < recipe.late * recipe.steps else LATE_CROPS
-        return sampler.batches(crops, patch, recipe.jobs)
+        crops = CROPS if step < plan.late * plan.steps else LATE_CROPS
+        return sampler.batches(crops, patch, plan.jobs)
 
     with ThreadPoolExecutor(1) as maker:
         following = maker.submit(make, 0)
-        for step in range(recipe.steps):
+        for step in range(plan.steps):
             batches = following.result()
-            if step + 1 < recipe.steps:
+            if step + 1 < plan.steps:
                 following = maker.submit(make, step + 1)
             yield batches
 
@@ -265,11 +265,11 @@ def main(args: list[str] | None = None) -> None:
         parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
     options = vars(parser.parse_args(args))
     out = options.pop('out')
-    recipe = TrainingPlan(**options)
+    plan = TrainingPlan(**options)
     cv2.setNumThreads(1)
-    pictures = renders.cached(out / 'renders', FIRST_SEED, recipe.pictures, SIZE, jobs=recipe.jobs)
-    shown = train(pictures, recipe, out)
-    about = {**dataclasses.asdict(recipe), **shown}
+    pictures = renders.cached(out / 'renders', FIRST_SEED, plan.pictures, SIZE, jobs=plan.jobs)
+    shown = train(pictures, plan, out)
+    about = {**dataclasses.asdict(plan), **shown}
     (out / 'training.json').write_text(json.dumps(about, indent=2) + '\n')
 
 

@@ -135,8 +135,8 @@ def test_choices_leave_out_what_is_not_asked():
 def test_training_learns_and_repeats_itself(pictures, small_steps, tmp_path, capsys):
     digests = []
     for run, seed in enumerate((0, 0, 1)):
-        recipe = train.TrainingPlan(steps=3, seed=seed, device='cpu')
-        shown = train.train(pictures, recipe, tmp_path / str(run))
+        plan = train.TrainingPlan(steps=3, seed=seed, device='cpu')
+        shown = train.train(pictures, plan, tmp_path / str(run))
         digests.append(weights.sha256_of(tmp_path / str(run) / 'cliptrase-demo.safetensors'))
         assert np.isfinite(list(shown.values())).all()
     assert digests[0] == digests[1] != digests[2]

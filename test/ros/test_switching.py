@@ -53,6 +53,20 @@ def during(monkeypatch, owner, name, hook):
     monkeypatch.setattr(owner, name, lambda *a, **k: (hook(), function(*a, **k))[1])
 
 
+def held_up(monkeypatch, owner, name, inside):
+    """Make each call of a function or method wait; returns what tells that the first has begun,
+    what lets them go on, and for each whether the lock was free."""
+    begun, go, calls = threading.Event(), threading.Event(), []
+
+    def block():
+        calls.append(free(inside._words.switch))
+        begun.set()
+        assert go.wait(30)
+
+    during(monkeypatch, owner, name, block)
+    return begun, go, calls
+
+
 def ids(message):
     return set(np.unique(array(message))) - {0}
 
@@ -64,14 +78,7 @@ SLOW = [(Segmenter, 'label'), (messages, 'label_mask')]
 def test_words_go_live_while_an_image_is_labelled(robot, inside, monkeypatch, owner, name):
     """And the image is labelled with the new ones."""
     ready(robot, inside)
-    begun, go, calls = threading.Event(), threading.Event(), []
-
-    def block():
-        calls.append(free(inside._words.switch))
-        begun.set()
-        assert go.wait(30)
-
-    during(monkeypatch, owner, name, block)
+    begun, go, calls = held_up(monkeypatch, owner, name, inside)
     encoded = []
     during(monkeypatch, Segmenter, 'encode_batch', lambda: encoded.append(1))
     robot.send()
@@ -100,14 +107,7 @@ def test_the_mask_and_new_words_do_not_wait_for_what_is_drawn(
 ):
     """What was drawn of words that are gone is not published."""
     ready(robot, inside, **{topic: kind})
-    begun, go, calls = threading.Event(), threading.Event(), []
-
-    def block():
-        calls.append(free(inside._words.switch))
-        begun.set()
-        assert go.wait(30)
-
-    during(monkeypatch, owner, name, block)
+    begun, go, calls = held_up(monkeypatch, owner, name, inside)
     robot.send()
     assert begun.wait(20)
     wait_for(lambda: robot.masks, what='the mask')
