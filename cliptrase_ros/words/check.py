@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import VocabularyError
-from .distractors import DISTRACTORS
+from .distractors import DISTRACTORS, distractors_for
 from .templates import TEMPLATES
 from .vocabulary import Vocabulary, WordClass, parse_vocabulary
 
@@ -87,8 +87,8 @@ def left_out(
     """Words of a list of distractors that are words of the vocabulary, too: there the
     vocabulary's own meaning holds."""
     given = [word for c in classes for word in (c.name, *c.prompts)]
-    taken = {word.casefold() for word in (*given, *background)}
-    return tuple(word for word in DISTRACTORS[distractors] if word in taken)
+    kept = distractors_for([*given, *background], distractors)
+    return tuple(word for word in DISTRACTORS[distractors] if word not in kept)
 
 
 def alike(words: Vocabulary, count: int) -> list[Pair]:
@@ -122,11 +122,11 @@ def _pairs_in_blocks(words: Vocabulary) -> Iterator[tuple[Tensor, Tensor]]:
     embeddings, owner = words.embeddings.double().cpu(), words.owner.cpu()
     rows = max(1, BLOCK // len(embeddings))
     for first in range(0, len(embeddings), rows):
-        apart = owner[first : first + rows, None] != owner[first:]
-        places = apart.triu(1).nonzero().T + first
+        apart = (owner[first : first + rows, None] != owner[first:]).triu(1)
+        places = apart.nonzero().T + first
         cosines = embeddings[first : first + rows] @ embeddings[first:].T
         if places.numel():
-            yield cosines[apart.triu(1)].clamp(-1, 1), places
+            yield cosines[apart].clamp(-1, 1), places
 
 
 class _Spread:
