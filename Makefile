@@ -1,7 +1,8 @@
-# Everything is made in .venv, from Python 3.10 to 3.13, a C++ compiler and cmake: see `make help`.
+# Everything is built in .venv. This needs Python 3.10 to 3.13, a C++ compiler and cmake. See
+# `make help`.
 PYTHON ?= python3
 ARGS ?=
-# Tests that run at a time; 0: all in one process, as a debugger wants it.
+# Number of tests that run in parallel. 0: all in one process, for a debugger.
 JOBS ?= $(shell n=$$(nproc); echo $$((n < 8 ? n : 8)))
 
 VENV := .venv
@@ -13,21 +14,21 @@ OLDEST_OPEN_CLIP := $(shell sed -n 's/^open_clip_torch>=//p' requirements/runtim
 PYBULLET := $(shell sed -n "s/.*'\(pybullet[^']*\)'.*/\1/p" setup.py)
 INSTALLED_FILES := $(shell find cliptrase_ros config launch msg scripts srv -type f ! -name '*.pyc')
 
-# A sourced ROS workspace or another virtual environment must not reach into this one. The last
-# name is what the ROS wheels tell their child processes: set by another venv, it would stop this
-# one from finding its own libraries.
+# A sourced ROS workspace or another virtual environment must not influence this one. The ROS wheels
+# set the last variable for their child processes. If it came from another environment, this one
+# would not find its own libraries.
 unexport PYTHONPATH PYTHONHOME VIRTUAL_ENV CMAKE_PREFIX_PATH _ROS_WHEELS_BOOTSTRAP_COMPLETE
 export AMENT_PREFIX_PATH := $(CURDIR)/$(VENV)
 
 .PHONY: help setup demo test test-quick test-oldest lint hooks clean
 
-# Two runs in one checkout: the second waits until the first has installed.
+# If two runs use one checkout, the second waits until the first has finished its installation.
 define made
-	@flock -n .make.lock true || echo 'another make installs here: waiting for it' >&2
+	@flock -n .make.lock true || echo 'another make is installing in this checkout: waiting for it' >&2
 	+@flock -o .make.lock $(MAKE) --no-print-directory $(1)
 endef
 
-help: ## this list (demo and test hand ARGS on: make test ARGS='-k vocabulary')
+help: ## show this list (demo and tests accept ARGS: make test ARGS='-k vocabulary')
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
 
 demo: ## run the demo world, the node and the scores
@@ -38,7 +39,7 @@ test: ## run the tests
 	$(call made,installed with-pybullet-wheel)
 	$(PYTEST) $(ARGS)
 
-test-quick: ## run those that start no node, no Ray and no benchmark
+test-quick: ## run only the tests that start no node, no Ray and no benchmark
 	$(call made,installed)
 	$(PYTEST) -m 'not slow' $(ARGS)
 
@@ -47,21 +48,21 @@ test-oldest: ## run the engine's tests on the oldest open_clip
 	PYTHONPATH="$(CURDIR)/$(OLDEST)" $(PYTEST) \
 	  test/model/test_visual.py test/model/test_backbone.py test/test_golden.py test/methods/test_methods.py test/model/test_text.py $(ARGS)
 
-lint: ## check style, types, and who imports whom
+lint: ## check style, types and imports between modules
 	$(call made,dependencies)
 	$(RUN) -m ruff check
 	$(RUN) -m ruff format --check
 	$(VENV)/bin/lint-imports
 	$(RUN) -m mypy
 
-hooks: ## have git check the same before each commit
+hooks: ## make git run these checks before each commit
 	$(call made,dependencies)
 	$(RUN) -m pre_commit install
 
 setup: ## install only; then: . .venv/bin/activate
 	$(call made,installed)
 
-clean: ## remove what make made
+clean: ## remove everything that make created
 	@flock -o .make.lock rm -rf $(VENV) .coverage* .mypy_cache .import_linter_cache
 
 .PHONY: dependencies installed with-pybullet with-pybullet-wheel with-oldest
@@ -72,12 +73,12 @@ with-oldest: $(OLDEST)/installed; @:
 with-pybullet-wheel: $(VENV)/dependencies
 	@test -f $(VENV)/pybullet || $(RUN) -c 'import pybullet' 2>/dev/null || \
 	  $(RUN) -m pip install --only-binary :all: '$(PYBULLET)' || \
-	  echo 'warning: no wheel of PyBullet here: the tests of the demo world are left out' >&2
+	  echo 'warning: no PyBullet wheel for this Python: the tests of the demo world are skipped' >&2
 
-# The four stamps below are touched last, so that a run that was interrupted is made good by the
-# next one.
+# Each of the four stamps below is written last. So after an interrupted run, the next run repeats
+# the step.
 
-# Without a stamp the environment is new or half installed: start from an empty one.
+# Without the stamp the environment is new or only half installed: start with an empty one.
 $(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.txt \
   requirements/ros-jazzy.txt
 	@tools/check_machine.sh '$(PYTHON)'
@@ -96,11 +97,11 @@ $(VENV)/installed: $(VENV)/dependencies CMakeLists.txt tools/ros_wheels.cmake $(
 	PATH="$(CURDIR)/$(VENV)/bin:$$PATH" MAKEFLAGS=--no-print-directory \
 	  cmake --build $(BUILD) --parallel "$$(nproc)"
 	cmake --install $(BUILD) >$(BUILD)/install.log
-	@# The metadata is pip's: with a second copy pip would uninstall the wrong one.
+	@# pip owns the metadata. With a second copy, pip would uninstall the wrong one.
 	rm -rf $(VENV)/lib/python*/site-packages/cliptrase_ros-*.egg-info
 	touch $@
 
-# There are wheels for Python 3.10 and 3.11; for others pip compiles it, which takes minutes.
+# There are wheels for Python 3.10 and 3.11. For other versions pip compiles it: some minutes.
 $(VENV)/pybullet: $(VENV)/dependencies
 	$(RUN) -m pip install '$(PYBULLET)'
 	touch $@

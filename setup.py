@@ -1,6 +1,6 @@
-"""`pip install .`: the library and the `cliptrase` command, with no ROS.
+"""`pip install .`: the library and the `cliptrase` command, without ROS.
 
-In a ROS workspace colcon goes by package.xml and CMakeLists.txt and never runs this file.
+In a ROS workspace colcon uses package.xml and CMakeLists.txt and never runs this file.
 """
 
 import re
@@ -16,11 +16,11 @@ RUNTIME = (ROOT / 'requirements' / 'runtime.txt').read_text().splitlines()
 
 
 class FreshWithWordLists(build_py):
-    """Build from nothing, and put the word lists into the package.
+    """Build from an empty folder, and copy the word lists into the package.
 
-    The build folder outlives a build: modules that are gone since would be installed with the new
-    ones. The word lists are files of launch files, beside the package; what is installed has copies
-    inside it, where the library finds them in every kind of installation.
+    The build folder stays after a build, so modules that no longer exist would be installed again.
+    The word lists are next to the package, because launch files use them. The installed package
+    has copies inside, so the library finds them in every kind of installation.
     """
 
     def run(self) -> None:
@@ -48,8 +48,8 @@ setup(
         'demo': ['pybullet>=3.2.5'],
         'ray': ['ray>=2.9'],
         'test': ['pytest', 'ray', 'scikit-learn', 'scipy'],
-        # Only for `make`: the containers of ROS have an older pytest with plugins of its own. ruff
-        # and mypy are exact, as newer ones have new rules.
+        # Only for `make`: the ROS containers have an older pytest with its own plugins. The
+        # versions of ruff and mypy are exact, because newer versions have new rules.
         'make': [
             *('pytest-cov', 'pytest-xdist', 'pre-commit'),
             *('import-linter>=2.1', 'mypy==2.4.1', 'ruff==0.17.5'),

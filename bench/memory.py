@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
-"""Memory: the most that a frame takes, and whether it grows with the number of frames.
+"""Peak memory of a frame, and whether memory grows with the number of frames.
 
 bench/memory.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--precision P]
                 [--sizes 480 336] [--words 150] [--frames 2000] [--warm-up 200]
 
-First table: peak memory of labelling a camera image of 640 x 480, beyond that of the loaded
-model, by the segmenter and by the plain pipeline of plain.py; each in a fresh process. Second:
-the process before and after many frames of cliptrase-tiny (random), whose size changes with each
-frame and whose words with every hundredth. On the CPU memory is that of the process.
+First table: the peak memory of labelling a camera image of 640 x 480, in addition to the loaded
+model. The segmenter and the plain pipeline of plain.py run in a new process each.
+Second table: the memory of a process before and after many frames of cliptrase-tiny (random). The
+size changes with each frame, and the words change every 100 frames.
+On the CPU, memory is that of the process.
 """
 
 import argparse
@@ -35,8 +36,14 @@ FRAMES_A_VOCABULARY = 100
 
 
 class Held(NamedTuple):
-    """What a process holds: memory (RSS) and that of Python's objects in MB, the number of
-    objects that the garbage collector knows, and on CUDA the memory of tensors in MB."""
+    """What a process holds.
+
+    Attributes:
+        rss_mb: memory of the process (RSS).
+        python_mb: memory of Python's objects.
+        objects: number of objects that the garbage collector tracks.
+        cuda_mb: memory of tensors on CUDA.
+    """
 
     rss_mb: float
     python_mb: float
@@ -70,7 +77,7 @@ def main():
 
 
 def fresh(function, *arguments):
-    """The result of a function in a process of its own."""
+    """Run a function in a new process and return its result."""
     with ProcessPoolExecutor(1, get_context('spawn')) as process:
         return process.submit(function, *arguments).result()
 
@@ -98,12 +105,12 @@ def loaded(options, side):
 
 
 def peak_of_three_mb(call, segmenter):
-    """That of three frames, since the first one alone may leave caches behind."""
+    """Return the peak memory of three frames, because the first one may fill caches."""
     return timing.peak_mb(lambda: [call() for _ in range(3)], segmenter.backbone.device)
 
 
 def many_frames(options):
-    """`Held` before and after frames whose size and words change."""
+    """Return `Held` before and after frames whose size and words change."""
     with tempfile.TemporaryDirectory() as folder:
         settings = ct.Settings(
             model='cliptrase-tiny',
@@ -120,11 +127,13 @@ def many_frames(options):
 
 
 def growth(segmenter, label, sizes, warm_up, frames, frames_a_vocabulary):
-    """`Held` after the warm-up, and after `frames` more: each frame has the next of the sizes, and
-    the words change every `frames_a_vocabulary` frames, and back again.
+    """Return `Held` after the warm-up, and after `frames` more frames.
+
+    Each frame has the next of the sizes. Every `frames_a_vocabulary` frames the words switch
+    between two vocabularies.
 
     Args:
-        segmenter: makes the words.
+        segmenter: makes the vocabularies.
         label: called with each image and its words.
     """
     images = [speed.scene(*size) for size in sizes]

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What each method costs over the unchanged tower.
+"""The cost of each method compared with the unchanged tower.
 
 bench/methods.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--precision P]
                  [--sizes 224x224 336x448] [--words 20] [--repeats 12]
 
-The time to encode an image of that size, regions off, all methods in turn within one process; the
-ratio is to clip, turn by turn. ResCLIP's feedback works with words, so its line is encoding and
-scoring.
+The times are those of encoding an image of that size, without regions. All methods run in turn in
+one process. The ratio to clip is the median over the turns. ResCLIP's feedback needs words, so its
+line is encoding and scoring.
 """
 
 import argparse
@@ -45,7 +45,7 @@ def table(segmenter, sides, options):
         return lambda: run.encode(image)
 
     work = {method: encode(method) for method in reversed(ct.METHODS)}
-    fed_back = segmenter.replace(method='resclip', resclip_feedback=True)
+    fed_back = segmenter.replace(method='resclip', resclip={'feedback': {'enabled': True}})
     work['resclip, feedback'] = lambda: fed_back.scores(fed_back.encode(image), words)
     times = timing.timed(work, options.repeats, segmenter.backbone.device)
     lead = f'{sides[0]} x {sides[1]} | {speed.precision_of(segmenter)}'

@@ -1,14 +1,15 @@
 #!/usr/bin/env python3
-"""What the node costs over its engine: latency, CPU, and what a change of words does to the flow.
+"""What the node costs in addition to its engine: latency, CPU, and gaps at changes of words.
 
 bench/node.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--input-size 96]
               [--prompt-templates imagenet80]
               [--tables latency cpu words topics] [--sizes 640x480 1920x1080] [--frames 100]
               [--seconds 4] [--turns 5] [--names 150] [--no-profile]
 
-The node runs in a process of its own; camera and consumer are this process; between them is DDS.
-Lines of a table are measured in turn, so that the machine's moods hit all of them alike. The
-default is the tiny model with random weights, beside which the node's own cost stands out.
+The node runs in its own process. The camera and the consumer are this process, connected by DDS.
+The lines of a table are measured in turn, so that changes of the machine's speed affect all of them
+equally. The default is the tiny model with random weights, because the node's own cost is then a
+large part.
 """
 
 import argparse
@@ -61,7 +62,7 @@ OPTIONAL = {
 }
 WARM_UP = 20
 PATIENCE_S = 600
-# As compressed_image_transport has it.
+# The default of compressed_image_transport.
 JPEG_QUALITY = 80
 
 
@@ -77,11 +78,15 @@ def main():
     parser.add_argument(
         '--sizes', type=arguments.size, nargs='+', default=[(640, 480), (1920, 1080)]
     )
-    parser.add_argument('--frames', type=int, default=100, help='of each line of latency')
-    parser.add_argument('--seconds', type=float, default=4.0, help='of each turn at a fixed rate')
+    parser.add_argument('--frames', type=int, default=100, help='images per line of latency')
+    parser.add_argument(
+        '--seconds', type=float, default=4.0, help='length of each turn at a fixed rate'
+    )
     parser.add_argument('--turns', type=int, default=5)
-    parser.add_argument('--names', type=int, default=150, help='in the vocabulary of topics')
-    parser.add_argument('--no-profile', action='store_true', help="Fast DDS's default transport")
+    parser.add_argument('--names', type=int, default=150, help='size of the vocabulary of topics')
+    parser.add_argument(
+        '--no-profile', action='store_true', help="use Fast DDS's default transport"
+    )
     options = parser.parse_args()
     options.parameters = [
         f'{name}:={getattr(options, name)}'
@@ -100,7 +105,8 @@ def main():
 
 @contextlib.contextmanager
 def world(folder, options):
-    """A domain of our own, a cache without words, and the node that plays camera and consumer."""
+    """Claim a ROS domain, use an empty word cache, and yield the node that plays camera and
+    consumer."""
     if not options.no_profile:
         for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
             os.environ[name] = str(ROOT / PROFILE)
@@ -117,7 +123,7 @@ def world(folder, options):
 
 @contextlib.contextmanager
 def nodes(robot, options):
-    """{(size, transport): Camera}, each of a node of its own, once all of them answer."""
+    """Start a node per size and transport; yield {(size, transport): Camera} when all answer."""
     with contextlib.ExitStack() as stack:
         cameras = {}
         for width, height in options.sizes:
@@ -133,7 +139,7 @@ def nodes(robot, options):
 
 @contextlib.contextmanager
 def running(namespace, transport, options):
-    """The process of a node."""
+    """Start a node and yield its process."""
     command = [sys.executable, '-m', 'cliptrase_ros.ros.node', '--ros-args']
     command += ['--log-level', 'warn', '-r', f'__ns:=/{namespace}']
     for parameter in (*options.parameters, f'image_transport:={transport}'):
@@ -147,7 +153,7 @@ def running(namespace, transport, options):
 
 
 class Camera:
-    """The camera of a node, and the consumer of its label masks."""
+    """The camera of a node and the consumer of its label masks."""
 
     def __init__(self, robot, process, namespace, size, transport):
         self.robot, self.process, self.size = robot, process, size
@@ -181,7 +187,7 @@ class Camera:
                 self.facts = {pair.key: pair.value for pair in status.values}
 
     def send(self):
-        """Publish an image; its stamp."""
+        """Publish an image; return its stamp."""
         stamp = self.robot.get_clock().now().to_msg()
         self._image.header.stamp = self._info.header.stamp = stamp
         self._images.publish(self._image)
@@ -190,7 +196,7 @@ class Camera:
         return _nanoseconds(stamp)
 
     def round_trip(self, timeout_s=5.0):
-        """Milliseconds from before an image is published until its mask is here."""
+        """Return the milliseconds from before an image is published until its mask arrives."""
         started = time.monotonic()
         stamp = self.send()
         with self._arrived:
@@ -206,7 +212,7 @@ class Camera:
                 raise SystemExit(f'no label mask on {self._outputs}label_mask')
 
     def stream(self, rate_hz, seconds):
-        """Send images at a rate; (start, end) of that."""
+        """Send images at a fixed rate; return the times (start, end)."""
         start = time.monotonic()
         for number in range(max(1, round(rate_hz * seconds))):
             time.sleep(max(0.0, start + number / rate_hz - time.monotonic()))
@@ -215,7 +221,7 @@ class Camera:
         return start, time.monotonic()
 
     def diagnose(self):
-        """Wait for diagnostics that know of all masks that have come."""
+        """Wait for diagnostics that count all masks that have arrived."""
         deadline = time.monotonic() + 60
         while int(self.facts.get(diagnostics.PUBLISHED, 0)) < len(self.arrivals):
             if time.monotonic() > deadline:
@@ -223,11 +229,12 @@ class Camera:
             time.sleep(0.01)
 
     def quantiles(self, name):
-        """(p50, p95) ms of the node's last 100 frames."""
+        """Return (p50, p95) in ms of the node's last 100 frames."""
         return [float(self.facts[f'{name} {quantile} ms']) for quantile in ('p50', 'p95')]
 
     def hear(self):
-        """Subscribe to all the optional outputs; the subscriptions, once each has heard."""
+        """Subscribe to all optional outputs; return the subscriptions when each has received a
+        message."""
         heard = set()
         made = [
             self.robot.create_subscription(
@@ -240,7 +247,7 @@ class Camera:
         return made
 
     def set_words(self, names, answered):
-        """Ask for other words; the milliseconds until the answer are appended to the list."""
+        """Request other words; append the milliseconds until the answer to `answered`."""
         started = time.monotonic()
         self._service.wait_for_service()
         future = self._service.call_async(SetVocabulary.Request(prompts=names))
@@ -255,7 +262,7 @@ class Camera:
 
 
 def latency(cameras, options):
-    """One image at a time."""
+    """Print the latency of one image at a time."""
     times = {line: [] for line in cameras}
     for turn in range(WARM_UP + options.frames):
         for line, camera in cameras.items():
@@ -266,10 +273,10 @@ def latency(cameras, options):
     for camera in cameras.values():
         camera.diagnose()
     print(
-        f'\nOne image at a time, {options.frames} of each line, all lines in turn: p50 / p95 in '
-        'ms.\n"all": from before the camera publishes until the mask is here; "node": receipt to '
-        'publish, and\n"engine": inference, both of the node\'s diagnostics (its last 100 frames); '
-        '"added" are\ndifferences of these quantiles.\n'
+        f'\nOne image at a time, {options.frames} per line, all lines in turn: p50 / p95 in '
+        'ms.\n"all": from before the camera publishes until the mask arrives; "node": receipt to '
+        'publish;\n"engine": inference (both from the node\'s diagnostics of its last 100 frames);'
+        '\n"added": differences of these quantiles.\n'
     )
     _table('image', 'transport', 'all', 'node', 'engine', 'added in all', 'of it in the node')
     for ((width, height), transport), camera in cameras.items():
@@ -285,7 +292,7 @@ def latency(cameras, options):
 
 
 def cpu(camera, options):
-    """CPU at a fixed rate, without and with subscribers of the optional outputs."""
+    """Print the CPU time at a fixed rate, without and with subscribers of the optional outputs."""
     rate_hz, process = 10.0, camera.process
     used = {'none': [], 'all': []}
     for _ in range(options.turns):
@@ -301,10 +308,10 @@ def cpu(camera, options):
                 camera.robot.destroy_subscription(subscription)
     width, height = camera.size
     print(
-        f"\nCPU time of the node's process at {rate_hz:.0f} Hz, {width} x {height}, raw; medians "
-        f'of {options.turns} turns of\n{options.seconds:g} s, with and without subscribers of the '
-        f'optional outputs ({", ".join(OPTIONAL)})\nin turn; smallest and largest turn in '
-        'brackets.\n'
+        f"\nCPU time of the node's process at {rate_hz:.0f} Hz, {width} x {height}, raw: medians "
+        f'of {options.turns} turns of\n{options.seconds:g} s. The turns alternate between no '
+        f'subscribers and subscribers of the optional outputs\n({", ".join(OPTIONAL)}).\n'
+        'The smallest and largest turn are in brackets.\n'
     )
     _table('subscribed', 'CPU s a second', 'CPU ms a frame', 'ratio')
     none = np.array(used['none'])
@@ -320,13 +327,13 @@ def cpu(camera, options):
 
 
 def words(camera, options):
-    """A fast camera, and words that change."""
+    """Print the rate and the gaps of masks with a fast camera while the words change."""
     rate_hz = 30.0
     for names in (OTHERS, WORDS):
         _finish(camera, camera.set_words(names, []))
     camera.diagnose()
     before, sent = _counters(camera), camera.sent
-    # Without changes last: that is what the node's last 100 frames are to be of.
+    # 'none' is last, so that the node's last 100 frames are without a change.
     states = {'two new words': Flow(), 'known words': Flow(), 'none': Flow()}
     for turn in range(options.turns):
         choices = ([*WORDS, f'cat {turn}', f'dog {turn}'], (OTHERS, WORDS)[turn % 2], None)
@@ -338,10 +345,10 @@ def words(camera, options):
     width, height = camera.size
     print(
         f'\n{rate_hz:.0f} Hz, {width} x {height}, raw; {options.turns} turns of '
-        f'{options.seconds:g} s, each with one change of words, or none;\n'
+        f'{options.seconds:g} s, each with one change of words or none;\n'
         f'prompt_templates {options.prompt_templates}. "beyond": the largest gap between masks '
-        f"less the engine's\nown time (p50 {engine_ms:.1f} ms while no words change), "
-        'in median gaps.\n'
+        f"minus the engine's\nown time (p50 {engine_ms:.1f} ms while no words change), "
+        'divided by the median gap.\n'
     )
     _table('change', 'masks a second', 'gap p50 / max ms', 'beyond', 'answer p50 / max ms')
     for state, flow in states.items():
@@ -362,7 +369,7 @@ def words(camera, options):
 
 
 def topics(camera, options):
-    """Vocabularies with many names, each with a topic of its own."""
+    """Print the gaps for vocabularies with many names; each name has its own topic."""
     rate_hz = 10.0
     many = [f'thing {number}' for number in range(options.names)]
     for names in (many, WORDS):
@@ -379,7 +386,7 @@ def topics(camera, options):
             publisher.get_subscription_count()
         asked.append(1e3 * (time.perf_counter() - started))
     print(
-        f'\nWords whose embeddings are cached, each name with a topic of its own; '
+        f'\nThe embeddings of the words are cached, and each name has its own topic; '
         f'{rate_hz:.0f} Hz, {options.turns} turns.\n'
     )
     _table('change', 'answer p50 / max ms', 'gap p50 / max ms')
@@ -387,21 +394,21 @@ def topics(camera, options):
         p50, worst = flow.gaps_ms
         _row(state, _p50_max(flow.answers), f'{p50:.1f} / {worst:.1f}')
     print(
-        f'\nAsking {len(many)} publishers for subscribers, as each frame does: p50 / max '
+        f'\nCounting the subscribers of {len(many)} publishers, as for each frame: p50 / max '
         f'{_p50_max(asked, 3)} ms.'
     )
 
 
 class Flow:
-    """Masks of several stretches of time at a fixed rate."""
+    """The masks of several time spans at a fixed rate."""
 
     def __init__(self):
         self.answers = []
         self._gaps, self._masks, self._seconds = [], 0, 0.0
 
     def run(self, camera, rate_hz, seconds, names):
-        """One more stretch, at whose beginning other words are asked for, if there are any."""
-        camera.stream(rate_hz, 0.3)  # so that a change falls into the flow
+        """Measure one more time span; request the words `names`, if any, at its start."""
+        camera.stream(rate_hz, 0.3)  # so that the change comes during the stream
         future = names and camera.set_words(names, self.answers)
         start, end = camera.stream(rate_hz, seconds)
         if future:
@@ -418,12 +425,12 @@ class Flow:
 
     @property
     def gaps_ms(self):
-        """(p50, max)."""
+        """The gaps between masks as (p50, max)."""
         return np.percentile(self._gaps, (50, 100))
 
 
 def _image(size, compressed):
-    """Something between a flat picture and noise, as cameras see."""
+    """Make an image message with content between a flat picture and noise, like a camera's."""
     random = np.random.default_rng(0)
     coarse = random.integers(0, 256, (12, 16, 3)).astype(np.uint8)
     pixels = cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC).astype(float)
@@ -441,13 +448,13 @@ def _counters(camera):
 
 
 def _finish(camera, future):
-    """Wait for an answer while images go on."""
+    """Send images until the answer arrives."""
     while not future.done():
         camera.stream(10.0, 0.1)
 
 
 def _cpu_s(process):
-    """User and system seconds of a process and its threads."""
+    """Return the user and system seconds of a process and its threads."""
     fields = Path(f'/proc/{process.pid}/stat').read_text().rpartition(')')[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf('SC_CLK_TCK')
 

@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""What finding things in labels and depth costs, by what there is to see.
+"""The cost of finding things in labels and depth, for several scenes.
 
 bench/objects.py [--image 640x480] [--min-pixels 100] [--repeats 50] [--threads 1]
 
-'room': things before a wall and a floor, with the noise and holes of a sensor's depth. 'speckled':
-the room with a wrong class at each 50th pixel. 'wall': one thing that fills the image. 'noise': a
-random class at each pixel. All lines are measured in turn within one process, after a warm-up;
-ratios are to the whole of the room. --threads is of OpenCV; NumPy's are set by OMP_NUM_THREADS.
+'room': things in front of a wall and a floor, with the noise and holes of a depth sensor.
+'speckled': the room with a random class at each 50th pixel (on average).
+'wall': one thing that fills the image.
+'noise': a random class at each pixel.
+All lines are measured in turn in one process, after a warm-up. Ratios are to the whole search in
+the room. --threads is for OpenCV; OMP_NUM_THREADS sets the threads of NumPy.
 """
 
 import argparse
@@ -39,7 +41,8 @@ def main():
     parser.add_argument('--threads', type=arguments.positive, default=1)
     options = parser.parse_args()
     cv2.setNumThreads(options.threads)
-    # As in a process that has held larger arrays, the allocator keeps what is free.
+    # After a large array the allocator keeps free memory, as in a process that has used larger
+    # arrays.
     np.zeros(30_000_000, np.uint8)
     cpu = torch.device('cpu')
     width, height = options.image
@@ -62,7 +65,7 @@ def main():
 
 
 def scenes(camera, size):
-    """{name: (labels, depth)}"""
+    """Return {name: (labels, depth)}."""
     random = np.random.default_rng(0)
     labels, depth = room(random, camera, size)
     speckled = labels.copy()
@@ -79,7 +82,7 @@ def scenes(camera, size):
 
 
 def room(random, camera, size):
-    """Labels and depth of slanted things before a wall (class 1) and a floor (2)."""
+    """Return labels and depth of slanted things in front of a wall (class 1) and a floor (2)."""
     _, y = camera.rays(size)
     floor = np.where(y > 0, HEIGHT_M / np.maximum(y, 1e-6), np.inf)[:, None]
     labels = np.where(floor < WALL_M, 2, 1).repeat(size[1], axis=1).astype(np.uint8)

@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""CLIPtrase as it is commonly run, written down plainly, beside the segmenter.
+"""The speed of the segmenter compared with a plain CLIPtrase, written as it is usually run.
 
 bench/plain.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--words 20 150]
                [--precision fp32 auto] [--crops 224 336] [--whole 336] [--repeats 10]
 
-A camera image of 640 x 480: crops of the cliptrase protocol, and the whole image, by the short
-side that the tower sees. Each part and the whole of both in turn; the ratio is plain / segmenter,
-turn by turn. The plain pipeline is float32 in any case, and yields no confidence.
+The camera image has 640 x 480 pixels. --crops are crops of the cliptrase protocol, --whole is the
+whole image; both give the short side in the tower. All parts of both pipelines are measured in
+turn. The ratio is plain / segmenter, the median over the turns. The plain pipeline is always
+float32 and returns no confidence.
 """
 
 import argparse
@@ -31,13 +32,13 @@ CAMERA = (480, 640)
 
 
 class Plain:
-    """CLIPtrase (arXiv 2407.08268) with the model's own modules, PIL, scikit-learn, SciPy, loops.
+    """CLIPtrase (arXiv 2407.08268) made of the model's modules, PIL, scikit-learn, SciPy and loops.
 
     It shares no code with the package. Shapes: N = rows * cols patches, K words, R clusters.
 
     Args:
         visual: an open_clip VisionTransformer in float32.
-        mean, std: three numbers each, of RGB in 0..1.
+        mean, std: three numbers each, for RGB in 0..1.
     """
 
     def __init__(self, visual, mean, std):
@@ -45,8 +46,13 @@ class Plain:
 
     @torch.no_grad()
     def __call__(self, image, words, size):
-        """Labels [H, W], indices of `words`, for image [H, W, 3] uint8 and words [K, E] of unit
-        length, the tower seeing the image at `size` (height, width)."""
+        """Return labels [H, W], indices of `words`.
+
+        Args:
+            image: [H, W, 3] uint8.
+            words: [K, E] of unit length.
+            size: (height, width) of the image in the tower.
+        """
         features, correlation, grid = self.encode(self.pixels(image, size))
         affinity = self.affinity(correlation)
         regions = self.regions(affinity, self.clusters(affinity), grid, image.shape[:2])
@@ -54,14 +60,14 @@ class Plain:
         return labels if regions is None else self.vote(labels, regions)
 
     def pixels(self, image, size):
-        """Normalised image [1, 3, *size]."""
+        """Return the normalised image [1, 3, *size]."""
         resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
         pixels = normalize(to_tensor(resized), self.mean, self.std)[None]
         return pixels.to(self.visual.conv1.weight.device)
 
     @torch.no_grad()
     def encode(self, pixels):
-        """Unit features [N, E], correlation of tokens [1 + N, 1 + N], (rows, cols)."""
+        """Return (unit features [N, E], correlation of tokens [1 + N, 1 + N], (rows, cols))."""
         visual = self.visual
         x = visual.conv1(pixels)
         grid = tuple(x.shape[-2:])
@@ -76,7 +82,7 @@ class Plain:
         return F.normalize(features, dim=-1), correlation, grid
 
     def positions(self, grid):
-        """Position embeddings [1 + N, D]; 0.1 as in DINO's code."""
+        """Return position embeddings [1 + N, D]; the 0.1 is from DINO's code."""
         table, trained = self.visual.positional_embedding, self.visual.grid_size
         if grid == tuple(trained):
             return table
@@ -86,13 +92,13 @@ class Plain:
         return torch.cat([table[:1], patches.flatten(2)[0].T])
 
     def heads(self, block, x):
-        """Queries, keys and values [3, 1, heads, 1 + N, C]."""
+        """Return queries, keys and values [3, 1, heads, 1 + N, C]."""
         attention = block.attn
         qkv = F.linear(block.ln_1(x), attention.in_proj_weight, attention.in_proj_bias)
         return qkv.unflatten(-1, (3, attention.num_heads, -1)).permute(2, 0, 3, 1, 4)
 
     def correlation(self, block, x):
-        """Cosines of tokens, averaged over heads and over queries, keys, values."""
+        """Return the cosines of tokens, averaged over heads and over queries, keys, values."""
         total = 0
         for part in self.heads(block, x):
             unit = F.normalize(part, dim=-1)
@@ -100,7 +106,7 @@ class Plain:
         return total[0] / 3
 
     def last(self, block, x):
-        """The block with the sum of three self-correlations as its attention."""
+        """Run the block with the sum of three self-correlations as its attention."""
         q, k, v = self.heads(block, x)
         scale = q.shape[-1] ** -0.5
         weights = sum((scale * part @ part.transpose(-2, -1)).softmax(-1) for part in (q, k, v))
@@ -109,11 +115,11 @@ class Plain:
         return x + block.ls_2(block.mlp(block.ln_2(x)))
 
     def affinity(self, correlation):
-        """[N, N] float32."""
+        """Return the affinity [N, N] float32."""
         return (correlation[1:, 1:] - correlation[0, 1:]).clamp(min=0).cpu().numpy()
 
     def clusters(self, affinity):
-        """The cluster of each patch, -1 noise: [N]."""
+        """Return the cluster of each patch [N]; -1 is noise."""
         count = len(affinity)
         published = {196: (0.7, 3), 441: (1.1, 7)}
         elsewhere = 0.05 * math.sqrt(count), max(3, round(0.0155 * count))
@@ -121,7 +127,7 @@ class Plain:
         return DBSCAN(eps=eps, min_samples=min_samples).fit_predict(affinity)
 
     def regions(self, affinity, clusters, grid, size):
-        """The region of each pixel [*size], or None if all patches are noise."""
+        """Return the region of each pixel [*size], or None if all patches are noise."""
         maps = []
         for number in range(clusters.max() + 1):
             mean = torch.from_numpy(affinity[clusters == number].mean(0)).view(1, 1, *grid)
@@ -133,14 +139,14 @@ class Plain:
 
     @torch.no_grad()
     def labels(self, features, words, grid, size):
-        """The best word of each pixel [*size]."""
+        """Return the best word of each pixel [*size]."""
         logits = 100 * features @ words.T
         logits = logits.T.unflatten(1, grid)[None]
         scores = F.interpolate(logits, size=size, mode='bilinear')[0]
         return scores.softmax(0).argmax(0).cpu()
 
     def vote(self, labels, regions):
-        """Every region takes its most frequent label."""
+        """Give every region its most frequent label."""
         labels = labels.clone()
         for number in regions.unique():
             inside = regions == number
@@ -149,7 +155,7 @@ class Plain:
 
 
 def plain_of(segmenter):
-    """The plain pipeline on the model of a segmenter."""
+    """Return the plain pipeline with the model of a segmenter."""
     backbone = segmenter.backbone
     statistics = (x.flatten().tolist() for x in (backbone.mean, backbone.std))
     return Plain(backbone.visual, *statistics)
@@ -179,13 +185,13 @@ def main():
 
 
 def in_precisions(segmenter, precisions):
-    """The segmenter in each of them, those once that are the same on this device."""
+    """Return the segmenter in each precision, without duplicates (some are equal on a device)."""
     runs = [segmenter.replace(precision=precision) for precision in precisions]
     return {speed.precision_of(run): run for run in runs}.values()
 
 
 def table(segmenter, count, repeats):
-    """Print the rows of one case; the share of pixels with equal labels."""
+    """Print the rows of one case; return the share of pixels with equal labels."""
     image = segmenter.view(speed.scene(*CAMERA))
     encoded = segmenter.encode(image)
     size, clusters = encoded.working_size, int(encoded.clusters.max()) + 1
@@ -207,7 +213,7 @@ def table(segmenter, count, repeats):
 
 
 def parts(plain, image, words, size):
-    """The parts of the plain pipeline: {name: what to call}."""
+    """Return {name: function} of the parts of the plain pipeline."""
     labels_size, words = image.shape[:2], words.embeddings.to(plain.visual.conv1.weight.device)
     pixels = plain.pixels(image, size)
     features, correlation, grid = plain.encode(pixels)
@@ -230,7 +236,7 @@ def parts(plain, image, words, size):
 
 
 def own_parts(segmenter, image, count):
-    """The same of the segmenter."""
+    """Return {name: function} of the same parts of the segmenter."""
     resize, tower, dbscan, maps = speed.image_stages(segmenter, image).values()
     scores, labels, everything = speed.word_stages(segmenter, image, count).values()
     return {

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""What the rules of refinement cost at labelling, by the number of words.
+"""The cost of the refinement rules during labelling, by the number of words.
 
 bench/refine.py [--device D] [--words 5 50 150] [--labels 240x320 480x640] [--repeats 10]
 
-Random scores on the patch grid of a working image of 336 x 448 (sides are HEIGHTxWIDTH here) become
-labels and confidences. All lines of a table are measured in turn within one process, after a
-warm-up; ratios are to the plain enlargement. 'all words' is without the bound of refine_words.
+Random scores on the patch grid of a working image of 336 x 448 become labels and confidences. Sizes
+are HEIGHTxWIDTH. All lines of a table are measured in turn in one process, after a warm-up. Ratios
+are to the plain enlargement. 'all words' is without the limit of refine_words.
 """
 
 import argparse

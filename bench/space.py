@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""What outputs in space cost beyond segmentation: from a labelled image and a depth message to each
-output's message, and to its publication.
+"""The cost of outputs in space in addition to segmentation.
 
 bench/space.py [--sizes 480x640] [--words 8] [--repeats 50] [--no-profile]
 
-The scene is made of flat things at different depths before a wall, on a floor; labels follow the
-things. Messages are published over DDS to a process that takes them. All lines in turn within one
-process; ratios are, turn by turn, to the organised cloud.
+Each time is from a labelled image and a depth message to the message of an output, or to its
+publication. The scene has flat things at different depths in front of a wall, on a floor; each
+thing has one label. Messages are published over DDS to a process that receives them. All lines are
+measured in turn in one process. Ratios are to the organised cloud: the median over the turns.
 """
 
 import argparse
@@ -52,7 +52,7 @@ from cliptrase_ros.space.groups import Group
 ROOT = Path(__file__).parents[1]
 NEAR_MM, FAR_MM = 600, 4000
 PATIENCE_S = 60
-EMBEDDED = 8  # labels are not made from words here
+EMBEDDED = 8  # arbitrary, because the labels do not come from words here
 PUBLISHED = {
     'points': (PointCloud2, Scene.cloud),
     'points/w1': (PointCloud2, lambda scene: scene.group_cloud(Group('w1', ('w1',)))),
@@ -72,7 +72,9 @@ def main():
     parser.add_argument('--sizes', nargs='+', default=[(480, 640)], type=arguments.size)
     parser.add_argument('--words', type=arguments.positive, default=8)
     parser.add_argument('--repeats', type=arguments.positive, default=50)
-    parser.add_argument('--no-profile', action='store_true', help="Fast DDS's default transport")
+    parser.add_argument(
+        '--no-profile', action='store_true', help="use Fast DDS's default transport"
+    )
     parser.add_argument('--consume', action='store_true', help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.consume:
@@ -90,7 +92,7 @@ def main():
 
 @contextlib.contextmanager
 def publishers(folder, options):
-    """{topic: publisher}, each with a subscription in another process."""
+    """Yield {topic: publisher} when another process has subscribed to each."""
     if not options.no_profile:
         for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
             os.environ[name] = str(ROOT / PROFILE)
@@ -107,7 +109,7 @@ def publishers(folder, options):
         deadline = time.monotonic() + PATIENCE_S
         while not all(publisher.get_subscription_count() for publisher in own.values()):
             if process.poll() is not None or time.monotonic() > deadline:
-                raise SystemExit('the process that subscribes is not there')
+                raise SystemExit('the subscribing process ended, or did not subscribe in time')
             time.sleep(0.01)
         yield own
     finally:
@@ -118,7 +120,7 @@ def publishers(folder, options):
 
 
 def consumer():
-    """A node that takes whatever is published, unread."""
+    """Make a node that receives all topics without reading the messages."""
     node = rclpy.create_node('consumer')
     for topic, (kind, _) in PUBLISHED.items():
         node.create_subscription(kind, topic, lambda _: None, newest(), raw=True)
@@ -126,11 +128,12 @@ def consumer():
 
 
 def scene_maker(size, count):
-    """A function that makes the scene anew from its messages, as the node does for each image."""
+    """Return a function that makes a new scene from its messages, as the node does for each
+    image."""
     segmenter = load(Settings(model='cliptrase-tiny', weights='random', device='cpu'))
     words = speed.random_words(count, EMBEDDED)
     image = speed.scene(*size)
-    # The things of the picture have flat colours: a label and a depth follows from each.
+    # The things in the picture have flat colours; each colour gives a label and a depth.
     things = image.astype(np.uint16).sum(2) // 24
     labels = (1 + things % count).astype(np.uint8)
     mm = NEAR_MM + things * ((FAR_MM - NEAR_MM) // int(things.max()))
@@ -138,14 +141,14 @@ def scene_maker(size, count):
     header = Header(frame_id='camera')
     depth = encodings.fill_image(Image(), mm.astype(np.uint16), '16UC1', header)
     info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
-    options = NodeOptions(target_classes=('w1',))
+    options = NodeOptions.from_mapping({'target.classes': ('w1',)})
     live = Live(segmenter, words, 1)
     it = LabelledFrame(image, header, Segmentation(labels, confidence), live, options, info)
     return lambda: Scene(it, depth_of(depth, info, None, size, options))
 
 
 def work(make, own):
-    """{what: function}"""
+    """Return {what is measured: function}."""
     functions = {'depth in metres': make}
     for topic, (_, output) in PUBLISHED.items():
         functions[topic] = lambda output=output: output(make())

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How long a person waits for the nodes, and what they hold: starts, ends, memory.
+"""How long the nodes take to start and end, and their memory.
 
 bench/start.py [--turns 5] [--other CHECKOUT] [--model NAME] [--weights TAG|FILE|random]
 
-Each turn starts `camera_publisher` and then the node as processes of their own, and ends the node
-by Ctrl-C. With --other the same is done in turn with the modules of another checkout, say of the
-commit before a change, on the packages and messages of this one; the last column is the median of
-the ratios turn by turn. The default is the tiny model with random weights, so what is measured is
-what every model waits for.
+Each turn starts `camera_publisher` and then the node, each in its own process, and ends the node
+with Ctrl-C. With --other, each turn also does this with the modules of another checkout (for
+example the commit before a change), with the packages and messages of this one. The last column is
+the median of the ratios of the turns. The default is the tiny model with random weights: this
+measures the time that every model needs.
 """
 
 import argparse
@@ -47,7 +47,7 @@ END = 'node: Ctrl-C to end, s'
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--turns', type=arguments.positive, default=5)
-    parser.add_argument('--other', type=Path, help='another checkout, to compare with')
+    parser.add_argument('--other', type=Path, help='another checkout to compare with')
     parser.add_argument('--model', default='cliptrase-tiny')
     parser.add_argument('--weights', default='random')
     options = parser.parse_args()
@@ -59,7 +59,7 @@ def main():
         cv2.imwrite(picture, np.random.default_rng(0).integers(0, 255, (120, 160, 3), np.uint8))
         lock = domain.claim()
         rclpy.init()
-        # Its own first turn fills caches of files and of words.
+        # Turn -1 is not counted; it fills the caches of files and words.
         for turn in range(-1, options.turns):
             for checkout in checkouts:
                 for name, value in measured(checkout, picture, options):
@@ -73,7 +73,7 @@ def main():
 
 
 def measured(checkout, picture, options):
-    """(name, value) of each line, once."""
+    """Measure one turn; yield (name, value) of each line."""
     with spun(rclpy.create_node('bench')) as robot:
         images, masks = [], []
         robot.create_subscription(Image, '/image', images.append, newest())
@@ -99,7 +99,7 @@ def measured(checkout, picture, options):
 
 @contextlib.contextmanager
 def running(checkout, module, *parameters):
-    """A process of a checkout's module."""
+    """Start a module of a checkout and yield its process."""
     command = [sys.executable, '-m', f'cliptrase_ros.ros.{module}', '--ros-args']
     command += ['--log-level', 'error', *(x for p in parameters for x in ('-p', p))]
     process = subprocess.Popen(command, cwd=checkout)
@@ -112,17 +112,17 @@ def running(checkout, module, *parameters):
 
 
 def until(heard, process):
-    """When the first message came."""
+    """Wait for the first message; return the time."""
     deadline = time.monotonic() + PATIENCE_S
     while not heard:
         if process.poll() is not None or time.monotonic() > deadline:
-            raise SystemExit(f'{process.args[2]} sent nothing')
+            raise SystemExit(f'{process.args[2]} ended, or sent no message in time')
         time.sleep(0.002)
     return time.monotonic()
 
 
 def print_table(found):
-    """Medians, and of two checkouts their ratios turn by turn."""
+    """Print the medians, and for two checkouts the median of the ratios of the turns."""
     heads = ['', 'median', 'smallest', 'largest', *(['other', 'this / other'] * (len(found) - 1))]
     print_header(*heads)
     for name, values in found[0].items():

@@ -1,7 +1,7 @@
-"""What `cliptrase video` takes beyond reading and labelling: python bench/video.py VIDEO
+"""The cost of `cliptrase video` in addition to reading and labelling: python bench/video.py VIDEO
 
-All three are done in turn on the same frames: reading alone, labelling frames that were read
-before, and the command's own loop, which reads and writes on threads of its own.
+Three things are measured in turn on the same frames: reading alone, labelling frames that are
+already read, and the loop of the command, which reads and writes in background threads.
 """
 
 from __future__ import annotations

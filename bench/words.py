@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""What new words cost, and known ones.
+"""The cost of new words and of known words.
 
 bench/words.py [--model NAME] [--weights TAG|FILE|random] [--device D] [--words 20]
                [--repeats 10]
 
-The sentences of a new word, with the tokens after their ends and without; a vocabulary of known
-words, whose embeddings are in memory; and the fingerprint of the weights, once a start. All lines
-in turn within one process; ratios are, turn by turn, to the word with 80 templates at whole
-context.
+The lines are: the sentences of a new word, with and without the tokens after their ends; a
+vocabulary of known words, whose embeddings are in memory; and the fingerprint of the weights, which
+is computed once per start. All lines are measured in turn in one process. Ratios are to the word
+with 80 templates at whole context: the median over the turns.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main():
 
 
 def work(segmenter, count):
-    """{(templates, what): function}"""
+    """Return {(templates, what is measured): function}."""
     text = segmenter.backbone.text
     whole = TextEncoder(text._model, text._tokenizer)
     whole.cuts_context = False

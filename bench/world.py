@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""How many pictures a second the demo world renders.
+"""How many pictures per second the demo world renders.
 
 bench/world.py [--width 320] [--height 240] [--scenes 10] [--views 5]
 
-Building a scene and rendering a view of it are timed apart, after a warm-up.
+Building a scene and rendering a view of it are timed separately, after a warm-up.
 """
 
 import argparse

@@ -6,8 +6,8 @@
     words = segmenter.vocabulary(['floor', 'mug|cup', 'person'], background=['sky', 'wall'])
     result = segmenter(image, words)      # image [H, W, 3] uint8 RGB -> labels, confidence
 
-Names are imported on first use: whoever reads only the messages (`ros2 topic echo`, another
-node) does not wait for torch, nor need it.
+Names are imported on first use. So programs that only read the messages (`ros2 topic echo`, another
+node) do not need torch and do not wait for it.
 """
 
 import sys
@@ -60,7 +60,7 @@ if TYPE_CHECKING:
     from .words.vocabulary import WordClass as WordClass
     from .words.vocabulary import parse_vocabulary as parse_vocabulary
 
-# Where each name is defined; a module of that name is the name itself.
+# The module that defines each name. If the module has that name, the name is the module itself.
 _HOME_OF = {
     'METHODS': 'methods.table',
     'TEMPLATES': 'words.templates',
@@ -123,10 +123,10 @@ def __dir__():
 
 
 class _BuiltMessages:
-    """Find the messages of another installation, and nothing else of it.
+    """Import finder that finds only the messages of another installation.
 
     A source tree has no messages: they are built and installed elsewhere. All other modules come
-    from this folder, so that no module of an older version is ever mixed in.
+    from this folder, so that modules of an older version are never mixed in.
     """
 
     @staticmethod

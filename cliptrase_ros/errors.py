@@ -1,4 +1,4 @@
-"""The errors that users meet: each says what was expected, what came, and what to do next."""
+"""Errors for users. Each says what was expected, what was given, and what to do next."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ShapeError(CliptraseError, ValueError):
 
 
 class PictureError(CliptraseError):
-    """A picture, video or recording cannot be read or used, or holds what it should not."""
+    """A picture, video or recording cannot be read or used, or has unsuitable content."""
 
 
 class VocabularyError(CliptraseError, ValueError):
@@ -31,28 +31,46 @@ class UnsupportedBackbone(CliptraseError):
 
 
 class WeightsError(CliptraseError):
-    """Weights are missing, damaged, or do not belong to the model."""
+    """Weights are missing or damaged, or do not belong to the model."""
 
 
 class OutOfMemory(CliptraseError, MemoryError):
-    """Memory ran out, even for one image or sentence at a time; what was taken is free again."""
+    """Memory ran out, even for one image or sentence at a time. What was allocated is freed."""
 
     def __init__(self):
         super().__init__(
-            'out of memory: lower input_size or window_px, set precision to fp16 or bf16 or refine '
-            'to none, or use fewer words'
+            'out of memory: lower input_size or sliding.window_px, set precision to fp16 or bf16, '
+            'set refine to none, or use fewer words'
         )
 
 
 class WorkerError(CliptraseError):
-    """Processes that share the work cannot do it, or died."""
+    """Worker processes cannot do their work, or died."""
 
 
 class Cancelled(CliptraseError):
-    """Long work was given up because the caller asked for it."""
+    """The caller cancelled long work."""
 
 
-def did_you_mean(name: str, known: Iterable[str], limit: int = 3) -> str:
-    """' Did you mean ...?' with the nearest known names, or an empty string."""
-    near = difflib.get_close_matches(name, list(known), n=limit, cutoff=0.5)
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return ' Did you mean ...?' with the nearest known names, or ''."""
+    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
     return f' Did you mean {" or ".join(repr(n) for n in near)}?' if near else ''
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """Return the known dotted names that a misspelt or flat one may stand for, at most three.
+
+    'naclip_sigma' and 'sigma' stand for 'naclip.sigma' alone.
+    """
+    words = {one: one.replace('.', '_').split('_') for one in known}
+    asked = name.replace('.', '_').replace('-', '_').split('_')
+    same = [
+        one
+        for one, parts in words.items()
+        if parts[-len(asked) :] == asked or sorted(parts) == sorted(asked)
+    ]
+    if same:
+        return same[:3]
+    plain = {'_'.join(parts): one for one, parts in words.items()}
+    return [plain[n] for n in difflib.get_close_matches('_'.join(asked), plain, n=3, cutoff=0.6)]

@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Writing of files and folders so that they are complete or do not exist."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from pathlib import Path
 
 @contextlib.contextmanager
 def whole(path: Path) -> Iterator[Path]:
-    """A path to write to instead of `path`, file or folder, in the same folder and of the same
-    suffix. What is there at the end takes the place of `path`; after an error it is removed, and
-    `path` is as before. The folder is made if it is missing."""
+    """Yield a temporary path to write to instead of `path`, a file or a folder.
+
+    It is in the same folder and has the same suffix. At the end it replaces `path`; after an error
+    it is removed and `path` is unchanged. Missing parent folders are made.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f'.{path.stem}.part{path.suffix}')
     remove(part)
@@ -28,7 +30,7 @@ def whole(path: Path) -> Iterator[Path]:
 
 
 def _exchange(part: Path, path: Path) -> None:
-    """Put `part` in the place of a folder; there is one of them at any time."""
+    """Replace a folder by `part`. If this is interrupted, the old or the new folder is there."""
     old = path.with_name(f'.{path.name}.old')
     remove(old)
     try:
@@ -42,7 +44,7 @@ def _exchange(part: Path, path: Path) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or a folder, if there is one."""
+    """Delete a file or a folder if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

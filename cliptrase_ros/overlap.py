@@ -1,4 +1,4 @@
-"""Reading and writing beside the work on a model, on threads of their own."""
+"""Reading and writing in background threads while the model works."""
 
 from __future__ import annotations
 
@@ -12,8 +12,10 @@ Item = TypeVar('Item')
 
 
 def prefetched(items: Iterable[Item], count: int = 2) -> Generator[Item, None, None]:
-    """The items, made on a thread up to `count` before they are asked for. An error in making one
-    arises where it is asked for, and ends them."""
+    """Yield the items. A background thread makes up to `count` of them in advance.
+
+    An error while making an item is raised when that item is due, and ends the iteration.
+    """
     source = iter(items)
     with ThreadPoolExecutor(1, 'ahead') as pool:
         made = deque(pool.submit(_next, source) for _ in range(count))
@@ -26,13 +28,14 @@ def prefetched(items: Iterable[Item], count: int = 2) -> Generator[Item, None, N
 
 
 def _next(source: Iterator[Item]) -> list[Item]:
-    """The next item alone, or nothing at the end."""
+    """Return a list of the next item, or an empty one at the end."""
     return list(islice(source, 1))
 
 
 class WriteBehind:
-    """Calls made later, in order, on a thread; at most `count` wait. An error of one arises in the
-    next call or at the end, and no call follows it.
+    """A background thread that runs calls later, in order; at most `count` calls wait.
+
+    An error in a call is raised by a later call or at the end. No call runs after it.
 
         with WriteBehind() as behind:
             behind(write, frame)

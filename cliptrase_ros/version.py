@@ -1,4 +1,4 @@
-"""Which version this is."""
+"""The version of this package."""
 
 from __future__ import annotations
 
@@ -11,8 +11,11 @@ _BESIDE = Path(__file__).parents[1] / 'package.xml'
 
 
 def version() -> str:
-    """Such as '0.1.0', as pip knows it, or as package.xml says, beside the sources or where ROS
-    installs it; 'unknown' where there is none."""
+    """Return the version, such as '0.1.0'.
+
+    It comes from pip, or from package.xml next to the sources or where ROS installs it. It is
+    'unknown' if there is neither.
+    """
     try:
         return metadata.version('cliptrase_ros')
     except metadata.PackageNotFoundError:

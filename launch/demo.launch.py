@@ -1,4 +1,4 @@
-"""A simulated camera (demo_world) and the segmentation node, with the small model that knows it.
+"""Start a simulated camera (demo_world) and the segmentation node with its small model.
 
 ros2 launch cliptrase_ros demo.launch.py --show-args
 """
@@ -30,17 +30,17 @@ ARGUMENTS = [
     argument(
         'motion',
         'drive',
-        'Of the camera. drive: past things on an arc; pan: turning on the spot.',
+        'Motion of the camera. drive: past things on an arc; pan: turning on the spot.',
         ['drive', 'pan'],
     ),
     argument('seed', '500000', 'Seed of the scenes.'),
-    argument('rate_hz', '5.0', 'Images a second; fewer where the CPU is slow.'),
+    argument('rate_hz', '5.0', 'Images per second; fewer if the CPU is slow.'),
     argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
 ]
 
 
 def start(context):
-    # Plain strings from here on: the numbers below need their types.
+    # The arguments are plain strings, so the numbers below are converted to their types.
     arguments = context.launch_configurations
     shared = {name: arguments[name] for name in ('namespace', 'rviz', 'log_level')}
     segmentation = IncludeLaunchDescription(
@@ -64,7 +64,7 @@ def start(context):
                 'rate_hz': float(arguments['rate_hz']),
             }
         ],
-        # Relative names follow the namespace. Those of ground_truth/ stay as they are.
+        # Relative names follow the namespace. The names of ground_truth/ are not changed.
         remappings=[
             ('image', 'camera/image_raw'),
             ('camera_info', 'camera/camera_info'),
@@ -76,7 +76,7 @@ def start(context):
         output='screen',
         emulate_tty=True,
     )
-    # In this order: the first sets the Fast DDS profile, for both.
+    # The order matters: the first action sets the Fast DDS profile for both.
     return [segmentation, world]
 
 

@@ -1,4 +1,4 @@
-"""One segmentation node for several cameras.
+"""Start one segmentation node for several cameras.
 
 ros2 launch cliptrase_ros multi_camera.launch.py --show-args
 """
@@ -10,17 +10,17 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 
 SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
 
-# Other defaults than in the file included, which takes all its other arguments as well.
+# Arguments with other defaults than in the included file. Its other arguments work here too.
 ARGUMENTS = [
     DeclareLaunchArgument(
         'cameras',
         default_value='front,left,right',
-        description='Names of the cameras: inputs front/image, outputs segmentation/front/...',
+        description='Names of the cameras. Inputs: front/image; outputs: segmentation/front/...',
     ),
     DeclareLaunchArgument(
         'image_topic',
         default_value='/{camera}/image_raw',
-        description='Images of each camera; {camera} stands for its name.',
+        description='Topic of the images of each camera; {camera} stands for its name.',
     ),
 ]
 

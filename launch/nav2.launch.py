@@ -1,4 +1,4 @@
-"""The segmentation node under a lifecycle manager of Nav2.
+"""Start the segmentation node with a lifecycle manager of Nav2.
 
 ros2 launch cliptrase_ros nav2.launch.py --show-args
 """
@@ -12,17 +12,18 @@ from launch_ros.actions import Node
 
 SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
 
-# Here it speaks of the manager, as in the launch files of Nav2.
+# Here this argument is for the manager, as in the launch files of Nav2.
 AUTOSTART = DeclareLaunchArgument(
     'autostart',
     default_value='true',
-    description='The lifecycle manager configures and activates the node at once.',
+    description='The lifecycle manager configures and activates the node at start.',
     choices=['true', 'false', 'True', 'False'],
 )
 
 
 def prepare(context):
-    # Without it launch would stop after the segmentation node, and leave that running.
+    # Check this first: if the package is missing, launch would stop only after it has started the
+    # segmentation node, and the node would keep running.
     get_package_prefix('nav2_lifecycle_manager')
     arguments = context.launch_configurations
     arguments['autostart_of_manager'] = arguments['autostart']
@@ -30,7 +31,7 @@ def prepare(context):
 
 def start_manager(context):
     arguments = context.launch_configurations
-    # A manager of its own: loading the model would hold up the other nodes of a shared one.
+    # The node has its own manager: in a shared one, loading the model would delay other nodes.
     manager = Node(
         package='nav2_lifecycle_manager',
         executable='lifecycle_manager',
@@ -42,7 +43,7 @@ def start_manager(context):
                 'autostart': is_true(arguments['autostart_of_manager']),
                 'node_names': ['segmentation'],
                 'bond_timeout': 0.0,  # the node has no bond
-                'service_timeout': 600.0,  # Kilted gives up after 5 s; loading takes longer
+                'service_timeout': 600.0,  # Kilted's timeout is 5 s; loading takes longer
             }
         ],
         ros_arguments=['--log-level', arguments['log_level']],
@@ -61,7 +62,7 @@ def generate_launch_description():
         [
             AUTOSTART,
             OpaqueFunction(function=prepare),
-            # All its other arguments are taken as well.
+            # The other arguments of the included file work here too.
             IncludeLaunchDescription(
                 str(SEGMENTATION), launch_arguments={'autostart': 'false'}.items()
             ),

@@ -1,4 +1,4 @@
-"""A RealSense camera and the segmentation node.
+"""Start a RealSense camera and the segmentation node.
 
 The driver is realsense2_camera of realsense-ros 4.x, which is not a dependency of this package.
 ros2 launch cliptrase_ros realsense.launch.py --show-args
@@ -20,7 +20,7 @@ from launch.substitutions import LaunchConfiguration
 
 SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
 
-# Below it the driver publishes.
+# The driver publishes below this name.
 DRIVER = [LaunchConfiguration('camera_namespace'), '/', LaunchConfiguration('camera_name')]
 
 
@@ -34,22 +34,23 @@ ARGUMENTS = [
     argument(
         'camera',
         'true',
-        'Start the driver; false: it runs already.',
+        'Start the driver. false: it is already running.',
         ['true', 'false', 'True', 'False'],
     ),
-    argument('camera_namespace', 'camera', "The driver's, inside namespace."),
-    argument('camera_name', 'camera', "The driver's."),
-    argument('serial_no', "''", "The driver's: which camera, written with _ before the number."),
-    argument('config_file', "''", "The driver's: YAML file with any other of its parameters."),
+    argument('camera_namespace', 'camera', "The driver's namespace, inside namespace."),
+    argument('camera_name', 'camera', "The driver's camera name."),
+    argument('serial_no', "''", 'Serial number of the camera, with _ before the number.'),
+    argument('config_file', "''", "YAML file with the driver's other parameters."),
     argument(
         'image_topic',
         [*DRIVER, '/color/image_raw'],
-        'Images of the driver; a relative name follows the namespace.',
+        "Topic of the driver's images. A relative name follows the namespace.",
     ),
     argument(
         'depth_topic',
         [*DRIVER, '/aligned_depth_to_color/image_raw'],
-        'Depth images of the driver in the pixels of image_topic; as there.',
+        "Topic of the driver's depth images, in the pixels of the images. A relative name follows "
+        'the namespace.',
     ),
     argument(
         'fixed_frame',
@@ -64,7 +65,8 @@ def wanted(context):
 
 
 def find_driver(context):
-    # Without it launch would stop after the segmentation node, and leave that running.
+    # Check this first: if the driver is missing, launch would stop only after it has started the
+    # segmentation node, and the node would keep running.
     if wanted(context):
         get_package_share_directory('realsense2_camera')
 
@@ -85,7 +87,7 @@ def start_camera(context):
     }
     return [
         PushLaunchConfigurations(),
-        ResetLaunchConfigurations(driver),  # it warns of each argument that is not its own
+        ResetLaunchConfigurations(driver),  # it warns about unknown arguments
         IncludeLaunchDescription(str(launch_files / 'rs_launch.py')),
         PopLaunchConfigurations(),
     ]
@@ -96,7 +98,8 @@ def generate_launch_description():
         [
             *ARGUMENTS,
             OpaqueFunction(function=find_driver),
-            # All its other arguments are taken as well. It sets the Fast DDS profile for both.
+            # The other arguments of the included file work here too. It sets the Fast DDS profile
+            # for both nodes.
             IncludeLaunchDescription(str(SEGMENTATION)),
             OpaqueFunction(function=start_camera),
         ]

@@ -1,4 +1,4 @@
-"""The segmentation node; on request a camera for it (source:=...) and RViz (rviz:=true).
+"""Start the segmentation node, and on request a camera (source:=...) and RViz (rviz:=true).
 
 ros2 launch cliptrase_ros segmentation.launch.py --show-args
 """
@@ -12,10 +12,10 @@ from launch_ros.actions import Node
 CONFIG = Path(__file__).parents[1] / 'config'
 VOCABULARIES = {file.stem: str(file) for file in (CONFIG / 'vocabularies').glob('*.yaml')}
 
-# Jazzy and Humble read the first, Kilted and later the second.
+# Jazzy and Humble read the first variable, Kilted and later the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
-# Of the node's outputs, those that the layouts for RViz know.
+# The outputs of the node that the layouts for RViz can show.
 SHOWN = ('overlay', 'color_mask', 'confidence', 'label_mask', 'points', 'objects/markers')
 
 
@@ -30,91 +30,95 @@ def flag(name, default, description):
 
 
 ARGUMENTS = [
-    argument('params_file', str(CONFIG / 'segmentation.yaml'), 'Parameters of the node.'),
+    argument('params_file', str(CONFIG / 'segmentation.yaml'), 'Parameter file of the node.'),
     argument('namespace', '', 'Namespace of the nodes, such as robot1.'),
     argument(
         'image_topic',
         '/camera/image_raw',
-        'Camera images to segment. With cameras, {camera} stands for the name of each.',
+        'Topic of the camera images to segment. With cameras, write {camera} for their names.',
     ),
     argument(
         'camera_info_topic',
         '',
-        'Calibration of the images, written as image_topic is; empty: camera_info beside them.',
+        'Topic of the calibration of the images, written like image_topic. Empty: camera_info '
+        'next to the images.',
     ),
     argument(
         'depth_topic',
         '',
-        'Depth images in the view of the images (registered), written as image_topic is; empty: '
-        'depth/image_rect beside the images. Subscribed to only while somebody listens to an '
-        'output in space.',
+        'Topic of the depth images in the view of the images (registered), written like '
+        'image_topic. Empty: depth/image_rect next to the images. The node subscribes to it only '
+        'while an output in space has a subscriber.',
     ),
     argument(
         'depth_info_topic',
         '',
-        'Calibration of the depth images, written likewise; empty: camera_info beside them.',
+        'Topic of the calibration of the depth images, written like image_topic. Empty: '
+        'camera_info next to the depth images.',
     ),
     argument(
         'image_transport',
         '',
-        'raw images, or compressed ones from image_topic/compressed; empty: as in params_file.',
+        'raw: images from image_topic; compressed: images from image_topic/compressed. Empty: as '
+        'in params_file.',
         ['', 'raw', 'compressed'],
     ),
     argument(
         'cameras',
         '',
-        'Names of several cameras, such as front,left,right; empty: one, or as in params_file.',
+        'Names of several cameras, such as front,left,right. Empty: one camera, or as in '
+        'params_file.',
     ),
     argument(
         'vocabulary',
         '',
-        f'Words to look for: {", ".join(sorted(VOCABULARIES))}, or a parameter file of your own; '
-        'empty: those of params_file.',
+        f'Words to look for: {", ".join(sorted(VOCABULARIES))}, or your own parameter file. '
+        'Empty: the words in params_file.',
     ),
     flag('use_sim_time', 'false', 'Take the time from /clock.'),
     flag(
         'autostart',
         'true',
-        'Configure and activate the node at once; false leaves that to a lifecycle manager. '
-        'Overrides params_file.',
+        'Configure and activate the node at start. false: a lifecycle manager does it. Overrides '
+        'params_file.',
     ),
     argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
     flag(
         'rviz',
         'false',
-        'Also open RViz, with clouds and things where depth_topic is given; of several cameras it '
-        'shows the first.',
+        'Also open RViz. It shows clouds and things if depth_topic is given. With several cameras '
+        'it shows the first.',
     ),
     argument(
         'fixed_frame',
         '',
-        'Fixed frame of RViz, such as map; empty: camera_optical_frame, as in its layouts.',
+        'Fixed frame of RViz, such as map. Empty: camera_optical_frame, as in its layouts.',
     ),
     argument(
         'source',
         '',
-        'Image, folder, video file or webcam number to publish on image_topic; empty: a camera '
-        'is there already.',
+        'Image, folder, video file or webcam number to publish on image_topic. Empty: a camera '
+        'is already running.',
     ),
     argument(
         'transport_profile',
         str(CONFIG / 'fastdds_large_images.xml'),
-        'Fast DDS profile, for large images; empty: the defaults of Fast DDS. A profile that '
-        'the environment names already is kept.',
+        'Fast DDS profile for large images. Empty: the defaults of Fast DDS. A profile that the '
+        'environment already sets is kept.',
     ),
 ]
 
 
 def start(context):
-    # Plain strings from here on: Humble has no substitution that tells an empty one.
+    # Use plain strings: Humble has no substitution that detects an empty string.
     arguments = context.launch_configurations
     profile = arguments['transport_profile']
     files = [arguments['params_file'], vocabulary_file(arguments['vocabulary'])]
     for file in filter(None, (*files, profile)):
-        if not Path(file).is_file():  # launch and Fast DDS would go on without it
+        if not Path(file).is_file():  # launch and Fast DDS would ignore it
             raise FileNotFoundError(f'no such file: {file}')
 
-    # A file given here does not replace what the user's environment says.
+    # A profile in the user's environment has priority over this argument.
     variables = [name for name in PROFILE_VARIABLES if profile and name not in context.environment]
     actions = [SetEnvironmentVariable(name, profile) for name in variables]
 
@@ -129,10 +133,11 @@ def start(context):
         'output': 'screen',
         'emulate_tty': True,
     }
-    # First: if it is not installed, launch stops here, and would leave others running.
+    # RViz comes first: if it is not installed, launch stops here. If other nodes came before it,
+    # they would keep running.
     if is_true(arguments['rviz']):
         first = f'segmentation/{cameras[0]}' if cameras else 'segmentation'
-        # A display that is on has the node make what it shows, so not without depth.
+        # An enabled display makes the node compute its data, so displays in space need depth.
         layout = 'cliptrase_depth.rviz' if arguments['depth_topic'] else 'cliptrase.rviz'
         frame = arguments['fixed_frame']
         actions.append(
@@ -142,7 +147,7 @@ def start(context):
                 name='rviz2',
                 arguments=['-d', str(CONFIG / layout), *(['-f', frame] if frame else [])],
                 parameters=[clock],
-                # Relative names follow the namespace, those of the .rviz files would not.
+                # Relative names follow the namespace. Names in the .rviz files do not.
                 remappings=[
                     ('/camera/image_raw', topics[0][1]),
                     *((f'/segmentation/{name}', f'{first}/{name}') for name in SHOWN),
@@ -152,7 +157,9 @@ def start(context):
         )
     if arguments['source']:
         if cameras or arguments['image_transport'] == 'compressed':
-            raise ValueError('source: publishes raw images of one camera')
+            raise ValueError(
+                'source: publishes raw images of one camera; remove cameras and image_transport'
+            )
         actions.append(
             Node(
                 package='cliptrase_ros',
@@ -184,7 +191,7 @@ def start(context):
 
 
 def vocabulary_file(name):
-    """The parameter file that a vocabulary's name or path stands for."""
+    """Return the parameter file for the name or path of a vocabulary."""
     if name in VOCABULARIES or not name:
         return VOCABULARIES.get(name, '')
     if not Path(name).is_file():
@@ -195,12 +202,12 @@ def vocabulary_file(name):
 
 
 def input_topics(cameras, image, camera_info, depth, depth_info):
-    """Remappings of the images, the depth images and the calibrations of each camera."""
+    """Return the remappings of images, depth images and calibrations of each camera."""
     for name, topic in (('image_topic', image), ('depth_topic', depth or image)):
         if cameras and '{camera}' not in topic:
             raise ValueError(
-                f'{name}: {topic!r} is the same for every camera; write {{camera}} in the place '
-                f'of their names, such as /{{camera}}/{PurePosixPath(topic).name}'
+                f'{name}: {topic!r} is the same for every camera; write {{camera}} for the name '
+                f'of the camera, such as /{{camera}}/{PurePosixPath(topic).name}'
             )
     depth = depth or beside(image, 'depth/image_rect')
     topics = {
@@ -219,7 +226,7 @@ def input_topics(cameras, image, camera_info, depth, depth_info):
 
 
 def beside(topic, name):
-    """By convention a calibration stands beside its images, and depth below their camera."""
+    """Return the topic `name` next to a topic: the usual place of calibrations and depth images."""
     return str(PurePosixPath(topic).parent / name)
 
 

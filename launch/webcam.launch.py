@@ -1,4 +1,4 @@
-"""A webcam, the segmentation node and RViz.
+"""Start a webcam, the segmentation node and RViz.
 
 ros2 launch cliptrase_ros webcam.launch.py --show-args
 """
@@ -10,17 +10,17 @@ from launch.actions import DeclareLaunchArgument, IncludeLaunchDescription
 
 SEGMENTATION = Path(__file__).with_name('segmentation.launch.py')
 
-# Other defaults than in the file included, which takes all its other arguments as well.
+# Arguments with other defaults than in the included file. Its other arguments work here too.
 ARGUMENTS = [
     DeclareLaunchArgument(
         'source',
         default_value='0',
-        description='Webcam number (2 is /dev/video2); also a picture, a folder, a video file.',
+        description='Webcam number (2 is /dev/video2), or a picture, a folder or a video file.',
     ),
     DeclareLaunchArgument(
         'image_topic',
         default_value='camera/image_raw',
-        description='Where the images are published; a relative name follows the namespace.',
+        description='Topic of the published images. A relative name follows the namespace.',
     ),
     DeclareLaunchArgument('rviz', default_value='true', description='Also open RViz.'),
 ]

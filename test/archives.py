@@ -1,4 +1,4 @@
-"""Archives to label, and runs that a signal ends."""
+"""Archives for tests, and runs of `cliptrase label`."""
 
 import json
 import signal
@@ -28,7 +28,7 @@ def job(**changes):
 
 
 def tree(root, count=4):
-    """Pictures in two folders, one below the other."""
+    """Write pictures in two folders, one inside the other; return the outer folder."""
     for n in range(count):
         folder = root / 'deep' / 'er' if n % 2 else root
         folder.mkdir(parents=True, exist_ok=True)
@@ -37,7 +37,7 @@ def tree(root, count=4):
 
 
 def bag(path, count=2):
-    """A recording of one camera."""
+    """Write a recording of one camera; return its path."""
     store = get_typestore(Stores.ROS2_HUMBLE)
     image, header, stamp = (
         store.types[name]
@@ -54,7 +54,7 @@ def bag(path, count=2):
 
 
 def contents(out):
-    """{path below out: pixels} of all labels."""
+    """Return {path relative to out: pixels} of all label files."""
     return {
         str(path.relative_to(out)): np.asarray(Image.open(path)).tobytes()
         for path in out.rglob('*.png')
@@ -62,12 +62,12 @@ def contents(out):
 
 
 def run(*arguments):
-    """The command `cliptrase label` in a process of its own."""
+    """Run the command `cliptrase label` in its own process."""
     return forks.run('cli', 'label', *arguments)
 
 
 def interrupted(*arguments, after=1):
-    """Ctrl-C after so many items: (exit code, what they were, the last thing it said)."""
+    """Send Ctrl-C after some items; return (exit code, lines of these items, standard error)."""
     process = Fork('cli', 'label', *arguments, '--json', first=unbuffered)
     said = [json.loads(process.stdout.readline()) for _ in range(after)]
     process.send_signal(signal.SIGINT)
@@ -76,7 +76,7 @@ def interrupted(*arguments, after=1):
 
 
 def alive(pid):
-    """Whether a process runs; one that nobody has waited for yet does not."""
+    """Return whether a process runs. A zombie does not count."""
     try:
         return Path(f'/proc/{pid}/stat').read_text().rsplit(')', 1)[1].split()[0] != 'Z'
     except FileNotFoundError:

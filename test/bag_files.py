@@ -17,7 +17,7 @@ BATTERY = 'float64 volts\nstring name\nfloat32[] cells\n'
 
 
 def types(kind):
-    """The store of types for files of a kind: ros1, db3 or mcap."""
+    """Return the type store for a kind of file: ros1, db3 or mcap."""
     store = get_typestore(Stores.ROS1_NOETIC if kind == 'ros1' else Stores.ROS2_HUMBLE)
     own = get_types_from_msg(BATTERY, 'robot/msg/Battery')
     if 'tf2_msgs/msg/TFMessage' not in store.fielddefs:
@@ -28,7 +28,7 @@ def types(kind):
 
 
 class Robot:
-    """Messages of one kind of recording."""
+    """Maker of messages for one kind of recording."""
 
     def __init__(self, kind):
         self.kind, self.store = kind, types(kind)
@@ -42,7 +42,12 @@ class Robot:
         return self.make('std_msgs/msg/Header', stamp=stamp, frame_id=frame, **count)
 
     def image(self, time, pixels, encoding='bgr8', padding=0):
-        """[H, W, ...] of the encoding's own order; `padding` bytes at the end of each row."""
+        """Make an image message.
+
+        Args:
+            pixels: [H, W, ...] in the channel order of the encoding.
+            padding: extra bytes at the end of each row.
+        """
         rows = np.ascontiguousarray(pixels).reshape(len(pixels), -1).view(np.uint8)
         rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=171)
         return self.make(
@@ -95,7 +100,7 @@ class Robot:
         return self.make('robot/msg/Battery', volts=volts, name='main', cells=cells)
 
     def drive(self, count=3, topic='/camera/image_raw', size=(48, 64), compressed=False):
-        """(topic, time, message) of a camera and what else a robot records."""
+        """Yield (topic, time, message) of a camera and of other topics of a robot."""
         side = topic.removesuffix('/compressed').rpartition('/')[0]
         for n in range(count):
             time, rgb = START + n * STEP, seen(n, size)
@@ -113,18 +118,18 @@ class Robot:
 
 
 def seen(number, size=(48, 64)):
-    """What the camera sees: [H, W, 3] uint8 RGB."""
+    """Return the picture that the camera sees: [H, W, 3] uint8 RGB."""
     return picture(*size, seed=number)
 
 
 def record(folder, kind, drive=None, name='drive', qos=(), latched=(), prepare=None):
-    """Write a recording: its path.
+    """Write a recording; return its path.
 
     Args:
-        drive: (topic, time, message), as Robot.drive; None: that.
-        qos: profiles of all topics of ROS 2.
-        latched: topics of ROS 1.
-        prepare: called with the writer of ROS 2 before it is opened.
+        drive: (topic, time, message), like Robot.drive; None: Robot.drive itself.
+        qos: QoS profiles of all topics (ROS 2 only).
+        latched: the latched topics (ROS 1 only).
+        prepare: called with the ROS 2 writer before it is opened.
     """
     robot = Robot(kind)
     path = Path(folder) / (f'{name}.bag' if kind == 'ros1' else name)
@@ -152,19 +157,19 @@ def record(folder, kind, drive=None, name='drive', qos=(), latched=(), prepare=N
 
 
 def inside(folder):
-    """The one file of messages in a folder."""
+    """Return the only message file in a folder."""
     (path,) = [p for p in Path(folder).iterdir() if p.suffix in ('.mcap', '.db3', '.zstd')]
     return path
 
 
 def messages(path):
-    """[(topic, type, time, bytes)] by rosbags, in its order."""
+    """Read [(topic, type, time, bytes)] with rosbags, in its order."""
     with Reader(path) as reader:
         return [(c.topic, c.msgtype, time, bytes(data)) for c, time, data in reader.messages()]
 
 
 def connections(path):
-    """Connection of rosbags by topic."""
+    """Return {topic: connection of rosbags}."""
     with Reader(path) as reader:
         return {c.topic: c for c in reader.connections}
 
@@ -174,8 +179,8 @@ def mcap(path, entries, end=True, chunk=None):
 
     Args:
         entries: (topic, type, encoding of the definition, definition, form, time, bytes).
-        end: write a footer, with no summary.
-        chunk: (compression, function): all in one chunk.
+        end: write a footer, without a summary.
+        chunk: (compression, function that compresses): put all messages in one chunk.
     """
     body, known = b'', {}
     for topic, kind, encoding, definition, form, time, data in entries:

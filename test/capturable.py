@@ -1,8 +1,8 @@
-"""Whether work could be captured in a CUDA graph, found out without a GPU.
+"""A check, without a GPU, of whether work could be captured in a CUDA graph.
 
-Tensors that have a device, a shape and a dtype but no numbers stand for those on a GPU. Whatever
-needs a number of one, or a shape that depends on one, raises; so does whatever takes a tensor from
-the host to the device or back.
+Fake tensors replace those on a GPU; they have a device, a shape and a dtype but no numbers. An
+operation raises if it needs a number of a tensor, or a shape that depends on one. It also raises if
+it moves a tensor between host and device.
 """
 
 import torch
@@ -13,7 +13,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 
 class OneDevice(TorchDispatchMode):
-    """Refuses operators whose tensors are on several devices."""
+    """A mode that refuses operators with tensors that are not on the GPU."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
@@ -24,8 +24,8 @@ class OneDevice(TorchDispatchMode):
 
 
 def on_gpu(*arguments):
-    """Arguments whose tensors are replaced by such that have no numbers; inside `FakeTensorMode`
-    only."""
+    """Replace the tensors of the arguments by fake tensors on the GPU. Call it only inside
+    `FakeTensorMode`."""
 
     def empty(x):
         if not isinstance(x, Tensor):
@@ -36,12 +36,15 @@ def on_gpu(*arguments):
 
 
 def capture(function, *arguments):
-    """Run a function of tensors, tuples of them and other values as if all were on a GPU; what it
-    returns has shapes and dtypes only.
+    """Run a function as if all its tensors were on a GPU; return its result as fake tensors.
+
+    Args:
+        arguments: tensors, tuples of them, and other values.
 
     Raises:
-        AssertionError: a tensor moves, or is made on the host.
-        DataDependentOutputException, DynamicOutputShapeException: the host would have to look.
+        AssertionError: a tensor is moved, or made on the host.
+        DataDependentOutputException, DynamicOutputShapeException: the host would need a value of a
+            tensor, so the work would need a synchronisation.
     """
     with FakeTensorMode():
         arguments = on_gpu(*arguments)

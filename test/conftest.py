@@ -5,9 +5,10 @@ import os
 import signal
 
 if 'PYTEST_XDIST_WORKER' in os.environ:
-    # Threads of tests that run side by side would wait for each other. torch reads this once.
+    # The threads of parallel test workers would wait for each other. torch reads this variable
+    # only once.
     os.environ.setdefault('OMP_NUM_THREADS', '1')
-    # Linux: a worker ends with the run, whatever ends that (PR_SET_PDEATHSIG of prctl.h).
+    # Linux: a worker ends when the run ends, for any reason (PR_SET_PDEATHSIG of prctl.h).
     if hasattr(ctypes.CDLL(None), 'prctl'):
         ctypes.CDLL(None).prctl(1, signal.SIGTERM)
 
@@ -21,7 +22,7 @@ import cliptrase_ros as ct
 
 @pytest.fixture(autouse=True)
 def _seeded():
-    """Every test draws the same random numbers in every run."""
+    """Seed torch, so that each test gets the same random numbers in every run."""
     torch.manual_seed(0)
 
 
@@ -42,7 +43,7 @@ def backbone(visual):
 
 @pytest.fixture
 def words():
-    """Five words and two distractors, random."""
+    """Return five words and two distractors with random embeddings."""
     rng = np.random.default_rng(3)
     return ct.Vocabulary.from_embeddings(
         ['a', 'b', 'c', 'd', 'e'], rng.normal(size=(5, 16)), rng.normal(size=(2, 16))
@@ -51,7 +52,7 @@ def words():
 
 @pytest.fixture(scope='session', autouse=True)
 def _own_cache(tmp_path_factory):
-    """Keep the word cache of the user out of the tests."""
+    """Use an empty word cache instead of the user's cache."""
     patch = pytest.MonkeyPatch()
     patch.setenv('XDG_CACHE_HOME', str(tmp_path_factory.mktemp('cache')))
     yield

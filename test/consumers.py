@@ -1,13 +1,13 @@
-"""What consumers do with our messages: the parts of their callbacks that can refuse or misread one.
+"""Models of consumers: the parts of their callbacks that can refuse or misread our messages.
 
-Written from what the sources of these versions do; the consumers themselves are not run here:
+They are written from the sources of these versions. The consumers themselves are not run here:
 
 * semantic_segmentation_layer 1.0.0 (branch jazzy, and the same in main)
 * nav2_costmap_2d 1.3.13 (Jazzy) and the PointCloud2Iterator of sensor_msgs
 * isaac_ros_nvblox 4.3.0, its masks as in nvblox's release 3.0
 * moveit_ros_perception 2.12.4 (Jazzy)
 
-Transforms are left out: all points stay in the frame of the camera.
+There are no transforms: all points stay in the frame of the camera.
 """
 
 from __future__ import annotations
@@ -18,21 +18,21 @@ import numpy as np
 
 
 class Refused(Exception):
-    """The consumer says what is wrong with the message, and leaves it out."""
+    """The consumer reports an error in the message and drops it."""
 
 
 class Broken(Exception):
-    """The consumer ends, or reads what is not in the message."""
+    """The consumer crashes, or reads beyond the message."""
 
 
 # Point clouds
 
 
 def iterate(cloud, name):
-    """[N] float32: what a PointCloud2Iterator<float> walks over.
+    """Return the values [N] float32 that a PointCloud2Iterator<float> reads.
 
-    It finds the field by its name and steps by point_step until it stands at the end of the data,
-    whatever datatype, byte order and row_step say.
+    The iterator finds the field by its name and steps by point_step to the end of the data. It
+    ignores datatype, byte order and row_step.
     """
     if len(cloud.data) % cloud.point_step:
         raise Broken('the steps go beyond the data')
@@ -53,9 +53,9 @@ def _floats(cloud, name, count):
 
 
 def class_costs(label_info, wanted):
-    """{id: max_cost}: LabelInfo joined with the layer's parameters {class name: max_cost}.
+    """Return {id: max_cost}: LabelInfo joined with the layer's parameters {class name: max_cost}.
 
-    Other names are left out, and ids are cut to a byte.
+    Other names are ignored, and ids are cut to a byte.
     """
     named = [(c.class_id % 256, c.class_name) for c in label_info.class_map]
     return {number: wanted[name] for number, name in named if name in wanted}
@@ -64,10 +64,10 @@ def class_costs(label_info, wanted):
 def semantic_tiles(
     mask, confidence, cloud, costs, *, by_cost=True, nearest=0.3, farthest=5.0, resolution=0.05
 ):
-    """{(i, j): (id, confidence)}: what one image adds to the tiles of the costmap.
+    """Return {(i, j): (id, confidence)}: what one image adds to the tiles of the costmap.
 
     Args:
-        costs: of `class_costs`; None before the first LabelInfo.
+        costs: result of `class_costs`; None before the first LabelInfo.
         by_cost: use_cost_selection.
         nearest, farthest: min_obstacle_distance and max_obstacle_distance in metres.
         resolution: of the costmap in metres.
@@ -84,7 +84,7 @@ def semantic_tiles(
     x, y, z = (iterate(cloud, name) for name in 'xyz')
     if len(confidence.data) < pixels or len(z) < pixels:
         raise Broken('reads beyond the confidence or the cloud')
-    ids, sure = mask.data, confidence.data  # a byte a pixel, whatever encoding and step say
+    ids, sure = mask.data, confidence.data  # one byte per pixel; encoding and step are ignored
     chosen = {}
     for i in range(pixels):
         distance = math.hypot(x[i], y[i], z[i])
@@ -105,21 +105,21 @@ def semantic_tiles(
 
 
 def obstacles(cloud, *, low=0.0, high=0.0, up=(0.0, 0.0, 1.0), farthest=2.5):
-    """[N, 3] float32: the points that the layer marks.
+    """Return the points [N, 3] float32 that the layer marks.
 
     Args:
         low, high: min_obstacle_height and max_obstacle_height of the source, with their defaults.
-        up: the vertical of the costmap's frame in that of the cloud.
+        up: the up direction of the costmap, in the frame of the cloud.
         farthest: obstacle_max_range in metres.
     """
     points = np.stack([iterate(cloud, name) for name in 'xyz'], axis=1)
     heights = points @ np.float32(up)
-    points = points[(heights >= low) & (heights <= high)]  # NaN is neither
+    points = points[(heights >= low) & (heights <= high)]  # drops NaN, too
     return points[np.linalg.norm(points, axis=1) < farthest]
 
 
 def observations(stamps_s, now_s, persistence_s):
-    """The stamps of the clouds that count now, of those received in this order."""
+    """Return the stamps of the clouds that the layer uses now; they arrived in the given order."""
     if not persistence_s:
         return stamps_s[-1:]
     counting = []
@@ -134,7 +134,13 @@ def observations(stamps_s, now_s, persistence_s):
 
 
 def exact_time(events, topics, queue=10):
-    """[tuple of messages]: what ExactTime hands on of (topic, message) in order of arrival."""
+    """Return the tuples of messages that ExactTime passes on.
+
+    Args:
+        events: (topic, message) in order of arrival.
+        topics: the topics that are synchronised.
+        queue: the largest number of incomplete tuples.
+    """
     waiting, complete = {}, []
     for topic, message in events:
         stamp = message.header.stamp.sec, message.header.stamp.nanosec
@@ -151,7 +157,7 @@ def exact_time(events, topics, queue=10):
 
 
 def nvblox_depth(image, info):
-    """[H, W] float32: depth in metres."""
+    """Return the depth [H, W] float32 in metres."""
     if image.encoding == '32FC1':
         depth = np.frombuffer(image.data, '<f4')
     elif image.encoding in ('16UC1', 'mono16'):
@@ -163,7 +169,7 @@ def nvblox_depth(image, info):
 
 
 def nvblox_mask(image, info):
-    """[H, W] bool: where people are."""
+    """Return the mask of people [H, W] bool."""
     if image.encoding != 'mono8':
         raise Refused(f'invalid mask image encoding: {image.encoding}')
     _check_size(image, info)
@@ -171,7 +177,7 @@ def nvblox_mask(image, info):
 
 
 def nvblox_color(image, mask):
-    """Whether colour is integrated: the mask lies upon it pixel by pixel."""
+    """Raise unless nvblox would integrate the colour image; the mask must have the same size."""
     if image.encoding not in ('rgb8', 'bgra8'):
         raise Refused(f'invalid color image encoding: {image.encoding}')
     _check_size(image, mask)
@@ -183,9 +189,10 @@ def _check_size(one, other):
 
 
 def nvblox_people(depth, depth_info, mask, mask_info):
-    """[H, W] bool: which pixels of the depth image go into the map of people.
+    """Return which pixels [H, W] bool of the depth image go into the map of people.
 
-    Each is projected into the mask's camera, here in the same place; occlusion is left out.
+    Each pixel is projected into the mask's camera. Here both cameras are in the same place, and
+    occlusion is ignored.
     """
     metres, masked = nvblox_depth(depth, depth_info), nvblox_mask(mask, mask_info)
     rows = _projected(depth.height, depth_info.k[4:6], mask_info.k[4:6])
@@ -204,17 +211,17 @@ def _projected(size, source, target):
 
 
 def camera_info_topic(image_topic):
-    """The topic that image_transport's CameraSubscriber takes the calibration from."""
+    """Return the calibration topic that image_transport's CameraSubscriber uses."""
     parts = [part for part in image_topic.split('/') if part]
     return ''.join(f'/{part}' for part in parts[:-1]) + '/camera_info'
 
 
 def octomap_depth(image, info, *, skip_rows=0, skip_columns=0, near=0.3, far=5.0):
-    """[N, 3] float64: the occupied points of DepthImageOctomapUpdater, with no robot in view.
+    """Return the occupied points [N, 3] float64 of DepthImageOctomapUpdater, with no robot in view.
 
     Args:
         skip_rows, skip_columns: skip_vertical_pixels and skip_horizontal_pixels.
-        near, far: of the mesh filter in metres; what is beyond far is freed.
+        near, far: limits of the mesh filter in metres; beyond far, space is marked free.
     """
     if image.encoding == '16UC1':
         depth = np.frombuffer(image.data, '<u2') / 1000
@@ -224,7 +231,7 @@ def octomap_depth(image, info, *, skip_rows=0, skip_columns=0, near=0.3, far=5.0
         raise Refused(f'unexpected encoding type: {image.encoding}')
     if len(depth) < image.height * image.width:
         raise Broken('reads beyond the image')
-    # Rows follow each other by the width, whatever step says.
+    # Rows have no padding here: step is ignored.
     depth = depth[: image.height * image.width].reshape(image.height, image.width)
     if np.isnan(depth).any():
         raise Broken('what OpenGL makes of a NaN in a depth texture is undefined')
@@ -232,15 +239,16 @@ def octomap_depth(image, info, *, skip_rows=0, skip_columns=0, near=0.3, far=5.0
         raise Broken('divides by a focal length of 0')
     rows = np.arange(skip_rows, image.height - skip_rows)
     columns = np.arange(skip_columns, image.width - skip_columns)
-    z = depth[np.ix_(rows - skip_rows, columns)]  # it starts at the first row in any case
+    z = depth[np.ix_(rows - skip_rows, columns)]  # the updater always starts at the first row
     x = (columns - info.k[2]) / info.k[0] * z
     y = (rows[:, None] - info.k[5]) / info.k[4] * z
     return np.stack([x, y, z], axis=-1)[(z > near) & (z < far)]
 
 
 def octomap_cloud(cloud, *, subsample=1, max_range=math.inf):
-    """[N, 3] float32: the occupied points of PointCloudOctomapUpdater, with a robot out of view."""
-    points = _floats(cloud, 'x', 3)  # the two floats behind x are taken for y and z
+    """Return the occupied points [N, 3] float32 of PointCloudOctomapUpdater, with no robot in
+    view."""
+    points = _floats(cloud, 'x', 3)  # the updater takes the two floats after x for y and z
     if len(points) < cloud.height * cloud.width:
         raise Broken('reads beyond the cloud')
     points = points[: cloud.height * cloud.width].reshape(cloud.height, cloud.width, 3)

@@ -1,9 +1,9 @@
-"""Processes as `python -m MODULE` starts them, without the seconds that imports take.
+"""Processes that behave like `python -m MODULE`, without the seconds that imports take.
 
-They are forks of a server that has imported the modules once. Arguments, environment, standard
-output, signals, exit code and the DDS participant of a node are those of a process of its own. What
-a fork does not show: how a process imports, what modules read of the environment while they do, and
-what Python does at a normal end. Some tests start interpreters for that.
+They are forks of a server that has imported the modules once. Each has its own arguments,
+environment, standard output, signals, exit code and DDS participant of a node. A fork does not test
+the imports, the environment variables that modules read during import, and a normal exit of Python.
+Some tests start real interpreters for that.
 """
 
 import atexit
@@ -21,11 +21,11 @@ from contextlib import suppress
 from importlib import import_module
 from multiprocessing.connection import wait
 
-# Before the command of a true start: whatever ends the tests ends it, too.
+# Put before the command of a real process: it then ends when the tests end, for any reason.
 TIED = ['setpriv', '--pdeathsig', 'TERM'] if shutil.which('setpriv') else []
 
 _server = multiprocessing.get_context('forkserver')
-# What is not installed, such as rclpy, is left out.
+# Modules whose packages are not installed (such as rclpy) are not preloaded.
 _server.set_forkserver_preload(
     [
         *(f'cliptrase_ros.{name}' for name in ('batch.local', 'cli', 'evaluation.accuracy')),
@@ -39,34 +39,34 @@ _server.set_forkserver_preload(
 
 @atexit.register
 def _kill_all():
-    """Those of tests that failed; multiprocessing would wait for them."""
+    """Kill the processes that failed tests left; multiprocessing would wait for them."""
     for process in multiprocessing.active_children():
         _kill(process)
 
 
 def _kill(process):
-    """It and all that it started."""
-    with suppress(ProcessLookupError):  # it has ended, or has no group of its own yet
+    """Kill a process and all processes that it started."""
+    with suppress(ProcessLookupError):  # it has ended, or does not have its own group yet
         os.killpg(process.pid, signal.SIGKILL)
     process.kill()
 
 
 def run(module, *arguments, first=None):
-    """Run a Fork to its end: what subprocess.run gives."""
+    """Run a Fork to its end; return the same as subprocess.run."""
     fork = Fork(module, *arguments, first=first)
     out, err = fork.communicate()
     return subprocess.CompletedProcess(arguments, fork.returncode, out, err)
 
 
 class Fork:
-    """`python -m MODULE ARGUMENTS` with text pipes, in the manner of subprocess.Popen.
+    """A process like `python -m MODULE ARGUMENTS` with text pipes, used like subprocess.Popen.
 
     Args:
-        module: of cliptrase_ros, with a function `main`; or the path of a script, for
+        module: a module of cliptrase_ros with a function `main`; or the path of a script, for
             `python SCRIPT ARGUMENTS`.
         arguments: of the command line.
-        merged: whether standard error goes into `stdout`, too.
-        first: a function of a module, called in the process before all else.
+        merged: whether standard error also goes to `stdout`.
+        first: a module-level function, called first in the process.
     """
 
     def __init__(self, module, *arguments, merged=False, first=None):
@@ -90,19 +90,19 @@ class Fork:
             os.kill(self.pid, number)
 
     def kill(self):
-        """End it and all that it started."""
+        """Kill the process and all processes that it started."""
         _kill(self._process)
 
     def wait(self, timeout=None):
-        """The exit code; None if it does not end within the time (in seconds)."""
+        """Return the exit code, or None if the process does not end within `timeout` seconds."""
         self._process.join(timeout)
         return self.returncode
 
     def communicate(self, timeout=300):
-        """(standard output, standard error) to the end.
+        """Return (standard output, standard error) up to the end of the process.
 
         Raises:
-            AssertionError: it took longer, and was killed.
+            AssertionError: the process took longer than `timeout` seconds; it is killed.
         """
         said, deadline = {}, time.monotonic() + timeout
 
@@ -123,21 +123,22 @@ class Fork:
 
 
 def _reader(reader, writer):
-    writer.close()  # the process has it now
+    writer.close()  # the process has its own copy now
     with reader:
         return os.fdopen(os.dup(reader.fileno()), errors='replace')
 
 
 def _run(module, arguments, environment, out, err, first):
-    os.setsid()  # a group of its own, with all that it starts
+    os.setsid()  # puts the process and its children into a new group
     for descriptor, pipe in ((1, out), (2, err)):
         os.dup2(pipe.fileno(), descriptor)
     out.close(), err.close()
-    # The server's were made for files of its own.
+    # The streams of the server refer to its own files.
     sys.stdout = os.fdopen(1, 'w', closefd=False)
     sys.stderr = os.fdopen(2, 'w', buffering=1, errors='backslashreplace', closefd=False)
     threading.Thread(target=_end_with_the_tests, daemon=True).start()
-    # As in a terminal, though a shell that runs the tests in the background has it ignored.
+    # Handle Ctrl-C as in a terminal. A shell that runs the tests in the background makes processes
+    # ignore it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(environment)
@@ -151,18 +152,18 @@ def _run(module, arguments, environment, out, err, first):
 
 
 def unbuffered():
-    """As with PYTHONUNBUFFERED=1. Use it as `first`."""
+    """Make output unbuffered, as with PYTHONUNBUFFERED=1. Use it as `first`."""
     sys.stdout.reconfigure(write_through=True)
 
 
 def little_disk(size):
-    """As on a disk with room for files of so many bytes. Use it as `first`."""
+    """Limit files to `size` bytes, as on a full disk. Use it as `first`."""
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
 
 
 def _end_with_the_tests():
-    """Whatever ends them: no process is left over."""
+    """Wait until the tests end, for any reason, and end this process and its children."""
     wait([multiprocessing.parent_process().sentinel])
     os.killpg(0, signal.SIGTERM)
     time.sleep(10)

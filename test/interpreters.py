@@ -1,4 +1,4 @@
-"""Programs in fresh interpreters, which lack some packages."""
+"""Programs in new interpreters in which some packages cannot be imported."""
 
 import subprocess
 import sys
@@ -8,7 +8,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def run_without(packages, program):
-    """Run a program in a fresh interpreter in which the packages cannot be imported."""
+    """Run a program in a new interpreter in which these packages cannot be imported."""
     refuse = f"""
 import sys
 class Refuse:

@@ -1,6 +1,6 @@
-"""Stand-ins for the classes that our launch files take from ROS's launch, which pip does not have.
+"""Stubs of the classes of ROS's launch that our launch files use; pip does not have that package.
 
-`load` runs a launch file on them and tells which processes it would start.
+`load` runs a launch file with the stubs and returns the processes that it would start.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class DeclareLaunchArgument:
     choices: list | None = None
 
     def default(self, context) -> str:
-        """The default with what other arguments put into it."""
+        """Return the default with the values of other arguments filled in."""
         return ''.join(
             context.launch_configurations[part.variable_name]
             if isinstance(part, LaunchConfiguration)
@@ -86,11 +86,12 @@ class Node:
     emulate_tty: bool
     remappings: list = field(default_factory=list)
     arguments: list = field(default_factory=list)
-    # What the launch files have set by the time that they come to this node.
+    # The environment variables that the launch files have set before this node.
     environment: dict = field(default_factory=dict)
 
     def argv(self) -> list:
-        """What the process is given, in launch_ros's order; a dict stands for a file of it."""
+        """Return the arguments of the process in launch_ros's order. A dict stands for a parameters
+        file with its content."""
         namespace = self.namespace if self.namespace.startswith('/') else f'/{self.namespace}'
         argv = [*self.arguments, '--ros-args', *self.ros_arguments, '--ros-args']
         argv += ['-r', f'__node:={self.name}', '-r', f'__ns:={namespace}']
@@ -102,12 +103,12 @@ class Node:
 
 
 def get_package_prefix(package: str) -> str:
-    """Where it would be installed; nothing has to be there."""
+    """Return the prefix where the package would be installed; it need not exist."""
     return '/opt/ros'
 
 
 def get_package_share_directory(package: str) -> str:
-    """Where it would be installed; nothing has to be there."""
+    """Return the folder where the package would be installed; it need not exist."""
     return f'/opt/ros/share/{package}'
 
 
@@ -132,18 +133,18 @@ MODULES = {
 
 @dataclass
 class Launch:
-    """A launch file, its declared arguments, and what it starts with the values given."""
+    """The declared arguments of a launch file, and what it starts with the given values."""
 
-    # With those of the files that it includes, as --show-args lists them.
+    # Includes the arguments of included files, as --show-args lists them.
     declared: dict[str, DeclareLaunchArgument]
     nodes: dict[str, Node]
-    # Launch files of other packages as package/file, which are not read, and their arguments.
+    # {package/file: arguments} of the launch files of other packages; these files are not read.
     foreign: dict[str, dict[str, str]]
     environment: dict[str, str]
 
 
 def load(path: Path, environment: dict[str, str] | None = None, **values: str) -> Launch:
-    """Run the launch file as `ros2 launch PATH name:=value ...` would, up to the processes."""
+    """Run the launch file as `ros2 launch PATH name:=value ...` would, but start no processes."""
     context = SimpleNamespace(launch_configurations={}, environment=dict(environment or {}))
     launch = Launch({}, {}, {}, context.environment)
     launch.declared = _run(path, values, context, launch)
@@ -151,9 +152,9 @@ def load(path: Path, environment: dict[str, str] | None = None, **values: str) -
 
 
 def _run(path: Path, values: dict[str, str], context: SimpleNamespace, launch: Launch) -> dict:
-    """Do what the file says, in launch's order: depth first. Returns the declared arguments."""
+    """Run a launch file in launch's order (depth first); return the declared arguments."""
     declared, saved = {}, []
-    context.launch_configurations.update(values)  # one for all files, as in launch
+    context.launch_configurations.update(values)  # shared by all files, as in launch
     entities = _entities(path)
     pending = list(entities)
     while pending:

@@ -1,4 +1,4 @@
-"""Labelled sets with small pictures, in the folders that the official ones have."""
+"""Small labelled sets in the folder layouts of the official sets."""
 
 import numpy as np
 from PIL import Image
@@ -13,7 +13,7 @@ def save(path, array):
 
 
 def save_indices(path, values, palette=True):
-    """Labels as the official sets have them: indices, mostly with a palette of colours."""
+    """Save labels like the official sets: indices, usually with a palette of colours."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image = Image.fromarray(values.astype(np.uint8))
     if palette:
@@ -22,12 +22,12 @@ def save_indices(path, values, palette=True):
 
 
 def stripes(values, size=SIZE):
-    """[H, W]: the values side by side, in stripes of about one width."""
+    """Return [H, W] with the values side by side, in stripes of about equal width."""
     columns = np.arange(size[1]) * len(values) // size[1]
     return np.repeat(np.array(values)[columns][None], size[0], 0)
 
 
-# Of each set: picture and label of a name, the list of names, and names.
+# {set: (path of a picture, path of its label, path of the list of names or None, names)}.
 PATHS = {
     'voc20': (
         'JPEGImages/{}.jpg',
@@ -73,7 +73,7 @@ PATHS['voc21'], PATHS['pc60'] = PATHS['voc20'], PATHS['pc59']
 
 
 def build(root, name, labels, classes=('background', 'floor', 'mug=mug;cup')):
-    """A set with a picture for each of the labels [H, W]: the names."""
+    """Write a set with a picture for each of the labels [H, W]; return the names."""
     image, label, listing, names = PATHS[name]
     names = [names[n] if n < len(names) else f'{names[1]}{n}' for n in range(len(labels))]
     for seed, (stem, values) in enumerate(zip(names, labels, strict=True)):

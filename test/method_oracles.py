@@ -1,7 +1,7 @@
-"""The methods written down naively from their equations: float64, loops, one image.
+"""The methods, written naively from their equations: float64, loops, one image.
 
 Each takes an `oracle.Oracle` and a normalised image [3, h, w], and returns the joint-space tokens
-[1 + N, E]. Slow and plain on purpose; no code is shared with the package.
+[1 + N, E]. The code is slow and simple on purpose, and shares nothing with the package.
 """
 
 import numpy as np
@@ -9,7 +9,7 @@ from oracle import softmax
 
 
 def earlier(reference, image):
-    """(outputs of blocks 0 .. L - 1, 0 being the embedding; grid)."""
+    """Return (outputs of blocks 0 .. L - 1, grid); output 0 is the embedding."""
     x, grid = reference.embed(image)
     outputs = [x]
     for block in range(reference.layers - 1):
@@ -22,7 +22,8 @@ def project(reference, x):
 
 
 def attend(reference, x, weights_of):
-    """The last block's attention branch; `weights_of(q, k, v)` gives a head's weights [N, N]."""
+    """Return the attention branch of the last block; `weights_of(q, k, v)` returns the weights
+    [N, N] of a head."""
     last = reference.layers - 1
     heads = zip(*reference.qkv(last, x), strict=True)
     return reference.out(last, [weights_of(q, k, v) @ v for q, k, v in heads])
@@ -85,13 +86,14 @@ def naclip(reference, image, sigma=5.0):
 
 
 def query_key(reference, block, x):
-    """Attention weights of a block (from 0) on its input x: one [N, N] a head."""
+    """Return the attention weights of a block (numbered from 0) on its input x: [N, N] per head."""
     q, k, _ = reference.qkv(block, x)
     return [rows(dots(a, b)) for a, b in zip(q, k, strict=True)]
 
 
 def resclip(reference, image, blocks, share=0.4, gain=2.0, sigma=5.0, semantics=None):
-    """`blocks` are numbers from 1; `semantics` is (S [1 + N, 1 + N], lambda, tau) of SFR."""
+    """Return the tokens of ResCLIP. `blocks` are numbered from 1; `semantics` is
+    (S [1 + N, 1 + N], lambda, tau) of SFR."""
     outputs, grid = earlier(reference, image)
     maps = [query_key(reference, number - 1, outputs[number - 1]) for number in blocks]
     middle = iter([sum(head) / len(maps) for head in zip(*maps, strict=True)])
@@ -109,7 +111,7 @@ def resclip(reference, image, blocks, share=0.4, gain=2.0, sigma=5.0, semantics=
 
 
 def semantic_map(labels):
-    """SFR's S [1 + N, 1 + N] of patch labels [rows, cols]."""
+    """Return SFR's S [1 + N, 1 + N] for patch labels [rows, cols]."""
     height, width = labels.shape
     count, farthest = labels.size, max(height, width) - 1
     table = np.zeros((count, count))
@@ -133,7 +135,7 @@ def semantic_map(labels):
 
 
 def gclip(reference, image, first, suppression=True):
-    """`first` is the number, from 1, of the first of the two fused blocks."""
+    """Return the tokens of GCLIP. `first` is the first of the two fused blocks, numbered from 1."""
     x, _ = reference.embed(image)
     maps = []
     for block in range(reference.layers - 1):
@@ -148,7 +150,7 @@ def gclip(reference, image, first, suppression=True):
 
 
 def sc_clip(reference, image, middle, low, levels, paper_form=False):
-    """Block numbers from 1; returns the patches' tokens [N, E] only."""
+    """Return only the patch tokens [N, E] of SC-CLIP. Blocks are numbered from 1."""
     outputs, grid = earlier(reference, image)
     cls, patches = outputs[-1][0], outputs[-1][1:]
     odd = anomalies(patches)

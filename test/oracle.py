@@ -1,6 +1,7 @@
-"""CLIPtrase written down naively from its equations: float64, loops, scikit-learn and SciPy.
+"""CLIPtrase, written naively from its equations: float64, loops, scikit-learn and SciPy.
 
-Slow and plain on purpose; it shares no code with the package. Shapes as in the package.
+The code is slow and simple on purpose, and shares nothing with the package. Shapes are as in the
+package.
 """
 
 import numpy as np
@@ -9,7 +10,7 @@ from sklearn.cluster import DBSCAN
 
 
 def relative(got, expected):
-    """The error of `got`, as a share of what was expected."""
+    """Return the relative error of `got`."""
     return np.linalg.norm(got - expected) / np.linalg.norm(expected)
 
 
@@ -28,7 +29,7 @@ def quick_gelu(x):
 
 
 def cubic(t, a=-0.75):
-    """Keys' kernel with PyTorch's a."""
+    """Return Keys' kernel at t, with PyTorch's a."""
     t = abs(t)
     if t <= 1:
         return (a + 2) * t**3 - (a + 3) * t**2 + 1
@@ -49,7 +50,7 @@ def resize_axis(table, target, scale, kernel, reach):
 
 
 def bilinear(image, size):
-    """[h, w] -> size."""
+    """Resize [h, w] to `size`."""
 
     def tent(t):
         return max(0.0, 1 - abs(t))
@@ -71,7 +72,7 @@ class Oracle:
         self.trained = visual.grid_size
 
     def embed(self, image):
-        """Normalised image [3, h, w] -> tokens."""
+        """Return (tokens, grid) of a normalised image [3, h, w]."""
         p, kernel = self.patch, self.w['conv1.weight']
         rows, cols = image.shape[1] // p, image.shape[2] // p
         tokens = [self.w['class_embedding']]
@@ -97,7 +98,7 @@ class Oracle:
         return layer_norm(x, self.w[f'{name}.weight'], self.w[f'{name}.bias'])
 
     def qkv(self, block, x):
-        """Three lists of heads, each [N, C]."""
+        """Return q, k and v: three lists of heads, each [N, C]."""
         name = f'transformer.resblocks.{block}'
         weight, bias = self.w[f'{name}.attn.in_proj_weight'], self.w[f'{name}.attn.in_proj_bias']
         projected = self.norm(f'{name}.ln_1', x) @ weight.T + bias
@@ -108,8 +109,12 @@ class Oracle:
         return np.concatenate(heads, 1) @ self.w[f'{name}.weight'].T + self.w[f'{name}.bias']
 
     def feed_forward(self, block, x, suppressed=False):
-        """`suppressed`: the row of the output weights with the largest norm is scaled to the mean
-        norm of the others."""
+        """Return the output of the feed-forward branch.
+
+        Args:
+            suppressed: scale the row of the output weights with the largest norm to the mean norm
+                of the others.
+        """
         name = f'transformer.resblocks.{block}'
         weight = self.w[f'{name}.mlp.c_proj.weight'].copy()
         if suppressed:
@@ -121,7 +126,7 @@ class Oracle:
         return hidden @ weight.T + self.w[f'{name}.mlp.c_proj.bias']
 
     def block(self, block, x, pairs, suppressed=False):
-        """One block whose attention is the sum of softmax(a b^T) over pairs such as 'qk'."""
+        """Run one block whose attention is the sum of softmax(a b^T) over pairs such as 'qk'."""
         q, k, v = self.qkv(block, x)
         of = {'q': q, 'k': k, 'v': v}
         mixed = []
@@ -136,7 +141,7 @@ class Oracle:
         return x + self.feed_forward(block, x, suppressed)
 
     def correlation(self, block, x):
-        """Mean over heads and over q, k, v of the cosine between tokens."""
+        """Return the cosines between tokens, averaged over heads and over q, k, v."""
         total = np.zeros((len(x), len(x)))
         for part in self.qkv(block, x):
             for head in part:
@@ -147,8 +152,8 @@ class Oracle:
         return total / (3 * self.heads)
 
     def run(self, image, pairs):
-        """(joint-space tokens, correlation, grid); pairs ['qk'] is CLIP, ['qq', 'kk', 'vv'] is
-        CLIPtrase."""
+        """Return (joint-space tokens, correlation, grid). The pairs ['qk'] give CLIP, and
+        ['qq', 'kk', 'vv'] give CLIPtrase."""
         x, grid = self.embed(image)
         for block in range(self.layers - 2):
             x = self.block(block, x, ['qk'])
@@ -167,7 +172,7 @@ def cluster(rows, eps, min_samples):
 
 
 def region_of_pixels(rows, labels, grid, size):
-    """The region of each pixel, or None if all patches are noise."""
+    """Return the region of each pixel, or None if all patches are noise."""
     maps = []
     for number in range(labels.max() + 1):
         mean = rows[labels == number].mean(0).reshape(grid)
@@ -177,7 +182,7 @@ def region_of_pixels(rows, labels, grid, size):
 
 
 def vote(predicted, regions):
-    """Every region takes its most frequent label."""
+    """Give every region its most frequent label."""
     result = predicted.copy()
     for number in np.unique(regions):
         values, counts = np.unique(predicted[regions == number], return_counts=True)
@@ -186,7 +191,7 @@ def vote(predicted, regions):
 
 
 def scores(tokens, text, grid, size, cls_weighting=False):
-    """Bilinear word scores [Q, H, W] of the joint-space tokens, times 100."""
+    """Return bilinear word scores [Q, H, W] of the joint-space tokens, times 100."""
     unit = tokens / np.linalg.norm(tokens, axis=1, keepdims=True)
     logits = 100 * unit[1:] @ text.T
     full = np.array([bilinear(column.reshape(grid), size) for column in logits.T])
@@ -194,7 +199,7 @@ def scores(tokens, text, grid, size, cls_weighting=False):
 
 
 def neighbourhood(y, x, shape, distance):
-    """The 8 places around a pixel at a distance, moved inside where they are outside."""
+    """Yield the 8 places around a pixel at a distance; places outside are moved to the border."""
     for dy in (-distance, 0, distance):
         for dx in (-distance, 0, distance):
             if dy or dx:
@@ -202,7 +207,7 @@ def neighbourhood(y, x, shape, distance):
 
 
 def pamr(maps, image, steps, dilations):
-    """PAMR of maps [M, H, W] along an image [3, H, W]."""
+    """Refine maps [M, H, W] by PAMR along an image [3, H, W]."""
     shape = image.shape[1:]
     for _ in range(steps):
         result = np.zeros(maps.shape)
@@ -220,7 +225,8 @@ def pamr(maps, image, steps, dilations):
 
 
 def guided(scores, guide, radius, epsilon):
-    """Guided filter with a colour guide [3, h, w]: (a [3, h, w], b [h, w]) of scores [h, w]."""
+    """Return (a [3, h, w], b [h, w]) of the guided filter of scores [h, w] with a colour guide
+    [3, h, w]."""
     shape = scores.shape
     slopes, offsets = np.zeros((3, *shape)), np.zeros(shape)
 

@@ -1,4 +1,4 @@
-"""ARCHITECTURE.md is a map of the tree: its drawing, its table of rooms, its paths."""
+"""ARCHITECTURE.md fits the tree: its drawing, its table of rooms, its paths."""
 
 import re
 import sys
@@ -14,7 +14,7 @@ else:
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / 'cliptrase_ros'
 PAGE = (ROOT / 'ARCHITECTURE.md').read_text()
-# Rooms whose table row does not name each module: those of `cli` have the names of the commands.
+# Rooms whose table row need not name each module: the modules of `cli` are named like the commands.
 BY_RULE = {'cli'}
 
 
@@ -27,7 +27,7 @@ def test_the_drawing_is_the_table_that_lint_checks():
 
 
 def rooms():
-    """{room: its row of the table}."""
+    """Return {room: its row of the table}."""
     return dict(re.findall(r'^\| `([\w/]+)/` \| (.+) \|$', PAGE, re.MULTILINE))
 
 

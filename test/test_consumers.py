@@ -1,6 +1,5 @@
-"""Configurations for Nav2 and MoveIt, and what the callbacks of consumers make of our messages."""
+"""Configurations for Nav2 and MoveIt, and the results of consumers' callbacks on our messages."""
 
-import dataclasses
 import re
 import textwrap
 from pathlib import Path
@@ -32,8 +31,9 @@ from sensor_msgs.msg import Image
 from std_msgs.msg import Header
 
 from cliptrase_ros.media import encodings
+from cliptrase_ros.options import options_of
 from cliptrase_ros.ros import messages
-from cliptrase_ros.ros.parameters import OPTIONS
+from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions
 from cliptrase_ros.ros.space import cloud_messages
 from cliptrase_ros.space import clouds
 from cliptrase_ros.space.geometry import Pinhole
@@ -42,7 +42,7 @@ from cliptrase_ros.space.groups import parse_groups
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / 'config'
 
-# What the node publishes, but for clouds of groups.
+# The topics that the node publishes, except the clouds of groups.
 TOPICS = {
     f'/segmentation/{name}'
     for name in ('label_mask', 'confidence', 'label_info', 'points', 'depth/rest', 'depth/target')
@@ -137,7 +137,7 @@ DEPTH_UPDATER = {
 
 
 def check(block, table, blocks=()):
-    """Every key is one that the consumer reads, with its type; `blocks` are its sources."""
+    """Check that the consumer reads every key and declares this type; `blocks` are its sources."""
     assert block.keys() <= table.keys() | set(blocks)
     for key, value in block.items():
         if key in table:
@@ -145,7 +145,7 @@ def check(block, table, blocks=()):
 
 
 def costmap(name, layer):
-    """The block of a layer."""
+    """Return the parameters of a costmap layer."""
     text = (CONFIG / name).read_text()
     parameters = yaml.safe_load(text)['local_costmap']['local_costmap']['ros__parameters']
     assert parameters.keys() == {'plugins', layer}
@@ -154,9 +154,9 @@ def costmap(name, layer):
 
 
 def group_topics(name):
-    """The topics of the groups that a file says the node needs."""
+    """Return the topics of the groups that the file tells the user to set in the node."""
     lines = (CONFIG / name).read_text().splitlines()
-    lines = [line.partition('point_groups: ')[2] for line in lines if 'point_groups:' in line]
+    lines = [line.partition('points.groups: ')[2] for line in lines if 'points.groups:' in line]
     entries = [entry for line in lines for entry in yaml.safe_load(line)]
     groups = parse_groups(entries)
     words = yaml.safe_load((CONFIG / 'segmentation.yaml').read_text())['/**']['ros__parameters']
@@ -208,7 +208,7 @@ def test_octomap_configuration():
     assert type(sensors['octomap_resolution']) is float
     for block, table in ((cloud, CLOUD_UPDATER), (depth, DEPTH_UPDATER)):
         check(block, table)
-        assert block.keys() == table.keys()  # one that is missing ends the reading
+        assert block.keys() == table.keys()  # a missing key ends the reading
     assert cloud['sensor_plugin'] == 'occupancy_map_monitor/PointCloudOctomapUpdater'
     assert depth['sensor_plugin'] == 'occupancy_map_monitor/DepthImageOctomapUpdater'
     assert {cloud['point_cloud_topic']} == group_topics(file.name)
@@ -216,8 +216,8 @@ def test_octomap_configuration():
     assert camera_info_topic(depth['image_topic']) == '/segmentation/depth/camera_info'
 
 
-# Messages of one picture: the floor is left, the wall right, the top row has no label, and one
-# pixel no depth. Neighbouring pixels are 25 cm apart.
+# The messages of one picture: the floor is on the left, the wall on the right, the top row has no
+# label, and one pixel has no depth. Neighbouring pixels are 25 cm apart.
 
 FLOOR, WALL = 1, 2
 LABELS = np.repeat([[FLOOR, WALL]], 4, axis=1).repeat(6, axis=0).astype(np.uint8)
@@ -237,7 +237,7 @@ def header(s=7):
 
 
 def image(pixels, encoding='mono8', padding=0, s=7):
-    """An Image; each row ends with so many pixels more."""
+    """Return an Image; each row has `padding` extra pixels at its end."""
     padded = np.pad(pixels, ((0, 0), (0, padding)))
     message = encodings.fill_image(Image(), padded, encoding, header(s))
     message.width -= padding
@@ -245,7 +245,7 @@ def image(pixels, encoding='mono8', padding=0, s=7):
 
 
 def points(labels=LABELS, depth=DEPTH):
-    """[H, W] of a `clouds.point_type`."""
+    """Return points [H, W] of a `clouds.point_type`."""
     made = np.empty(labels.shape, clouds.point_type(labels.dtype))
     shape = labels.shape
     clouds.fill(made, depth, CAMERA, np.zeros((*shape, 3), np.uint8), labels, np.ones(shape))
@@ -253,7 +253,7 @@ def points(labels=LABELS, depth=DEPTH):
 
 
 def organised(labels=LABELS, depth=DEPTH, unlabeled=False):
-    """The cloud of all pixels; the unlabelled are in it if so asked."""
+    """Return the organised cloud; unlabelled pixels have points only if `unlabeled` is true."""
     depth = depth if unlabeled else np.where(labels > 0, depth, np.float32(np.nan))
     message, to = cloud_messages.empty(labels.shape, labels.dtype, header())
     to[:] = points(labels, depth)
@@ -261,7 +261,7 @@ def organised(labels=LABELS, depth=DEPTH, unlabeled=False):
 
 
 def group(chosen):
-    """The cloud of those pixels."""
+    """Return the cloud of the chosen pixels."""
     return cloud_messages.cloud(clouds.selected(points(), chosen), header())
 
 
@@ -271,7 +271,7 @@ def calibration(size=(6, 8), camera=CAMERA, s=7):
 
 
 def padded(cloud, more):
-    """The same cloud with rows that end in so many bytes more, as row_step says."""
+    """Return the cloud with `more` bytes at the end of each row, and row_step to match."""
     rows = np.array(cloud.data, np.uint8).reshape(cloud.height, -1)
     cloud.row_step += more
     cloud.data = np.pad(rows, ((0, 0), (0, more))).tobytes()
@@ -305,7 +305,7 @@ def test_semantic_layer_leaves_out_what_it_has_no_cost_for():
 
 @pytest.mark.parametrize('cost', [0, 1])
 def test_points_without_a_label_hide_free_ground_from_the_semantic_layer(cost):
-    """Of a tile the first pixel counts, unless a later one has a class of larger max_cost."""
+    """The first pixel of a tile decides, unless a later one has a class with a larger max_cost."""
 
     def free(cloud):
         found = semantic_tiles(image(LABELS), SURE, cloud, {FLOOR: cost}, resolution=9.0)
@@ -319,7 +319,7 @@ def test_semantic_layer_refuses_other_sizes():
     small = LABELS[:, :4].copy()
     with pytest.raises(Refused, match='different sizes'):
         semantic_tiles(image(small), SURE, organised(), COSTS)
-    with pytest.raises(Refused, match='different sizes'):  # a cloud of a class is not in rows
+    with pytest.raises(Refused, match='different sizes'):  # the cloud of a class is not organised
         semantic_tiles(image(LABELS), SURE, group(LABELS == FLOOR), COSTS)
     cut = image(LABELS)
     cut.data = cut.data[:-1]
@@ -364,7 +364,7 @@ def test_obstacle_layer_leaves_out_points_that_are_not_valid():
 
 
 def test_an_empty_cloud_replaces_the_one_before():
-    """A layer without observation_persistence keeps the newest cloud until another comes."""
+    """Without observation_persistence a layer keeps the newest cloud until another arrives."""
     nothing = group(LABELS == 3)
     assert (nothing.height, nothing.width, len(nothing.data)) == (1, 0, 0)
     assert len(obstacles(nothing, high=2.0)) == 0
@@ -443,7 +443,7 @@ def test_nvblox_refuses_other_encodings_and_ends_on_other_sizes():
 
 
 def are_those_of(found, keep):
-    """Whether the points [N, 3] are those of these pixels, to half a millimetre."""
+    """Return whether the points [N, 3] are those of these pixels, to half a millimetre."""
     chosen = clouds.selected(points(), keep)
     right = np.stack([chosen['x'], chosen['y'], chosen['z']], axis=1)
     return found.shape == right.shape and np.allclose(found, right, atol=5e-4)
@@ -480,7 +480,7 @@ def test_octomap_of_clouds():
         assert are_those_of(octomap_cloud(cloud), wall)
     assert len(octomap_cloud(organised(), max_range=2.1)) < len(octomap_cloud(organised()))
     assert len(octomap_cloud(group(LABELS == 3))) == 0
-    # Rows and columns of an organised cloud, points alone of others.
+    # The updater subsamples rows and columns of an organised cloud, and points of other clouds.
     everywhere = organised(np.full_like(LABELS, WALL), np.full_like(DEPTH, 2))
     assert len(octomap_cloud(everywhere, subsample=2)) == 3 * 4
     assert len(octomap_cloud(group(wall), subsample=2)) == wall.sum() // 2
@@ -512,25 +512,25 @@ DEPTH_IMAGE_PROC = {'image_rect', 'camera_info', 'points'}
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_parameters_in_documents_are_of_the_node(page):
-    """They fit together with each other, and have the groups that the configurations read."""
+    """The parameters are valid together, and have the groups that the configurations read."""
     blocks = re.findall(r'```yaml\n(.*?)```', page.read_text(), re.DOTALL)
     assert blocks
     for block in blocks:
         values = yaml.safe_load(textwrap.dedent(block))['/**']['ros__parameters']
-        kinds = [{f.name for f in dataclasses.fields(kind)} for kind in OPTIONS]
-        assert values.keys() <= set.union(*kinds)
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        for kind, names in zip(OPTIONS, kinds, strict=True):
-            kind(**{name: values[name] for name in names & values.keys()})  # raises on bad ones
-        groups = parse_groups(values['point_groups'])
-        assert {name for group in groups for name in group.classes} <= {*values['vocabulary']}
+        for kind in OPTIONS:  # no group is of both
+            names = {one.name.partition('.')[0] for one in options_of(kind)}
+            options = kind.from_mapping({name: values.pop(name) for name in names & values.keys()})
+            if kind is NodeOptions:
+                groups, words = options.groups_by_topic.values(), options.vocabulary
+        assert not values
+        assert {name for group in groups for name in group.classes} <= {*words}
     file = {'navigation.md': 'nav2_voxel_layer.yaml', 'manipulation.md': 'moveit_sensors_3d.yaml'}
     assert group_topics(file[page.name]) == {f'/segmentation/points/{g.name}' for g in groups}
 
 
 @pytest.mark.parametrize('page', PAGES, ids=lambda page: page.name)
 def test_remappings_in_documents(page):
-    """From what the consumer listens to, to what the node publishes."""
+    """Remappings go from a topic that the consumer subscribes to one that the node publishes."""
     text = page.read_text().replace('$camera', '/camera/camera')
     pairs = re.findall(r'-r (\S+):=(\S+)', text)
     known = NVBLOX if page.name == 'navigation.md' else DEPTH_IMAGE_PROC
@@ -540,6 +540,6 @@ def test_remappings_in_documents(page):
     ours = {topic for _, topic in pairs if topic.startswith('/segmentation')}
     assert ours and ours <= published
     for name, topic in pairs:
-        if name.endswith('/image'):  # with the calibration of the same images
+        if name.endswith('/image'):  # the calibration must be that of the same images
             own = '/segmentation/camera_info' if 'mask/' in topic else camera_info_topic(topic)
             assert (name.removesuffix('image') + 'camera_info', own) in pairs

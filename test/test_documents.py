@@ -1,4 +1,4 @@
-"""The pages: links and paths that lead somewhere, and what the quality declaration claims."""
+"""The pages: links and paths exist, and the claims of the quality declaration are true."""
 
 import re
 import xml.etree.ElementTree as ET
@@ -18,13 +18,13 @@ REFERRED = re.compile(r'\]\[([^\]]+)\]')
 
 
 def targets(text):
-    """What a page links to, pictures included."""
+    """Return the targets of a page's links, including pictures."""
     text = CODE.sub('', text)
     return INLINE.findall(text) + [target for _, target in DEFINED.findall(text)]
 
 
 def anchors(text):
-    """The anchors of a page's headings, as GitHub makes them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     found = []
     for heading in re.findall(r'^#{1,6} +(.+?) *#*$', FENCED.sub('', text), re.MULTILINE):
         heading = re.sub(r'\[([^\]]*)\]\([^)]*\)', r'\1', heading)
@@ -35,7 +35,7 @@ def anchors(text):
 
 
 def broken(page, text):
-    """Those relative links of a page that lead nowhere."""
+    """Return the relative links of a page whose target does not exist."""
     result = []
     for target in targets(text):
         if re.match(r'[a-z]+:', target):
@@ -80,19 +80,19 @@ def test_paths_that_are_named(page):
     named = PATH.findall((ROOT / page).read_text())
     assert len(named) > 10
     missing = {path for path in named if not (ROOT / path).exists()}
-    # A folder beside a clone, not in it; a name in capitals stands for others.
+    # golden/ is a folder next to a clone, not in it. Names in capitals are placeholders.
     assert missing <= {'golden/', 'test/ROOM/test_MODULE.py'}
 
 
 def section(number):
-    """The text under a heading of the declaration that ends in [number]."""
+    """Return the text under the heading of the declaration that ends in [number]."""
     text = DECLARATION.read_text()
     found = re.search(rf'^#+ .*\[{re.escape(number)}\]$\n(.*?)(?=^#)', f'{text}\n#', re.M | re.S)
     return ' '.join(found[1].split())
 
 
 def test_the_declaration_has_the_points_of_the_rep():
-    """Those of its template, in their order."""
+    """The declaration has the points of the template in the REP, in the same order."""
     numbers = '1 1.i 1.ii 1.iii 1.iv 1.vi 1.v 1.vi 2 2.i 2.ii 2.iii 2.iv 2.v 3 3.i 3.ii 3.iii 3.iv'
     numbers += ' 3.v.c 4 4.i 4.ii 4.iii 4.iv 4.v 5 5.i 5.ii 5.iii 6 7 7.i'
     headings = re.findall(r'^#{2,3} .*$', DECLARATION.read_text(), re.MULTILINE)
@@ -106,7 +106,7 @@ def test_the_declared_version_and_licence():
 
 
 def test_the_declared_lack_of_a_copyright_statement():
-    """Where one is added, the declaration is to say so."""
+    """If a copyright statement is added, the declaration must say so."""
     sources = [*ROOT.glob('cliptrase_ros/**/*.py'), *ROOT.glob('launch/*.py'), ROOT / 'setup.py']
     assert MANIFEST.find('author') is None and section('3.iv').startswith('**None**')
     assert not any(re.search(r'copyright', file.read_text(), re.I) for file in sources)
@@ -124,7 +124,7 @@ def test_the_declared_dependencies():
 
 
 def test_the_declared_checks():
-    """What the declaration says of CI and lint is in their files."""
+    """The claims about CI and lint are true in their files."""
     workflow = (ROOT / '.github' / 'workflows' / 'ros.yml').read_text()
     assert 'push:' in workflow and 'pull_request:' in workflow and '.ci/run' in workflow
     declared = re.findall('Jazzy|Humble|Kilted', section('2.iv'))

@@ -1,4 +1,4 @@
-"""The whole method against two references: a naive oracle, and the official code's numbers."""
+"""The whole method, compared with a naive oracle and with the numbers of the official code."""
 
 import os
 from pathlib import Path
@@ -40,13 +40,12 @@ def test_features_and_affinity_follow_the_equations(device, method, size):
 @pytest.mark.parametrize('size', [(64, 64), (48, 80), (80, 48)])
 @pytest.mark.parametrize('mode', ['plain', 'cls_weighted', 'with_background'])
 def test_labels_follow_the_equations(device, words, mode, size):
-    # A radius at which this small grid splits into several regions.
+    # With this radius the small grid splits into several regions.
     eps, min_samples = 1.0, 3
     settings = ct.Settings(
         precision='fp32',
         input_size=min(size),
-        cluster_eps=eps,
-        cluster_min_samples=min_samples,
+        cluster={'eps': eps, 'min_samples': min_samples},
         cls_weighting=mode == 'cls_weighted',
     )
     backbone = ct.Backbone(make_visual().to(device))
@@ -74,7 +73,8 @@ def test_labels_follow_the_equations(device, words, mode, size):
 
 
 def official_numbers():
-    """Numbers of the official code, where they lie beside this repository."""
+    """Return the folder with the official code's numbers: CLIPTRASE_GOLDEN, or one next to this
+    repository."""
     folder = os.environ.get('CLIPTRASE_GOLDEN')
     if folder:
         return Path(folder)
@@ -110,7 +110,8 @@ def official_backbone(device):
 
 
 def paper_settings(size=224, **changes):
-    return ct.Settings(protocol='cliptrase', input_size=size, precision='fp32', **changes)
+    fixed = {'protocol': 'cliptrase', 'input_size': size, 'precision': 'fp32'}
+    return ct.Settings.from_mapping({**fixed, **changes})
 
 
 FEATURES = {
@@ -118,8 +119,8 @@ FEATURES = {
     'cliptrase': {'method': 'cliptrase'},
     'sclip': {'method': 'sclip'},
     'naclip': {'method': 'naclip'},
-    'kk_no_residual_no_ffn': {'method': 'naclip', 'naclip_sigma': 0.0},
-    'resclip_rcs_tau2_lambda0.6': {'method': 'resclip', 'resclip_lambda': 0.6},
+    'kk_no_residual_no_ffn': {'method': 'naclip', 'naclip.sigma': 'none'},
+    'resclip_rcs_tau2_lambda0.6': {'method': 'resclip', 'resclip.lambda': 0.6},
     'sc_clip': {'method': 'sc_clip'},
 }
 
@@ -153,7 +154,8 @@ def test_official_crops_affinity_and_clusters(official, official_backbone, photo
     if size == 224:
         expected = official[f'affinity/224/{photo}']
         assert np.abs(encoded.affinity.cpu().numpy() - expected).max() < 1e-5
-    # Where two patches are as far apart as eps but for float32's rounding, processors decide.
+    # If the distance of two patches equals eps up to float32's rounding, the result depends on the
+    # processor.
     rows = encoded.affinity.cpu().double()
     at_eps = (torch.cdist(rows, rows) - clusters.PUBLISHED[len(rows)][0]).abs() < 1e-6
     decided = ~at_eps.any(1).numpy()

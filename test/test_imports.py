@@ -1,6 +1,6 @@
-"""What the package offers, one name for one thing, and what imports need: no ROS, no torch.
+"""The public names of the package, and imports without ROS or torch.
 
-Who may import whom is a table in pyproject.toml, which `make lint` checks.
+A table in pyproject.toml says which modules may import which; `make lint` checks it.
 """
 
 import ast
@@ -16,7 +16,7 @@ PACKAGE = Path(ct.__file__).parent
 
 
 def modules():
-    """{path below the package: syntax tree}."""
+    """Return {path inside the package: syntax tree}."""
     return {
         path.relative_to(PACKAGE): ast.parse(path.read_text()) for path in PACKAGE.rglob('*.py')
     }
@@ -32,7 +32,7 @@ def test_one_name_one_thing():
 
 
 def test_rooms_are_empty_inside_the_door():
-    """A room's __init__.py imports nothing, so that its modules cost what they need alone."""
+    """The __init__.py of a room imports nothing, so each module loads only what it needs."""
     for path, tree in modules().items():
         if path.name == '__init__.py' and path.parent.name not in ('', 'cli'):
             assert not [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))], (

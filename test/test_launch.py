@@ -1,6 +1,5 @@
-"""The launch files: their arguments, and the processes that they start with them."""
+"""The launch files: their arguments and the processes that they start."""
 
-import dataclasses
 import json
 import os
 import re
@@ -33,7 +32,7 @@ VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
 @pytest.fixture
 def every_argument(tmp_path):
-    """A value for each argument, none of them the default."""
+    """Return a value for each argument that is not its default."""
     parameters, profile = tmp_path / 'mine.yaml', tmp_path / 'mine.xml'
     parameters.write_text('/**: {ros__parameters: {method: clip}}')
     profile.write_text('<profiles/>')
@@ -71,7 +70,7 @@ def every_demo_argument():
 
 @pytest.fixture
 def values_of(every_argument, every_demo_argument):
-    """Of each launch file, a value for each argument, where there can be one not the default."""
+    """Return {launch file: {argument: value}}; the values are not the defaults if possible."""
     no_source = {**every_argument, 'source': ''}
     return {
         FILE: every_argument,
@@ -114,7 +113,7 @@ def test_arguments(file, values_of):
         assert argument.description.endswith('.'), name
         if argument.default_value == values_of[file][name]:
             same.add(name)
-    assert same <= {'cameras', 'source'}  # the one excludes the other
+    assert same <= {'cameras', 'source'}  # only one of them may be set
 
 
 def test_defaults_start_the_node_alone():
@@ -171,7 +170,7 @@ def test_every_argument_arrives(every_argument):
 
 
 def shown(file, **values):
-    """RViz as a launch file starts it: its node, and the layout that it opens."""
+    """Return the RViz node that a launch file starts, and the layout that it opens."""
     rviz = load(file, rviz='true', **values).nodes['rviz2']
     option, layout = rviz.arguments[:2]
     assert option == '-d'
@@ -207,7 +206,7 @@ def test_rviz_finds_every_topic_of_its_layout(depth):
     assert topics <= dict(rviz.remappings).keys()
 
 
-# Of the demo's node and of its world.
+# The remappings of the demo's node and of its world.
 CAMERA_TOPICS = [
     *('-r', 'image:=camera/image_raw', '-r', 'camera_info:=camera/camera_info'),
     *('-r', 'depth/image_rect:=camera/depth/image_rect'),
@@ -243,7 +242,7 @@ def test_every_demo_argument_arrives(every_demo_argument):
         assert node.namespace == 'robot1'
         assert node.ros_arguments == ['--log-level', 'debug']
     (parameters,) = nodes['demo_world'].parameters
-    # ROS takes neither 7.0 for the seed nor 2 for the rate.
+    # ROS refuses 7.0 for the seed (an integer) and 2 for the rate (a float).
     assert str(parameters) == "{'motion': 'pan', 'seed': 7, 'rate_hz': 2.0}"
     assert ('/camera/image_raw', 'camera/image_raw') in nodes['rviz2'].remappings
 
@@ -297,7 +296,7 @@ def test_realsense_starts_the_driver_and_listens_to_it():
     [('robot1', 'eyes', 'robot1/eyes'), ('robot1', '/eyes', '/eyes'), ('', 'eyes', 'eyes')],
 )
 def test_realsense_names_meet(namespace, camera_namespace, driver):
-    """The driver publishes below its namespace, our topics are relative to the node's."""
+    """The driver publishes in its namespace; our topics are relative to the node's namespace."""
     launch = load(
         REALSENSE, namespace=namespace, camera_namespace=camera_namespace, camera_name='left'
     )
@@ -358,13 +357,13 @@ def test_multi_camera_by_default():
     [
         (
             {},
-            "image_topic: '/camera/image_raw' is the same for every camera; write {camera} in the "
-            'place of their names, such as /{camera}/image_raw',
+            "image_topic: '/camera/image_raw' is the same for every camera; write {camera} for the "
+            'name of the camera, such as /{camera}/image_raw',
         ),
         (
             {'image_topic': '/{camera}/image_raw', 'depth_topic': '/camera/range'},
-            "depth_topic: '/camera/range' is the same for every camera; write {camera} in the "
-            'place of their names, such as /{camera}/range',
+            "depth_topic: '/camera/range' is the same for every camera; write {camera} for the "
+            'name of the camera, such as /{camera}/range',
         ),
     ],
 )
@@ -414,14 +413,15 @@ def test_executables_exist(file, values_of):
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_parameters_are_declared(file, values_of):
     pytest.importorskip('rclpy', reason='ROS 2 is not installed')
+    from cliptrase_ros.options import options_of
     from cliptrase_ros.ros import parameters
     from cliptrase_ros.ros.camera import publisher
     from cliptrase_ros.ros.demo import demo_world
 
     declared = {
         'segmentation_node': parameters.parameter_names(),
-        'camera_publisher': [field.name for field in dataclasses.fields(publisher.CameraOptions)],
-        'demo_world': [field.name for field in dataclasses.fields(demo_world.WorldOptions)],
+        'camera_publisher': [one.name for one in options_of(publisher.CameraOptions)],
+        'demo_world': [one.name for one in options_of(demo_world.WorldOptions)],
     }
     for node in load(file, **values_of[file]).nodes.values():
         if node.package == 'cliptrase_ros':
@@ -433,7 +433,7 @@ def test_vocabulary_by_name_or_path(tmp_path):
     mine = tmp_path / 'mine.yaml'
     mine.touch()
     for name, file in (('indoor', VOCABULARIES / 'indoor.yaml'), (str(mine), mine)):
-        # After the parameters file: the last one counts.
+        # After the parameters file, because the last value wins.
         files = load(FILE, vocabulary=name).nodes['segmentation'].parameters[:-1]
         assert files == [str(PARAMETERS), str(file)]
 
@@ -483,13 +483,13 @@ def test_camera_info_of_depth_stands_beside_it():
     assert topics['camera_info'] == '/camera/camera_info'
 
 
-# Also over lines that end with a backslash.
-COMMAND = re.compile(r'ros2 launch cliptrase_ros (\S+)((?:[^#`\n]|(?<=\\)\n)*)')
+# Also matches commands over several lines that end with a backslash.
+COMMAND = re.compile(r'ros2 launch cliptrase_ros ([\w.]+)((?:[^#`\n]|(?<=\\)\n)*)')
 
 
 @pytest.mark.parametrize('document', [ROOT / 'README.md', *sorted(ROOT.glob('doc/*.md'))])
 def test_commands_in_documents(document):
-    """Each launch file that they start exists and has the arguments given."""
+    """Each launch file in a command exists and has the given arguments."""
     for name, arguments in COMMAND.findall(document.read_text()):
         declared = load(LAUNCH / name).declared
         for argument in re.findall(r'(\w+):=', arguments):
@@ -502,7 +502,7 @@ with open(__file__ + '.json', 'w') as file:
     json.dump([sys.argv[1:], dict(os.environ)], file)
 """
 
-# As the driver's own does, it writes down what it is given.
+# A stub of the driver's launch file that records its arguments and environment.
 FOREIGN = """
 import json
 from launch import LaunchDescription
@@ -519,7 +519,7 @@ def generate_launch_description():
 
 @pytest.fixture
 def recorders(tmp_path):
-    """A ROS prefix whose executables and launch files write down what they are started with."""
+    """Return a ROS prefix whose executables and launch files record how they are started."""
     prefix = tmp_path / 'prefix'
     files = {
         'lib/cliptrase_ros/segmentation_node': RECORDER,
@@ -558,7 +558,7 @@ sys.exit(service.run())
 
 
 def run(file, values):
-    """Start a launch file as `ros2 launch` does; the exit code and what it prints."""
+    """Start a launch file like `ros2 launch`; return (exit code, output)."""
     pytest.importorskip('launch_ros')
     arguments = [f'{name}:={value}' for name, value in values.items()]
     command = [sys.executable, '-c', ROS_LAUNCH, str(file), *arguments]
@@ -573,7 +573,7 @@ def recorded(file):
 @pytest.mark.parametrize('changed', [False, True])
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_real_launch_agrees(recorders, values_of, file, changed):
-    """ROS's own launch starts the processes that the stand-ins announce."""
+    """ROS's own launch starts the same processes as the stubs."""
     values = values_of[file] if changed else {}
     expected = load(file, **values)
     code, output = run(file, values)
@@ -610,7 +610,7 @@ def test_real_launch_starts_nothing_without_a_package(recorders, file, values, p
 
 @pytest.mark.parametrize('file', FILES, ids=lambda file: file.name)
 def test_real_launch_lists_the_arguments(file):
-    """What --show-args prints: each argument once, the defaults of the outer file first."""
+    """--show-args prints each argument once, with the defaults of the outer file."""
     pytest.importorskip('launch_ros')
     from launch.launch_description_sources import AnyLaunchDescriptionSource
 
@@ -619,15 +619,16 @@ def test_real_launch_lists_the_arguments(file):
     declared = load(file).declared
     assert listed.keys() == declared.keys()
     for name, argument in listed.items():
-        # launch adds the choices to it.
+        # launch adds the choices to the description.
         assert argument.description.startswith(declared[name].description)
 
 
 def contents_of_own_file(word):
-    """launch_ros hands a dict of parameters over in a temporary file."""
+    """Return the dict in a temporary parameters file of launch_ros; return other words as they
+    are."""
     if not Path(word).name.startswith('launch_params_'):
         return word
-    # It writes lists as tuples of Python's.
+    # launch_ros writes lists as Python tuples.
     (node,) = yaml.load(Path(word).read_text(), yaml.FullLoader).values()
     values = node['ros__parameters']
     return {name: list(v) if type(v) is tuple else v for name, v in values.items()}

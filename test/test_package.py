@@ -1,4 +1,4 @@
-"""The files around the code: do they agree with each other and with it?"""
+"""The files around the code agree with each other and with the code."""
 
 import ast
 import json
@@ -23,7 +23,7 @@ MANIFEST = ET.parse(ROOT / 'package.xml').getroot()
 
 
 def requirements(name):
-    """{package: version specifier} of a requirements file."""
+    """Return {package: version specifier} of a requirements file."""
     lines = (ROOT / 'requirements' / name).read_text().splitlines()
     pairs = (re.fullmatch(r'([\w-]+)(.*)', line) for line in lines if line and line[0] != '#')
     return {pair[1]: pair[2] for pair in pairs}
@@ -54,7 +54,8 @@ def test_setup_takes_version_and_dependencies_from_the_other_files():
 
 @pytest.mark.parametrize('prefix, expected', [('/nowhere:{}', '7.8.9'), ('', 'unknown')])
 def test_the_version_where_colcon_has_installed_it(tmp_path, prefix, expected):
-    """Modules alone, and package.xml below the prefix; -I and -S: no package of pip is seen."""
+    """There are only the modules, and package.xml in the prefix. With -I and -S, Python ignores the
+    packages of pip."""
     modules = tmp_path / 'modules' / 'cliptrase_ros'
     modules.mkdir(parents=True)
     shutil.copy(ROOT / 'cliptrase_ros' / 'version.py', modules)
@@ -82,7 +83,8 @@ def test_what_is_no_code_is_installed_too(tmp_path, folder):
 
 
 def test_nothing_of_an_older_build_is_installed(tmp_path):
-    """`pip install` builds in a folder that stays, and would take modules that are gone since."""
+    """`pip install` builds in a folder that is kept, so it could install modules that were deleted
+    since."""
     pytest.importorskip('setuptools')
     stale = tmp_path / 'cliptrase_ros' / 'visual.py'
     stale.parent.mkdir()
@@ -106,7 +108,7 @@ def test_sources_are_not_taken_for_an_older_build(tmp_path):
 
 
 def test_installed_lists_are_found_without_a_workspace(tmp_path):
-    """What was installed here by pip, or by cmake after it."""
+    """The package that pip (or cmake after it) installed here finds its lists."""
     env = {k: v for k, v in os.environ.items() if k not in ('AMENT_PREFIX_PATH', 'PYTHONPATH')}
     there = run(sys.executable, '-c', 'import cliptrase_ros', cwd=tmp_path, env=env)
     if there.returncode:
@@ -118,7 +120,7 @@ def test_installed_lists_are_found_without_a_workspace(tmp_path):
 
 
 def test_nothing_of_an_older_installation_is_imported(tmp_path):
-    """From another one only the messages come, which a source tree has not."""
+    """A source tree has no messages. Only these are imported from another installation."""
     old = tmp_path / 'cliptrase_ros'
     (old / 'msg').mkdir(parents=True)
     for file in ('__init__.py', 'visual.py', 'msg/__init__.py'):
@@ -136,7 +138,7 @@ except ModuleNotFoundError as error:
 
 
 def test_the_word_lists_are_installed_into_the_package(tmp_path):
-    """They are found wherever pip puts it, in the home folder of a user too."""
+    """The lists are found wherever pip puts the package, also in a user's home folder."""
     pytest.importorskip('setuptools')
     site, info = tmp_path / 'site', tmp_path / 'info'
     info.mkdir()
@@ -152,7 +154,7 @@ def test_the_word_lists_are_installed_into_the_package(tmp_path):
     assert done.returncode == 0, done.stderr
     *found, count = done.stdout.split()
     assert found == names and int(count) > 40
-    # And in a source distribution, which wheels are made of.
+    # They are also in a source distribution, because wheels are made from it.
     sources = (info / 'cliptrase_ros.egg-info' / 'SOURCES.txt').read_text().split()
     assert {f'config/vocabularies/{name}.yaml' for name in names} <= set(sources)
 
@@ -274,7 +276,7 @@ def test_workflow_does_what_the_readme_says():
 def test_workflow_installs_what_the_tests_need():
     extra = re.search(r"'test': (\[.*\])", (ROOT / 'setup.py').read_text())[1]
     for name in ast.literal_eval(extra):
-        # pytest comes with rosdep, see there.
+        # rosdep installs pytest; see test_depend in package.xml.
         assert name in script_of('workspace') or f'python3-{name}' in {
             tag.text for tag in MANIFEST.findall('test_depend')
         }
@@ -286,7 +288,7 @@ def test_workflow_scripts_parse(job):
     assert (done.returncode, done.stderr) == (0, '')
 
 
-# What `make` says of a machine that lacks something
+# What `make` prints if the machine lacks something
 
 PYTHON = """
 case "$*" in
@@ -299,7 +301,8 @@ esac
 
 @pytest.fixture
 def machine(tmp_path):
-    """Runs the check on a machine of stand-ins; a keyword changes one, None takes it away."""
+    """Return a function that runs the check on a machine of stub tools. A keyword changes a tool;
+    None removes it."""
     (tmp_path / 'Python.h').touch()
 
     def check(python=(), **changes):
@@ -345,8 +348,8 @@ def test_supported_cmake(machine, version):
     ('changes', 'sentence'),
     [
         ({'uname': 'echo aarch64'}, 'wheels exist for Linux x86_64 only'),
-        ({'python': None}, "no Python runs as 'python': sudo apt install python3 "),
-        ({'python': {'version': 'exit 127'}}, "no Python runs as 'python': sudo apt install"),
+        ({'python': None}, "cannot run Python as 'python': sudo apt install python3 "),
+        ({'python': {'version': 'exit 127'}}, "cannot run Python as 'python': sudo apt install"),
         ({'python': {'version': 'echo 3.9'}}, "'python' is 3.9: sudo apt install python3.12 "),
         ({'python': {'version': 'echo 3.14'}}, "'python' is 3.14: sudo apt install python3.12 "),
         ({'python': {'venv': 'exit 1'}}, 'no venv module: sudo apt install python3.11-venv'),
@@ -355,8 +358,8 @@ def test_supported_cmake(machine, version):
         ({'c++': None}, "no compiler 'c++': sudo apt install build-essential"),
         ({'c++': 'exit 1'}, 'does not compile C++17: sudo apt install build-essential'),
         ({'cmake': None}, 'there is no cmake: sudo apt install cmake'),
-        ({'cmake': 'echo cmake version 3.16.3'}, 'cmake 3.21 or newer is needed, and this is 3.16'),
-        ({'cmake': 'echo cmake version 2.30.0'}, 'cmake 3.21 or newer is needed, and this is 2.30'),
+        ({'cmake': 'echo cmake version 3.16.3'}, 'cmake 3.21 or newer is needed, but this is 3.16'),
+        ({'cmake': 'echo cmake version 2.30.0'}, 'cmake 3.21 or newer is needed, but this is 2.30'),
     ],
 )
 def test_incomplete_machine(machine, changes, sentence):
@@ -395,7 +398,7 @@ def test_rviz_file(file):
         for key in ('Panels', 'Visualization Manager', 'Window Geometry')
     )
     assert {panel['Class'] for panel in panels} <= {'rviz_common/Displays', 'rviz_common/Views'}
-    # That of our own cameras, so that their clouds need no transform.
+    # The frame of our own cameras, so that their clouds need no transform.
     assert manager['Global Options']['Fixed Frame'] == 'camera_optical_frame'
     names = {display['Name'] for display in manager['Displays']}
     topics = {display['Topic']['Value'] for display in manager['Displays']}
@@ -407,13 +410,13 @@ def test_rviz_file(file):
         for key, values in QOS.items():
             assert display['Topic'][key] in values
         if display['Topic']['Value'] == '/camera/image_raw':
-            # A camera may publish best effort: a reliable subscriber would hear nothing of it.
+            # A camera may publish best effort. A reliable subscriber would receive nothing.
             assert display['Topic']['Reliability Policy'] == 'Best Effort'
 
 
 @pytest.mark.parametrize('file', LAYOUTS, ids=lambda file: file.name)
 def test_rviz_looks_from_behind_the_camera(file):
-    """Of the optical frame z is ahead of the view, x right and y down."""
+    """In the view, z of the optical frame points ahead, x to the right and y down."""
     view = yaml.safe_load(file.read_text())['Visualization Manager']['Views']['Current']
     assert view['Class'] == 'rviz_default_plugins/Orbit'
     yaw, pitch = view['Yaw'], view['Pitch']
@@ -425,7 +428,7 @@ def test_rviz_looks_from_behind_the_camera(file):
 
 
 def test_foxglove_layout():
-    """Every panel has a place and its settings (the format with configById of its exports)."""
+    """Every panel has a place and settings, in Foxglove's export format (with configById)."""
     layout = json.loads((ROOT / 'config' / 'foxglove.json').read_text())
 
     def placed(tree):
@@ -440,6 +443,6 @@ def test_foxglove_layout():
     kinds = {name.split('!')[0] for name in panels}
     topics = {'Image', '3D', 'DiagnosticSummary', 'RawMessages'}
     assert kinds == {'Tab', 'CallService', 'Parameters', *topics}
-    # A tab that is not open subscribes to nothing, so the node makes no clouds for it.
+    # A tab that is not open does not subscribe, so the node does not make clouds for it.
     views = panels['Tab!views']
     assert placed(views['tabs'][views['activeTabIdx']]['layout']) == ['Image!overlay', 'Image!mask']

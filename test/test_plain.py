@@ -1,4 +1,4 @@
-"""The segmenter labels as CLIPtrase does when it is run plainly, with other people's functions."""
+"""The segmenter gives the labels of a plain CLIPtrase made of other libraries' functions."""
 
 import sys
 from pathlib import Path
@@ -15,7 +15,7 @@ from plain import plain_of
 
 
 def labelled(backbone, image, **settings):
-    """Labels [H, W] by the segmenter and by the plain pipeline, and what was encoded."""
+    """Return labels [H, W] of the segmenter and of the plain pipeline, and the encoded image."""
     segmenter = ct.Segmenter(backbone, ct.Settings(precision='fp32', **settings))
     rows = np.random.default_rng(3).normal(size=(7, 16))
     words = ct.Vocabulary.from_embeddings(list('abcdefg'), rows)
@@ -25,7 +25,7 @@ def labelled(backbone, image, **settings):
     return segmenter(image, words).labels, plain.numpy() + 1, encoded
 
 
-# The two grids with published parameters, and others.
+# The first two grids have published parameters; the others do not.
 @pytest.mark.parametrize('grid', [(14, 14), (21, 21), (9, 16), (20, 11), (16, 16)])
 def test_equal_labels_from_equal_pixels(backbone, grid):
     size = tuple(side * TINY_PATCH for side in grid)
@@ -48,6 +48,6 @@ def test_equal_labels_where_all_patches_are_noise(backbone):
 
 
 def test_nearly_equal_labels_of_a_resized_image(backbone):
-    """Rounding is PIL's on one side, torch's on the other."""
+    """The labels differ slightly, because PIL and torch round differently."""
     got, expected, _ = labelled(backbone, picture(150, 200), input_size=112)
     assert got.shape == (150, 200) and (got == expected).mean() >= 0.98

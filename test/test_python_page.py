@@ -1,9 +1,9 @@
-"""doc/python.md and the Python of the other pages: its examples run as they stand, and say what
-comes out.
+"""The examples of doc/python.md and the Python of the other pages run unchanged, and their stated
+results are true.
 
-In an example `expression  # -> text` says that str(expression) is that text: decimal fractions to
-0.03, since machines round differently, everything else to the letter but for spaces; `...` at its
-end stands for any more.
+In an example `expression  # -> text` states that str(expression) is that text. Decimal fractions
+may differ by 0.03, because machines round differently. Everything else must be equal, except
+spaces. `...` at the end of the text stands for any rest.
 """
 
 import ast
@@ -27,13 +27,13 @@ NUMBER = re.compile(r'-?\d+\.\d*(?:e-?\d+)?')
 
 
 def blocks(text):
-    """(line of its first line, source) of each ```python block of a page."""
+    """Return (number of its first line, source) of each ```python block of a page."""
     found = re.finditer(r'^```python\n(.*?)^```$', text, re.MULTILINE | re.DOTALL)
     return [(text[: match.start(1)].count('\n') + 1, match[1]) for match in found]
 
 
 def sections(text):
-    """{heading: blocks} of those sections of a page that have any."""
+    """Return {heading: blocks} of the sections of a page that have blocks."""
     starts = [match.start() for match in re.finditer(r'^## ', text, re.MULTILINE)]
     result = {}
     for start, end in zip(starts, [*starts[1:], len(text)], strict=True):
@@ -45,11 +45,11 @@ def sections(text):
 
 
 def agrees(text, value):
-    """Whether a value is what the text behind an arrow says."""
+    """Return whether a value agrees with the text after an arrow."""
     said, came = text.strip(), ' '.join(str(value).split())
     if said.endswith('...'):
         said = said[:-3].rstrip()
-        # As many numbers and as much text as is said.
+        # Compare only as much of the value as the text states.
         pattern = '.*?'.join(re.escape(part) for part in NUMBER.split(said))
         match = re.match(pattern, came)
         came = match[0] if match else came
@@ -60,7 +60,7 @@ def agrees(text, value):
 
 
 class Instrument(ast.NodeTransformer):
-    """Has the expressions of a block that stand before an arrow call `_says`."""
+    """A transformer that passes the expressions before an arrow to `_says`."""
 
     def __init__(self, arrows):
         self.left = set(arrows)
@@ -75,7 +75,7 @@ class Instrument(ast.NodeTransformer):
 
 
 def execute(source, namespace, file='example', line=1):
-    """Run a block; `line` is where in the file it begins."""
+    """Run a block that begins at this line of the file."""
     source = '\n' * (line - 1) + source
     tokens = tokenize.generate_tokens(io.StringIO(source).readline)
     comments = [t for t in tokens if t.type == tokenize.COMMENT and t.string.startswith(ARROW)]
@@ -147,7 +147,7 @@ def test_wrong_examples_fail(source, reason):
 
 
 def put_files(folder):
-    """Those that the pages speak of."""
+    """Copy the files that the pages use."""
     for file in ROOT.glob('doc/room*'):
         shutil.copy(file, folder)
     Image.open(ROOT / 'doc' / 'room.jpg').resize((640, 480)).save(folder / 'kitchen.jpg')
@@ -155,7 +155,7 @@ def put_files(folder):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
-    """The working folder of an example."""
+    """Run the example in its own working folder."""
     put_files(tmp_path)
     monkeypatch.chdir(tmp_path)
 
@@ -165,7 +165,7 @@ SECTIONS = sections(PAGE.read_text())
 
 @pytest.fixture(scope='module')
 def first(tmp_path_factory):
-    """What the names of the page's first section are, once it has run."""
+    """Return the names that the first section of the page defines."""
     namespace, folder = {}, tmp_path_factory.mktemp('first')
     put_files(folder)
     with pytest.MonkeyPatch.context() as patch:
@@ -177,7 +177,7 @@ def first(tmp_path_factory):
 
 @pytest.mark.parametrize('heading', SECTIONS)
 def test_section(heading, first, folder):
-    """Each section needs the first one and no other."""
+    """Each section needs only the first one."""
     namespace = dict(first)
     for line, source in SECTIONS[heading]:
         if 'World(' in source:
@@ -186,7 +186,7 @@ def test_section(heading, first, folder):
 
 
 def test_the_picture_of_the_page(first, folder):
-    """It is what the page's own example draws."""
+    """The picture is what the example of the page draws."""
     namespace = dict(first)
     for line, source in SECTIONS['Features, heat maps, clusters']:
         execute(source, namespace, str(PAGE), line)
@@ -222,8 +222,8 @@ def test_the_examples_leave_no_section_out():
     assert set(headings) - set(SECTIONS) == {'The names'}
 
 
-# Other pages. They speak of the real CLIP, whose weights are not at hand here: the demo's model
-# takes its place.
+# Other pages. They use the real CLIP, whose weights may be missing here: the demo's model replaces
+# it.
 
 
 def with_demo_model(source):
@@ -251,7 +251,7 @@ OTHERS = [
 
 @pytest.mark.parametrize('file', OTHERS, ids=lambda file: file.name)
 def test_other_pages(file, folder):
-    """The blocks of a page in order, with the names of those before."""
+    """The blocks of a page run in order; each has the names of the blocks before it."""
     namespace = {}
     for line, source in blocks(file.read_text()):
         if 'World(' in source:

@@ -1,3 +1,4 @@
+import dataclasses
 import gc
 import logging
 import weakref
@@ -15,16 +16,18 @@ from cliptrase_ros import encoder
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.labels import clusters, voting
 from cliptrase_ros.labels import refine as rule
+from cliptrase_ros.labels.queries import on_device
 from cliptrase_ros.model import recipes
 from cliptrase_ros.model.preprocessing import centre_crop, resize_plainly
 from cliptrase_ros.model.windows import sliding_size
+from cliptrase_ros.settings import IMAGE, scope_names
 from cliptrase_ros.video.smoothing import Smoother
 
 NATIVE = {'precision': 'fp32', 'input_size': 48}
 
 
 def segmenter(backbone, **changes):
-    return ct.Segmenter(backbone, ct.Settings(**{**NATIVE, **changes}))
+    return ct.Segmenter(backbone, ct.Settings.from_mapping({**NATIVE, **changes}))
 
 
 @pytest.mark.parametrize('shape', [(48, 64), (100, 70), (37, 200), (1, 1), (3, 20), (480, 640)])
@@ -130,7 +133,7 @@ def test_synonyms_speak_for_one_class(backbone, words, monkeypatch):
 
 
 def test_regions_mean_gives_a_region_one_confidence(backbone, words):
-    result = segmenter(backbone, regions='mean', cluster_eps=1.0, cluster_min_samples=3)(
+    result = segmenter(backbone, regions='mean', cluster={'eps': 1.0, 'min_samples': 3})(
         picture(64, 64, seed=1), words
     )
     assert len(np.unique(result.confidence)) <= 12
@@ -138,7 +141,7 @@ def test_regions_mean_gives_a_region_one_confidence(backbone, words):
 
 def test_a_picture_of_noise_only_keeps_each_pixel(backbone, words):
     image = picture(64, 64)
-    noise = segmenter(backbone, cluster_eps=1e-6)
+    noise = segmenter(backbone, cluster={'eps': 1e-6})
     assert int(noise.encode(image).clusters.max()) == -1
     assert (
         noise(image, words).labels == segmenter(backbone, regions='none')(image, words).labels
@@ -153,17 +156,20 @@ def test_without_regions_nothing_is_clustered(backbone):
 def test_one_window_over_everything_is_the_whole_image(backbone, words):
     image = picture(96, 96)
     whole = segmenter(backbone)
-    sliding = segmenter(backbone, window_px=48, window_stride_px=16)
+    sliding = segmenter(backbone, sliding={'window_px': 48, 'stride_px': 16})
     assert sliding.encode(image).features.shape == (1, 6, 6, 16)
     a, b = whole(image, words), sliding(image, words)
-    assert (a.labels == b.labels).mean() > 0.97  # resampled once more on the way
+    assert (a.labels == b.labels).mean() > 0.97  # the windows are resampled once more
 
 
 @pytest.mark.parametrize('regions', ['vote', 'none'])
 @pytest.mark.parametrize('cls_weighting', [True, False])
 def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
     sliding = segmenter(
-        backbone, window_px=32, window_stride_px=16, regions=regions, cls_weighting=cls_weighting
+        backbone,
+        sliding={'window_px': 32, 'stride_px': 16},
+        regions=regions,
+        cls_weighting=cls_weighting,
     )
     image = picture(60, 100)
     encoded = sliding.encode(image)
@@ -174,15 +180,15 @@ def test_windows_cover_a_wide_image(backbone, words, regions, cls_weighting):
 
 
 @pytest.mark.parametrize('shape', [(60, 97), (97, 60), (48, 48)])
-@pytest.mark.parametrize('window', [{}, {'window_px': 32, 'window_stride_px': 16}])
+@pytest.mark.parametrize('window', [{}, {'sliding.window_px': 32, 'sliding.stride_px': 16}])
 @pytest.mark.parametrize('regions', ['none', 'vote'])
 def test_the_sliding_protocol(backbone, words, shape, window, regions):
     image = picture(*shape)
-    options = {**window, 'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options = {**window, 'regions': regions, 'cluster.eps': 1.0, 'cluster.min_samples': 3}
     run = segmenter(backbone, protocol='sliding', **options)
     encoded = run.encode(image)
-    # What a person would do by hand: resize, and cut what is no whole patch if there are no
-    # windows. Of that picture the native protocol changes no pixel.
+    # The same by hand: resize, and without windows cut to whole patches. The native protocol then
+    # changes no pixel of that picture.
     size = sliding_size(*shape, 48)
     by_hand = resize_plainly(torch.from_numpy(image), size).byte().permute(1, 2, 0).numpy()
     if not window:
@@ -212,7 +218,7 @@ def test_the_resizing_of_the_sliding_protocol_is_opencvs():
 
 def test_an_image_too_long_for_the_windows_of_the_sliding_protocol(backbone):
     run = segmenter(
-        backbone, protocol='sliding', input_size=448, window_px=448, window_stride_px=224
+        backbone, protocol='sliding', input_size=448, sliding={'window_px': 448, 'stride_px': 224}
     )
     with pytest.raises(ct.ShapeError, match='2048 x 341 px, less than a window of 448 px'):
         run.encode(picture(10, 60))
@@ -221,7 +227,7 @@ def test_an_image_too_long_for_the_windows_of_the_sliding_protocol(backbone):
 @pytest.mark.parametrize('regions', ['none', 'vote'])
 @pytest.mark.parametrize('share', [0.05, 0.2, 0.5, 1.0])
 def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regions, share):
-    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options = {'regions': regions, 'cluster.eps': 1.0, 'cluster.min_samples': 3}
     run, image = segmenter(backbone, **options), picture(60, 90)
     encoded = run.encode(image)
     before = run.label(encoded, words).labels
@@ -231,7 +237,7 @@ def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regio
     kept = torch.tensor([c.id in large for c in words.classes])
     expected = run.label(encoded, words, present=kept)
     assert (result.labels == expected.labels).all()
-    # What is gone is no rival that a label has to lead.
+    # A removed word does not count as the second best for the margin.
     options['margin_threshold'] = 0.01
     strict, alike = (
         segmenter(backbone, area_threshold=share, **options),
@@ -239,7 +245,7 @@ def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regio
     )
     margins = strict.label(encoded, words).labels
     assert (margins == alike.label(encoded, words, present=kept).labels).all()
-    # The words that are gone still count in the probabilities.
+    # Removed words still count in the probabilities.
     logits = run.scores(encoded, words)
     whole = F.interpolate(logits[None], size=before.shape, mode='bilinear', align_corners=False)
     shares = whole[0].softmax(0).cpu()
@@ -252,9 +258,9 @@ def test_words_that_cover_little_lose_it_to_the_next_best(backbone, words, regio
 
 
 def test_windows_must_fit_the_patches(backbone):
-    with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
-        segmenter(backbone, window_px=33, window_stride_px=16)
-    with pytest.raises(ct.SettingError, match='multiples of the patch, 8 px'):
+    with pytest.raises(ct.SettingError, match='is no multiple of the patch size, 8 px'):
+        segmenter(backbone, sliding={'window_px': 33, 'stride_px': 16})
+    with pytest.raises(ct.SettingError, match='is no multiple of the patch size, 8 px'):
         segmenter(backbone, protocol='cliptrase', input_size=50)
 
 
@@ -276,7 +282,7 @@ def test_the_papers_protocol_is_resize_and_centre_crop(backbone, words, shape):
 @pytest.mark.parametrize('refine', ['none', 'guided', 'pamr'])
 def test_low_precision_agrees_with_float32(backbone, words, precision, regions, refine):
     image = picture(96, 128, seed=4)
-    options = {'regions': regions, 'cluster_eps': 1.0, 'cluster_min_samples': 3, 'refine': refine}
+    options = {'regions': regions, 'cluster.eps': 1.0, 'cluster.min_samples': 3, 'refine': refine}
     full = segmenter(backbone, **options)(image, words)
     low = segmenter(backbone, precision=precision, **options)(image, words)
     assert (full.labels == low.labels).mean() > 0.95
@@ -367,7 +373,7 @@ def test_two_threads_get_what_one_gets(backbone, words):
 def test_everything_turned_gives_the_turned_labels(device, words, refine, regions):
     visual, turned = make_visual().to(device), make_turned_visual().to(device)
     image = picture(48, 80, seed=5)
-    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options = {'cluster.eps': 1.0, 'cluster.min_samples': 3}
     options |= {'refine': refine, 'regions': regions}
     a = segmenter(ct.Backbone(visual), **options)(image, words)
     b = segmenter(ct.Backbone(turned), **options)(image.transpose(1, 0, 2), words)
@@ -380,7 +386,7 @@ def test_everything_turned_gives_the_turned_labels(device, words, refine, region
     [
         {},
         {'regions': 'none'},
-        {'window_px': 32, 'window_stride_px': 16},
+        {'sliding.window_px': 32, 'sliding.stride_px': 16},
         {'regions': 'none', 'refine': 'pamr'},
         {'refine': 'guided'},
     ],
@@ -396,6 +402,42 @@ def test_a_batch_is_each_image_on_its_own(backbone, words, changes):
         assert (labels == run.label(alone, words).labels).mean() > 0.99
 
 
+class Read:
+    """Settings that note which of them are read."""
+
+    def __init__(self, values, names, prefix=''):
+        self._values, self._names, self._prefix = values, names, prefix
+
+    def __getattr__(self, field):
+        value, name = getattr(self._values, field), self._prefix + field.rstrip('_')
+        if dataclasses.is_dataclass(value):
+            return Read(value, self._names, f'{name}.')
+        self._names.add(name)
+        return value
+
+
+@pytest.mark.parametrize(
+    'changes',
+    [
+        {},
+        {'regions': 'none', 'sliding.window_px': 32, 'refine': 'pamr'},
+        {'protocol': 'cliptrase', 'method': 'gclip', 'present.method': 'tagclip'},
+        {'method': 'resclip', 'resclip.feedback.enabled': True, 'refine': 'guided'},
+    ],
+)
+def test_the_encoder_reads_only_settings_of_images(backbone, words, changes):
+    run = segmenter(backbone, **changes)
+    names = set()
+    made = encoder.Encoder(backbone, Read(run.settings, names))
+    [encoded] = made([picture(64, 48)])
+    if made.feeds_back:
+        made.fed_back(encoded, on_device(words, encoded.features.device))
+    groups = {name.partition('.')[0] for name in scope_names(IMAGE) if '.' in name} - {'present'}
+    properties = {'label_size', *(name for name in names if name.partition('.')[0] in groups)}
+    assert names >= {'method', 'regions', 'input_size', 'precision'}
+    assert names <= {*scope_names(IMAGE), *properties}
+
+
 def test_what_changes_while_a_node_runs_shares_the_encoder(backbone, words):
     run = segmenter(backbone)
     assert run.replace(confidence_threshold=0.5, distractors='stuff').encoder is run.encoder
@@ -404,7 +446,7 @@ def test_what_changes_while_a_node_runs_shares_the_encoder(backbone, words):
     for side in range(32, 32 + encoder.ENCODERS):
         run.replace(input_size=side)
     assert len(backbone.encoders) == encoder.ENCODERS
-    assert segmenter(backbone).encoder is not run.encoder  # it had to go, and still works
+    assert segmenter(backbone).encoder is not run.encoder  # dropped from the cache; still works
     assert run(picture(48, 64), words).labels.shape == (48, 64)
 
 
@@ -427,7 +469,7 @@ def test_a_compiled_tower_gives_the_same(device, words, caplog):
     assert torch.equal(got.clusters, expected.clusters)
     (verdict,) = [r.getMessage() for r in caplog.records if 'kept' in r.getMessage()]
     assert verdict.startswith('image tower for 1 x 3 x 48 x 80: ')
-    other = compiled.replace(confidence_threshold=0.1)  # nothing is compiled for that
+    other = compiled.replace(confidence_threshold=0.1)  # this compiles nothing new
     other.label(other.encode(image[:, ::-1]), words)
     assert sum('compiling' in r.getMessage() for r in caplog.records) == 1
 
@@ -448,7 +490,7 @@ def test_images_of_one_size_share_a_pass(backbone, monkeypatch):
 
 @pytest.mark.parametrize('size', [(20, 31), (200, 100)])
 @pytest.mark.parametrize(
-    'changes', [{}, {'regions': 'mean'}, {'window_px': 32, 'window_stride_px': 16}]
+    'changes', [{}, {'regions': 'mean'}, {'sliding.window_px': 32, 'sliding.stride_px': 16}]
 )
 def test_labels_of_another_size(backbone, words, size, changes):
     run = segmenter(backbone, output_size=f'{size[1]}x{size[0]}', **changes)
@@ -461,7 +503,7 @@ def test_labels_of_another_size(backbone, words, size, changes):
 def test_an_output_size_samples_the_same_scores(backbone, words):
     image = picture(64, 96)
     whole = segmenter(backbone, regions='none')(image, words).labels
-    # A third of the size: its pixel centres are those of every third pixel.
+    # At a third of the size, the pixel centres are those of every third pixel.
     third = segmenter(backbone, regions='none', output_size='32x22')(picture(66, 96), words)
     same = segmenter(backbone, regions='none')(picture(66, 96), words)
     assert (third.labels == same.labels[1::3, 1::3]).all()
@@ -476,7 +518,7 @@ def test_an_output_size_samples_the_same_scores(backbone, words):
 @pytest.mark.parametrize('size', [(60, 100), (100, 60)])
 def test_view_geometry_says_where_pixels_are(backbone, changes, size):
     run = segmenter(backbone, **changes)
-    # A picture whose pixels hold their own coordinates.
+    # The pixels of this picture hold their own coordinates.
     rows, cols = np.indices(size)
     image = np.stack([cols, rows, rows], -1).astype(np.uint8)
     seen = run.view(image)
@@ -485,7 +527,7 @@ def test_view_geometry_says_where_pixels_are(backbone, changes, size):
     y, x = np.indices(labels_size)[:, 5:-5, 5:-5]
     at = image[..., 0][0, seen[y, x, 0]], image[..., 1][seen[y, x, 1], 0]
     moved = np.einsum('ij,jhw->ihw', matrix, np.stack([*at, np.ones_like(x)]))
-    # Pixels hold whole coordinates: half of one of them, in pixels of the labels.
+    # Pixels hold whole coordinates, so the error is up to half an image pixel, in label pixels.
     assert abs(moved - np.stack([x, y])).max() <= 0.51 * max(matrix[0, 0], matrix[1, 1])
 
 
@@ -497,7 +539,8 @@ def test_scores_may_come_from_several_frames(backbone, words):
     mean = smooth(second, 0.75, 'a')
     assert torch.allclose(mean, 0.75 * first + 0.25 * second, atol=1e-4)
     assert (run.label(two, words, first).labels == run.label(one, words).labels).all()
-    # Other words, another shape, no weight, a new start: only the newest frame counts.
+    # After a change of words or shape, without a weight, or after forget(), only the newest frame
+    # counts.
     assert torch.equal(smooth(second, 0.75, 'b'), second)
     assert torch.equal(smooth(second[:, 1:], 0.75, 'b'), second[:, 1:])
     assert torch.equal(smooth(first[:, 1:], 0.0, 'b'), first[:, 1:])
@@ -505,7 +548,7 @@ def test_scores_may_come_from_several_frames(backbone, words):
     assert torch.equal(smooth(second[:, 1:], 0.75, 'b'), second[:, 1:])
 
 
-WINDOWS = {'window_px': 32, 'window_stride_px': 16}
+WINDOWS = {'sliding.window_px': 32, 'sliding.stride_px': 16}
 
 
 @pytest.mark.parametrize('refine', ['guided', 'pamr'])
@@ -514,7 +557,7 @@ WINDOWS = {'window_px': 32, 'window_stride_px': 16}
     'changes', [{}, WINDOWS, {'output_size': '31x90'}, {'protocol': 'cliptrase', 'input_size': 64}]
 )
 def test_refined_labels_have_the_size_of_the_others(backbone, words, refine, regions, changes):
-    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3, 'regions': regions, **changes}
+    options = {'cluster.eps': 1.0, 'cluster.min_samples': 3, 'regions': regions, **changes}
     run = segmenter(backbone, refine=refine, **options)
     image = picture(60, 100)
     result = run(image, words)
@@ -525,7 +568,7 @@ def test_refined_labels_have_the_size_of_the_others(backbone, words, refine, reg
 
 
 def refined_naively(run, name, scores, encoded):
-    """Argmax of all scores, each of them refined and enlarged as a whole."""
+    """Return the argmax of all scores, each refined and enlarged as a whole."""
     if name == 'pamr':
         seen = rule.enlarged(scores, encoded.working_size)
         full = rule.enlarged(rule.pamr(seen, encoded.image), encoded.size)
@@ -603,7 +646,7 @@ def test_an_image_is_encoded_for_its_refinement(backbone, words, encoder, labell
 
 @pytest.mark.parametrize('refine', ['guided', 'pamr'])
 def test_of_regions_the_maps_are_refined(backbone, words, refine):
-    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3}
+    options = {'cluster.eps': 1.0, 'cluster.min_samples': 3}
     run = segmenter(backbone, refine=refine, **options)
     encoded, plain = (r.encode(picture(60, 100)) for r in (run, segmenter(backbone, **options)))
     maps = clusters.region_maps(
@@ -628,7 +671,7 @@ def test_labels_end_where_the_colours_do(backbone, words, refine, edge):
 
 
 def test_labels_without_a_margin_become_unlabelled(backbone, words):
-    # As many labels as patches, so that scores are not enlarged; the two distractors are one class.
+    # One label per patch, so that scores are not enlarged. The two distractors are one class.
     run = segmenter(backbone, regions='none', output_size='8x6')
     encoded = run.encode(picture(60, 80))
     cosines = run.scores(encoded, words) / 100
@@ -647,7 +690,7 @@ def test_labels_without_a_margin_become_unlabelled(backbone, words):
 
 @pytest.mark.parametrize('regions', ['vote', 'mean'])
 def test_a_region_is_unlabelled_as_a_whole(backbone, words, regions):
-    options = {'cluster_eps': 1.0, 'cluster_min_samples': 3, 'regions': regions}
+    options = {'cluster.eps': 1.0, 'cluster.min_samples': 3, 'regions': regions}
     run = segmenter(backbone, **options)
     encoded = run.encode(picture(64, 80, seed=1))
     plain = run.label(encoded, words).labels
@@ -684,7 +727,7 @@ def test_scores_that_are_no_numbers_are_unlabelled(backbone, words, regions):
 
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
 def test_words_that_are_being_learned_label_as_well(backbone, regions):
-    """Embeddings with gradients; nothing flows back through labels."""
+    """Embeddings with gradients work; no gradient flows back through labels."""
     run = segmenter(backbone, regions=regions, margin_threshold=0.01, confidence_threshold=0.01)
     rows = torch.randn(4, 16, generator=torch.Generator().manual_seed(1))
     learned = ct.Vocabulary.from_embeddings(list('abcd'), torch.nn.Parameter(rows))

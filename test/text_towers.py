@@ -1,4 +1,4 @@
-"""Small text towers with random weights from a seed, and CLIP's own tokenizer."""
+"""Small text towers with seeded random weights, and CLIP's own tokenizer."""
 
 import open_clip
 import torch
@@ -10,7 +10,8 @@ VISION = CLIPVisionCfg(layers=2, width=32, head_width=16, patch_size=8, image_si
 
 
 def make_model(kind=CLIP, **changes):
-    """A small model with random weights; changes are those of the text tower's configuration."""
+    """Make a small model with random weights; `changes` change the configuration of its text
+    tower."""
     options = {'width': 32, 'heads': 2, 'layers': 3, 'context_length': CONTEXT}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

@@ -1,4 +1,4 @@
-"""Small towers with random weights from a seed, and pictures for them."""
+"""Small image towers with seeded random weights, and pictures for them."""
 
 import numpy as np
 import torch
@@ -8,7 +8,7 @@ TINY_HEADS, TINY_PATCH = 2, 8
 
 
 def make_visual(seed=0, **changes):
-    """A native open_clip tower: 4 blocks, 32 wide, 2 heads, patch 8, trained on a 4 x 4 grid."""
+    """Make a native open_clip tower: 4 blocks, 32 wide, 2 heads, patch 8, 4 x 4 trained grid."""
     options = {
         'image_size': 32,
         'patch_size': TINY_PATCH,
@@ -22,14 +22,14 @@ def make_visual(seed=0, **changes):
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         visual = VisionTransformer(**{**options, **changes})
-        # Fresh biases and norms are 0 and 1, which would hide that one is forgotten.
+        # New biases and norms are 0 and 1. Change them, so that a forgotten one is noticed.
         for parameter in visual.parameters():
             parameter.data += 0.05 * torch.randn_like(parameter)
     return visual.eval().requires_grad_(False)
 
 
 def make_turned_visual():
-    """The tower of `make_visual` for transposed images: rows and columns change places."""
+    """Make the tower of `make_visual` for transposed images: rows and columns are swapped."""
     turned = make_visual()
     turned.conv1.weight.data = turned.conv1.weight.data.transpose(2, 3).contiguous()
     positions = turned.positional_embedding.data
@@ -38,7 +38,7 @@ def make_turned_visual():
 
 
 def picture(height, width, seed=0):
-    """[H, W, 3] uint8 with smooth blobs, so that patches differ and resemble each other."""
+    """Return [H, W, 3] uint8 with smooth blobs: some patches are similar and some differ."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.uniform(0, 255, (1, 3, 5, 5)))
     smooth = torch.nn.functional.interpolate(coarse, size=(height, width), mode='bilinear')[0]
@@ -47,6 +47,6 @@ def picture(height, width, seed=0):
 
 
 def normalised(image, backbone):
-    """An image [H, W, 3] uint8 as the tower sees it: [3, H, W] float64."""
+    """Return an image [H, W, 3] uint8 normalised for the tower: [3, H, W] float64."""
     mean, std = (x.cpu().double().numpy() for x in (backbone.mean, backbone.std))
     return (np.moveaxis(image, -1, 0) / 255 - mean) / std

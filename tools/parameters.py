@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
-"""Write config/segmentation.yaml, config/demo.yaml and doc/parameters.md from what is declared.
+"""Write config/segmentation.yaml, config/demo.yaml and doc/parameters.md from the declared options.
 
 tools/parameters.py [--check]: with --check nothing is written, and the exit code is 1 if a file
-is not what it should be. Needs rclpy.
+is out of date. Needs rclpy.
 """
 
-import dataclasses
 import json
 import sys
 import textwrap
@@ -16,12 +15,14 @@ sys.path.insert(0, str(ROOT))
 
 from cliptrase_ros.demo import SETTINGS  # noqa: E402
 from cliptrase_ros.demo.world import CLASSES  # noqa: E402
+from cliptrase_ros.options import groups_of, options_of  # noqa: E402
 from cliptrase_ros.ros.parameters import NodeOptions  # noqa: E402
 from cliptrase_ros.settings import Settings  # noqa: E402
 
 YAML_HEAD = """\
 # Every parameter of segmentation_node with its default. Written by tools/parameters.py.
-# Those marked live may be changed while the node runs: ros2 param set /segmentation NAME VALUE
+# "Live" may be changed while the node runs: ros2 param set /segmentation cluster.eps 0.9
+# auto: chosen automatically. none: off, or no limit.
 /**:
   ros__parameters:
 """
@@ -37,56 +38,91 @@ PAGE_HEAD = """\
 # Parameters of segmentation_node
 
 Written by `tools/parameters.py` from the declarations in `cliptrase_ros/settings.py` and
-`cliptrase_ros/ros/parameters.py`. *Live* parameters may be changed while the node runs
-(`ros2 param set /segmentation vocabulary "['floor', 'mug=mug;cup']"`); the others are read-only
-after the start. A wrong value is refused with the reason, and the old one stays. The engine's
-fields are also the fields of `Settings` in Python and the flags of `cliptrase segment`.
+`cliptrase_ros/ros/parameters.py`.
+
+- **Live** parameters may be changed while the node runs, for example
+  `ros2 param set /segmentation cluster.eps 0.9`. The others are fixed at the start.
+- Names with a dot are in a group. In YAML a group is nested: `cluster:`, and below it `eps: 0.9`.
+- `auto` stands for a value that is chosen automatically. `none` stands for off, or for no limit.
+- A wrong value is refused with the reason, and the old one stays. A name that does not exist is
+  refused with the nearest name that does; the node does not start with it.
+- The parameters of the engine are also the fields of `Settings` in Python
+  (`ct.Settings(cluster={'eps': 0.9})`) and the flags of the command
+  (`cliptrase segment --cluster.eps 0.9`).
 """
 
+TITLES = {
+    NodeOptions: ('The node', 'words and images'),
+    Settings: ('The engine', 'model and method'),
+}
 
-def fields():
-    for options in (NodeOptions, Settings):
-        yield from dataclasses.fields(options)
 
-
-def default_of(field):
-    value = field.default
+def default_of(one):
+    value = one.default
     return json.dumps(list(value) if type(value) is tuple else value, ensure_ascii=False)
+
+
+def values_of(one):
+    """Return the allowed values as texts: the range, the choices, and words such as auto."""
+    words = [*one.choices, *one.words]
+    if one.low is not None:
+        words.insert(0, f'{one.low} .. {one.high}')
+    return words
+
+
+def sections():
+    """Yield (title, name of the group or '', its description, its options) in order."""
+    for declared, (title, plain) in TITLES.items():
+        about = {'': plain, **groups_of(declared)}
+        for group, text in about.items():
+            options = [o for o in options_of(declared) if o.name.rpartition('.')[0] == group]
+            yield title, group, text, options
 
 
 def yaml():
     text = YAML_HEAD
-    for field in fields():
-        notes = []
-        if field.metadata['live']:
-            notes.append('Live.')
-        if field.metadata['low'] is not None:
-            notes.append(f'{field.metadata["low"]} .. {field.metadata["high"]}.')
-        doc = ' '.join([field.metadata['doc'], *notes])
-        text += '\n' + textwrap.fill(doc, 99, initial_indent='    # ', subsequent_indent='    # ')
-        text += f'\n    {field.name}: {default_of(field)}\n'
+    for title, group, about, options in sections():
+        if not group:
+            text += f'\n    # {title}: {about}.\n'
+        parents = group.split('.') if group else []
+        if parents:
+            pad = '    ' + '  ' * (len(parents) - 1)
+            text += '\n' + wrapped(about, pad) + f'{pad}{parents[-1]}:\n'
+        pad = '    ' + '  ' * len(parents)
+        for one in options:
+            notes = ['Live.'] if one.live else []
+            notes += [f'{one.low} .. {one.high}.'] if one.low is not None else []
+            text += '' if group and one is options[0] else '\n'
+            text += wrapped(' '.join([one.doc, *notes]), pad)
+            text += f'{pad}{one.name.rpartition(".")[2]}: {default_of(one)}\n'
     return text
 
 
+def wrapped(text, pad):
+    return textwrap.fill(text, 99, initial_indent=f'{pad}# ', subsequent_indent=f'{pad}# ') + '\n'
+
+
 def demo_yaml():
-    values = {**SETTINGS, 'vocabulary': list(CLASSES)}
-    return DEMO_HEAD + ''.join(f'    {n}: {json.dumps(v)}\n' for n, v in values.items())
+    text = DEMO_HEAD
+    for name, value in {**SETTINGS, 'vocabulary': list(CLASSES)}.items():
+        if isinstance(value, dict):
+            text += f'    {name}:\n'
+            text += ''.join(f'      {n}: {json.dumps(v)}\n' for n, v in value.items())
+        else:
+            text += f'    {name}: {json.dumps(value)}\n'
+    return text
 
 
 def page():
     text = PAGE_HEAD
-    for title, options in (('The node', NodeOptions), ('The engine', Settings)):
-        text += (
-            f'\n## {title}\n\n| name | default | values | live | what |\n|---|---|---|---|---|\n'
-        )
-        for field in dataclasses.fields(options):
-            meta = field.metadata
-            values = ', '.join(f'`{c}`' for c in meta['choices'] or ())
-            if meta['low'] is not None:
-                values = f'{meta["low"]} .. {meta["high"]}'
-            live = 'yes' if meta['live'] else ''
-            doc = meta['doc'].replace('|', '\\|')
-            text += f'| `{field.name}` | `{default_of(field)}` | {values} | {live} | {doc} |\n'
+    for title, group, about, options in sections():
+        text += f'\n### `{group}`\n\n{about}\n' if group else f'\n## {title}\n'
+        text += '\n| name | default | values | live | what |\n|---|---|---|---|---|\n'
+        for one in options:
+            values = ', '.join(f'`{v}`' if '..' not in v else v for v in values_of(one))
+            live = 'yes' if one.live else ''
+            doc = one.doc.replace('|', '\\|')
+            text += f'| `{one.name}` | `{default_of(one)}` | {values} | {live} | {doc} |\n'
     return text
 
 
@@ -104,7 +140,7 @@ def main():
         elif not path.is_file() or path.read_text() != text:
             stale.append(name)
     if stale:
-        print(f'run tools/parameters.py: {", ".join(stale)} is not as declared', file=sys.stderr)
+        print(f'run tools/parameters.py: {", ".join(stale)} is out of date', file=sys.stderr)
     return 1 if stale else 0
 
 

@@ -1,8 +1,8 @@
 # Only for ROS 2 from pip wheels: -DCMAKE_PROJECT_INCLUDE=<absolute path of this file>.
-# It mends include folders that make CMake refuse to generate, once CMakeLists.txt has been read.
+# After CMakeLists.txt was read, it corrects include folders that make CMake fail to generate.
 function(_mend_include_dirs)
-  # The wheels' targets name the Python that they were built with (/opt/python/cp311-cp311/...),
-  # which does not exist here.
+  # The targets of the wheels use the Python that built them (/opt/python/cp311-cp311/...). It does
+  # not exist here.
   get_property(targets DIRECTORY PROPERTY IMPORTED_TARGETS)
   foreach(target IN LISTS targets)
     get_target_property(dirs ${target} INTERFACE_INCLUDE_DIRECTORIES)
@@ -16,8 +16,8 @@ function(_mend_include_dirs)
     endif()
   endforeach()
 
-  # Our own targets name numpy's folder, which is below the sources if the virtual environment is,
-  # and may then be used in the build only.
+  # Our own targets use numpy's folder. If the virtual environment is inside the source folder, then
+  # numpy's folder is too, and CMake allows such a folder only for the build.
   get_property(targets DIRECTORY PROPERTY BUILDSYSTEM_TARGETS)
   foreach(target IN LISTS targets)
     get_target_property(dirs ${target} INTERFACE_INCLUDE_DIRECTORIES)

@@ -1,1 +1,1 @@
-"""Archives of pictures and recordings, labelled on one machine or by several workers."""
+"""Labelling of archives (pictures or recordings) by this process or by several workers."""

@@ -1,9 +1,8 @@
-"""Archives: trees of pictures, or recordings; what is in them, what of it is labelled, and
-labelling the rest so that it can be stopped and gone on with at any time."""
+"""Archives (trees of pictures, or recordings): their items, which of them are labelled, and the
+settings that an output folder was made with. A run can be stopped and continued at any time."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 from collections.abc import Sequence
@@ -21,13 +20,13 @@ from ..settings import Settings
 from ..version import version
 from ..words.vocabulary import parse_vocabulary
 
-# What a folder of labels was made with.
+# The file in a folder of labels that holds the words, settings and versions it was made with.
 RECORD = 'settings.json'
-# Settings that say where and how fast it runs, not which labels come out.
+# Settings that change where and how fast the code runs, but not the labels.
 NOT_OF_LABELS = ('device', 'compile', 'cache_dir')
-# What makes a folder a recording.
+# A folder with a file whose name ends like this is a recording.
 _OF_BAGS = ('metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
-# Of files, and so of no new folder.
+# Suffixes of recording files, which the names of new folders must not have.
 _ENDINGS = ('.zstd', '.mcap', '.db3', '.bag', '.active')
 
 
@@ -36,8 +35,8 @@ class ArchiveItem(NamedTuple):
 
     Attributes:
         source: its path.
-        target: path of the folder for a recording; for a picture that of its files, without
-            '_labels.png' and so on.
+        target: for a recording, the path of the new folder; for a picture, the path of its label
+            files without '_labels.png' and so on.
     """
 
     source: str
@@ -45,13 +44,13 @@ class ArchiveItem(NamedTuple):
 
 
 class ItemOutcome(NamedTuple):
-    """What became of an item.
+    """The result of one item.
 
     Attributes:
         error: why it is not labelled, or ''.
-        notes: what of it could not be used, though it is labelled.
-        images: how many are labelled.
-        worker: who did it, HOST:PID.
+        notes: sentences about the parts that were skipped, if it is labelled.
+        images: how many images are labelled.
+        worker: the Ray worker that did it, HOST:PID, or ''.
     """
 
     item: ArchiveItem
@@ -63,13 +62,13 @@ class ItemOutcome(NamedTuple):
 
 @dataclass(frozen=True)
 class Job:
-    """How to label; it can be sent to other machines.
+    """How to label; can be sent to other machines.
 
     Attributes:
         entries, background: the words.
         bags: whether the items are recordings.
-        overlay: of pictures, whether to write the labels over them, too.
-        topics, every: of recordings, see `bags.label_bag`.
+        overlay: for pictures: whether to also write the labels drawn over the picture.
+        topics, every: for recordings: see `bags.label_bag`.
     """
 
     settings: Settings
@@ -81,20 +80,20 @@ class Job:
     every: int = 1
 
     def files(self, item: ArchiveItem) -> dict[str, Path]:
-        """What is written for an item."""
+        """Return {kind: path} of the files that are written for an item."""
         if self.bags:
             return {'bag': Path(item.target)}
         return pictures.label_paths(item.target, self.overlay)
 
     def done(self, item: ArchiveItem) -> bool:
-        """Whether all of it is there."""
+        """Return whether all files of an item exist."""
         return all(path.exists() for path in self.files(item).values())
 
     def notes(self, item: ArchiveItem) -> list[str]:
-        """What of an item that is done could not be used; see ItemOutcome."""
+        """Return the notes of an item that is done; see ItemOutcome."""
         if not self.bags:
             return []
-        # Only recordings need what reads them.
+        # Imported here because only recordings need it.
         from .bags import SKIPPED
 
         path = Path(item.target, SKIPPED)
@@ -103,17 +102,17 @@ class Job:
         try:
             return [str(note) for note in json.loads(path.read_text())]
         except (ValueError, TypeError):
-            return [f'{path}, which says what could not be used, cannot be read']
+            return [f'cannot read {path}, which lists what was skipped']
 
     def record(self) -> dict[str, Any]:
-        """What decides on the labels.
+        """Return all that determines the labels.
 
         Raises:
             VocabularyError: the words cannot be used.
-            WeightsError: there is no file of the weights.
+            WeightsError: the file of the weights does not exist.
         """
         classes, background = parse_vocabulary(self.entries, self.background)
-        settings = dataclasses.asdict(self.settings)
+        settings = self.settings.flat()
         file = weights.file_of(self.settings.weights)
         if file and not file.is_file():
             raise WeightsError(f'weights: no file {file}')
@@ -128,25 +127,27 @@ class Job:
 
 
 def list_items(sources: Sequence[Path], out: Path) -> tuple[list[ArchiveItem], bool]:
-    """(items, whether they are recordings): all pictures below one folder, their tree kept below
-    `out`; or recordings, each a folder of its name below `out`.
+    """Return (items, whether they are recordings).
+
+    The items are all pictures below one folder; `out` gets the same tree. Or they are recordings;
+    each gets a folder with its name in `out`.
 
     Raises:
-        PictureError: there is nothing to label, several items would be written to one place, or
-            `out` is the folder itself or one around it.
+        PictureError: there is nothing to label, two items would be written to the same path, or
+            `out` is the folder of the pictures or contains it.
         OSError: a folder cannot be read.
     """
     sources = [Path(os.path.abspath(path)) for path in sources]
     out = Path(os.path.abspath(out))
     for path in sources:
         if not path.exists():
-            raise PictureError(f'there is no {path}')
+            raise PictureError(f'no file or folder {path}')
         if path.suffix.lower() in pictures.SUFFIXES and path.is_file():
-            raise PictureError(f'{path} is one picture; give its folder, or use cliptrase segment')
+            raise PictureError(f'{path} is one picture; give its folder or use cliptrase segment')
     if all(_is_bag(path) for path in sources):
         return _apart([ArchiveItem(str(path), str(out / _name(path))) for path in sources]), True
     if len(sources) > 1:
-        raise PictureError('expected one folder of pictures, or recordings and nothing else')
+        raise PictureError('expected one folder of pictures, or only recordings')
     return _apart(_below(sources[0], out)), False
 
 
@@ -163,9 +164,11 @@ def _name(bag: Path) -> str:
 
 
 def _below(root: Path, out: Path) -> list[ArchiveItem]:
-    """The pictures below a folder by name, but for what is hidden or was written by us."""
+    """Return the pictures below a folder by name, without hidden files and our own output."""
     if root.resolve().is_relative_to(out.resolve()):
-        raise PictureError(f'{out} is the folder of the pictures, or one around it; give another')
+        raise PictureError(
+            f'{out} is the folder of the pictures or contains it; choose another output folder'
+        )
     items = []
     for folder, folders, names in os.walk(root, onerror=_raise):
         if RECORD in names and _read_record(Path(folder)) is not None:
@@ -187,26 +190,25 @@ def _raise(error: OSError) -> None:
 
 
 def _apart(items: list[ArchiveItem]) -> list[ArchiveItem]:
-    """The items, if no two of them are written to one place."""
+    """Return the items; raise PictureError if two of them have the same target."""
     seen: dict[str, str] = {}
     for source, target in items:
         if target in seen:
             raise PictureError(
-                f'{seen[target]} and {source} would both be written to {target}; give each a name '
-                'of its own'
+                f'{seen[target]} and {source} would both be written to {target}; rename one of them'
             )
         seen[target] = source
     return items
 
 
 def begin(out: Path, job: Job) -> list[str]:
-    """Note in `out` what it is made with, or compare that with what is noted there.
+    """Write the words, settings and versions of a run to `out`, or compare them with those there.
 
     Returns:
-        Sentences on versions that are others than before.
+        Sentences about versions that changed.
 
     Raises:
-        SettingError: other words or settings made what is there.
+        SettingError: the labels in `out` were made with other words or settings.
         VocabularyError, WeightsError: the words or the weights cannot be used.
     """
     now = json.loads(json.dumps(job.record()))
@@ -218,7 +220,9 @@ def begin(out: Path, job: Job) -> list[str]:
     then = _read_record(out)
     if then is None:
         if (out / RECORD).exists():
-            raise SettingError(f'{out / RECORD} is none of ours, or damaged; give another folder')
+            raise SettingError(
+                f'{out / RECORD} is damaged, or another program wrote it; choose another folder'
+            )
         with files.whole(out / RECORD) as part:
             part.write_text(json.dumps({**now, 'versions': versions}, indent=1) + '\n')
         return []
@@ -226,18 +230,18 @@ def begin(out: Path, job: Job) -> list[str]:
     differ = _differences({**then, **then.pop('settings')}, {**now, **now.pop('settings')})
     if differ:
         raise SettingError(
-            f'{out} was begun with other words or settings: {"; ".join(differ)}. Give the same, or '
-            'another folder'
+            f'{out} was made with other words or settings: {"; ".join(differ)}. Use the same ones '
+            'or choose another folder'
         )
     return [
-        f'{out} was begun with {name} {before.get(name)}, this is {value}'
+        f'{out} was made with {name} {before.get(name)}, now it is {value}'
         for name, value in versions.items()
         if before.get(name) != value
     ]
 
 
 def _read_record(folder: Path) -> dict[str, Any] | None:
-    """What `begin` wrote, or None."""
+    """Return what `begin` wrote to this folder, or None."""
     try:
         record = json.loads((folder / RECORD).read_text())
     except (OSError, ValueError):
@@ -247,7 +251,7 @@ def _read_record(folder: Path) -> dict[str, Any] | None:
 
 
 def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
-    """What two records differ in, said."""
+    """Return a phrase for each difference of two records."""
     said = []
     for name in dict.fromkeys([*then, *now]):
         old: Any = then.get(name)
@@ -255,7 +259,7 @@ def _differences(then: dict[str, Any], now: dict[str, Any]) -> list[str]:
         if old == new:
             continue
         if name in ('words', 'background'):
-            # Of many words, those that differ.
+            # Show only the words that differ.
             old, new = ([x for x in a if x not in b] or a for a, b in ((old, new), (new, old)))
-        said.append(f'{name} {old!r} there, {new!r} here')
+        said.append(f'{name} was {old!r}, is {new!r}')
     return said

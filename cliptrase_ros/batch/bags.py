@@ -1,5 +1,5 @@
-"""Recordings of ROS with labels: every message of one, and beside each image what the node would
-publish of it. No ROS needed."""
+"""Label the images of a ROS recording, without ROS. The new recording has every old message, and
+for each image the messages that the node would publish."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from ..recordings.writer import Output, written
 from ..segmenter import Segmentation, Segmenter
 from ..words.vocabulary import Vocabulary
 
-# Messages that are read before they are asked for; the next image is mostly among them.
+# How many messages are read ahead; the next image is usually among them.
 AHEAD = 8
-# A file in the new recording: the sentences about what could not be used, if there are any.
+# A file in the new recording with the sentences about what was skipped, if there are any.
 SKIPPED = 'skipped.json'
 
 Progress = Callable[[Iterable[Any], int], Iterable[Any]]
@@ -35,13 +35,13 @@ Progress = Callable[[Iterable[Any], int], Iterable[Any]]
 
 @dataclass(frozen=True)
 class Report:
-    """What came of a recording.
+    """The result of labelling one recording.
 
     Attributes:
         images: how many were labelled.
         skipped: sentences about what could not be used.
         messages: how many were copied.
-        topics: the new ones, and how many messages each has.
+        topics: {new topic: number of its messages}.
     """
 
     images: int
@@ -51,7 +51,7 @@ class Report:
 
     @property
     def complete(self) -> bool:
-        """Whether all could be used."""
+        """Whether nothing was skipped."""
         return not self.skipped
 
 
@@ -61,16 +61,16 @@ class BagOptions:
 
     topics: Sequence[str]
     every: int
-    limit: int
+    limit: int | None
     overlay: str
     prefix: str
     smoothing: float
 
     def __post_init__(self):
         if self.overlay not in OVERLAYS:
-            raise SettingError(f'overlay: {self.overlay!r} is none of {", ".join(OVERLAYS)}')
-        if self.every < 1 or self.limit < 0:
-            raise SettingError('every: 1 or more; limit: 1 or more, or 0 for all images')
+            raise SettingError(f'overlay: {self.overlay!r} is not one of {", ".join(OVERLAYS)}')
+        if self.every < 1 or (self.limit is not None and self.limit < 1):
+            raise SettingError('every: expected 1 or more; limit: expected 1 or more, or None')
         if not 0 <= self.smoothing < 1:
             raise SettingError(f'smoothing: expected 0 .. 0.99, got {self.smoothing:g}')
         if not re.fullmatch('(/[A-Za-z_][A-Za-z0-9_]*)+', self.prefix):
@@ -85,33 +85,34 @@ def label_bag(
     *,
     topics: Sequence[str] = (),
     every: int = 1,
-    limit: int = 0,
+    limit: int | None = None,
     overlay: str = 'compressed',
     prefix: str = '/segmentation',
     smoothing: float = 0.0,
     force: bool = False,
     progress: Progress = lambda items, total: items,
 ) -> Report:
-    """Copy a recording to a folder as ros2 bag has it, with MCAP inside, and label its images.
-    What could not be used is noted in the folder, too, in SKIPPED.
+    """Copy a recording to a new ROS 2 bag folder (MCAP), and label its images.
+
+    The sentences about what was skipped are also written to the file SKIPPED in the folder.
 
     Args:
-        source: a .bag of ROS 1; a folder, an .mcap or a .db3 file of ROS 2.
-        target: the folder.
-        topics: of the images; if empty, the only one in colour.
+        source: a ROS 1 .bag, or a ROS 2 folder, .mcap or .db3 file.
+        target: the new folder.
+        topics: image topics to label; if empty, the only one in colour.
         every: label the first and then each Nth image of a topic.
-        limit: the new recording ends with the Nth labelled image; 0: where the old one does.
+        limit: end the new recording with the Nth labelled image; None: copy the whole recording.
         overlay: compressed (JPEG), raw or none.
-        prefix: what the new topics begin with.
-        smoothing: how much the scores of the images before count in those of an image, 0 .. 0.99.
-        force: replace a recording that is there.
-        progress: is given the messages and how many there are, and gives them back one by one.
+        prefix: first part of the names of the new topics.
+        smoothing: weight of the scores of the images before, 0 .. 0.99.
+        force: replace an existing recording.
+        progress: gets the messages and their number, and yields the messages one by one.
 
     Raises:
-        PictureError: nothing can be read, the topic is not clear or holds no image, or the target
-            is there.
-        SettingError: a bad option.
-        OSError: the target cannot be written; then it is not there.
+        PictureError: nothing can be read, the topic is ambiguous or has no image, or the target
+            exists.
+        SettingError: an option is out of range.
+        OSError: the target cannot be written; no partial folder is left.
     """
     options = BagOptions(topics, every, limit, overlay, prefix, smoothing)
     check_paths(source, target, force)
@@ -121,7 +122,7 @@ def label_bag(
         with closing(prefetched(run.items(), AHEAD)) as items:
             for item in progress(items, total):
                 run.take(item)
-                if limit and run.images == limit:
+                if run.images == limit:
                     break
         report = run.report()
         if report.skipped:
@@ -130,29 +131,37 @@ def label_bag(
 
 
 def check_paths(source: Path, target: Path, force: bool) -> None:
-    """Refuse what cannot be read, and what would be lost.
+    """Check that the source exists and that writing the target destroys nothing.
 
     Raises:
-        PictureError: there is no source; or the target bears the name of a file, is there already,
-            or would be in the way of the source.
+        PictureError: there is no source; or the target has the suffix of a file, exists already,
+            or overlaps with the source.
     """
     if not source.exists():
         raise PictureError(f'no file or folder {source}')
     if target.suffix in ('.bag', '.mcap', '.db3'):
-        raise PictureError(f'{target}: the new recording is a folder; leave {target.suffix} out')
+        raise PictureError(
+            f'{target}: the new recording is a folder; use a name without {target.suffix}'
+        )
     old, new = source.resolve(), target.resolve()
     if old == new or old in new.parents or new in old.parents:
-        raise PictureError(f'{target} is the recording itself or around it; name another folder')
+        raise PictureError(
+            f'{target} is the recording itself, in it or around it; choose another folder'
+        )
     if not (target.exists() or target.is_symlink()):
         return
     if not force:
-        raise PictureError(f'{target} is there already; name another folder, or give --force')
+        raise PictureError(
+            f'{target} exists already; choose another folder, or add --force to replace it'
+        )
     if not (target / 'metadata.yaml').is_file():
-        raise PictureError(f'{target} is there already and is no recording; it is left alone')
+        raise PictureError(
+            f'{target} exists already and is not a recording: not replaced; choose another folder'
+        )
 
 
 class _Run:
-    """One recording that is being copied and labelled."""
+    """The copying and labelling of one recording."""
 
     def __init__(
         self,
@@ -191,13 +200,13 @@ class _Run:
             yield f'{stream.prefix}camera_info', output_messages.CAMERA_INFO
 
     def items(self) -> Iterator[CameraMessage]:
-        """The messages of the recording, images read."""
+        """Yield the messages of the recording, with the images to label."""
         for message in self._recording.messages():
             stream = self._streams.get(message.channel)
             yield stream.read(message) if stream else CameraMessage(message)
 
     def take(self, item: CameraMessage) -> None:
-        """Copy a message, and label what is an image."""
+        """Copy a message; label it if it has an image."""
         message = item.message
         if item.image is not None and not self.images:
             vocabulary = output_messages.vocabulary(self._words, item.content.header.stamp)
@@ -214,7 +223,7 @@ class _Run:
             )
         for stream in self._streams.values():
             topic, kind = stream.info_topic, output_messages.CAMERA_INFO
-            # Without one at the start there is no topic for it.
+            # Without a calibration at the start there is no topic for the new one.
             if stream.info and (message.channel.topic, message.channel.type) == (topic, kind):
                 stream.take_info(message)
 
@@ -223,7 +232,10 @@ class _Run:
         encoded = segmenter.encode(image)
         scores = segmenter.scores(encoded, self._words)
         scores = stream.smooth(scores, self._options.smoothing, None)
-        result = segmenter.label(encoded, self._words, scores)
+        evidence = segmenter.presence(encoded, self._words, scores)
+        threshold, patience = segmenter.present_threshold, segmenter.settings.present.patience
+        present = stream.roster(evidence, threshold, patience, None)
+        result = segmenter.label(encoded, self._words, scores, present)
         header = item.content.header
         for topic, message in self._outputs(stream, image, result, header):
             self._out.write(topic, item.message.time, message)
@@ -248,7 +260,7 @@ class _Run:
             yield f'{stream.prefix}camera_info', info
 
     def report(self) -> Report:
-        """What came of it.
+        """Return the result.
 
         Raises:
             PictureError: no image could be labelled.

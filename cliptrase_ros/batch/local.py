@@ -1,4 +1,4 @@
-"""Label the items of an archive on this machine."""
+"""Labelling of the items of an archive in this process."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .archive import ArchiveItem, ItemOutcome, Job
 
 
 class Labeller:
-    """Labels items; loads the model once.
+    """Labeller of items that loads the model once.
 
     Raises:
         CliptraseError: the model cannot be loaded, or cannot use the words.
@@ -29,8 +29,8 @@ class Labeller:
         self._words = self._segmenter.vocabulary(job.entries, job.background)
 
     def __call__(self, items: Iterable[ArchiveItem]) -> Iterator[ItemOutcome]:
-        """What became of each; of what is labelled, all is written by then. Pictures are read
-        and written beside the work on others.
+        """Label the items; yield the outcome of each when its files are written. Pictures are
+        read and written in background threads.
 
         Raises:
             OSError: a file cannot be written.
@@ -67,7 +67,7 @@ class Labeller:
         written.append(ItemOutcome(item))
 
     def _bag(self, item: ArchiveItem) -> ItemOutcome:
-        # Only recordings need what reads them.
+        # Imported here because only recordings need it.
         from .bags import label_bag
 
         try:

@@ -1,5 +1,5 @@
-"""Archives labelled by several workers of Ray, each with a model of its own, on one machine or
-many. The only importer of ray."""
+"""Labelling of archives by several Ray workers, each with its own model, on one machine or many.
+Only this module imports ray."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ..errors import CliptraseError, SettingError, WorkerError
 from .archive import ArchiveItem, ItemOutcome, Job
 from .local import Labeller
 
-# Ray would otherwise tell its makers that it is used.
+# Otherwise Ray sends usage statistics to its developers.
 os.environ.setdefault('RAY_USAGE_STATS_ENABLED', '0')
 try:
     import ray
@@ -25,28 +25,30 @@ except ImportError as error:
 
 log = logging.getLogger(__name__)
 
-# Items handed out at once: few enough that none waits at the end for one worker's many.
+# Limit of items that a worker gets at once. It is small, so that at the end the others do not wait
+# long for one worker.
 MOST_AT_ONCE = 16
-# So many workers that die one after the other, none of them having labelled anything, are no
-# accident of one picture.
+# The run ends if this many workers in a row die without labelling anything: one bad picture is then
+# not the cause.
 _DEATHS_IN_A_ROW = 10
-# Seconds without any worker, after which we say so.
+# Seconds without a started worker, after which a warning is logged.
 _PATIENCE = 60.0
-# Bytes; nothing but paths goes through it. Ray takes no less than 75 MB.
+# Bytes. Only paths are sent through it. Ray's minimum is 75 MB.
 _OBJECT_STORE = 100_000_000
 
 
 @dataclass(frozen=True)
 class Pool:
-    """Which workers there are.
+    """The workers and their resources.
 
     Attributes:
-        workers: how many; 0: as many as there are GPUs for, or one where there is none.
-        gpus: of each worker, parts too; None: 1 where there are GPUs and the settings do not ask
-            for the CPU.
-        cpus: of each worker, and its threads; 0: on a cluster 1, else its share of this machine.
-        address: of a cluster that runs, 'auto' for that of this machine; '': one is started here,
-            and stopped at the end.
+        workers: how many; 0: as many as the GPUs allow, or one if there are no GPUs.
+        gpus: per worker, may be a fraction; None: 1 if there are GPUs and the settings do not ask
+            for the CPU, otherwise 0.
+        cpus: per worker, also its number of threads; 0: 1 on a cluster, otherwise an equal share of
+            this machine.
+        address: of a running cluster, 'auto' for that of this machine; '': start one here and stop
+            it at the end.
     """
 
     workers: int = 0
@@ -56,13 +58,14 @@ class Pool:
 
 
 def label(items: Iterable[ArchiveItem], job: Job, pool: Pool) -> Iterator[ItemOutcome]:
-    """What became of each item, in no order; see `local.Labeller`. All workers have to reach
-    the items by the same paths. An item whose worker dies is tried once more, on its own.
+    """Label the items; yield the outcome of each in any order. See `local.Labeller`.
+
+    All workers must reach the items under the same paths. If a worker dies, each of its items is
+    retried once, alone.
 
     Raises:
-        SettingError: there are not as many CPUs or GPUs, or no such cluster.
-        WorkerError: the model cannot be loaded, nothing can be written, or workers die
-            whatever they do.
+        SettingError: there are not enough CPUs or GPUs, or the cluster does not exist.
+        WorkerError: the model cannot be loaded, nothing can be written, or workers keep dying.
     """
     with _connected(pool, job):
         crew = _Crew(items, job, _sized(pool, job))
@@ -74,7 +77,7 @@ def label(items: Iterable[ArchiveItem], job: Job, pool: Pool) -> Iterator[ItemOu
 
 @contextlib.contextmanager
 def _connected(pool: Pool, job: Job) -> Iterator[None]:
-    """Ray, if it is not there already."""
+    """Connect to Ray or start it, unless that is done already."""
     if ray.is_initialized():
         yield
         return
@@ -98,19 +101,25 @@ def _connected(pool: Pool, job: Job) -> Iterator[None]:
 
 
 def _refuse_silent(address: str) -> None:
-    """Raise OSError where nobody listens, for which Ray takes more than a minute, and ValueError
-    for what is no HOST:PORT."""
+    """Raise OSError if nothing listens at the address, and ValueError if it is not HOST:PORT.
+
+    Ray itself would take more than a minute to notice.
+    """
     if address in ('', 'auto'):
         return
     host, _, port = address.rpartition(':')
     if not host or not port.isdigit() or '/' in host:
-        raise ValueError(f"{address!r} is neither 'auto' nor HOST:PORT")
+        raise ValueError(f"address: expected 'auto' or HOST:PORT, got {address!r}")
     with socket.create_connection((host, int(port)), timeout=5):
         pass
 
 
 def _sized(pool: Pool, job: Job) -> Pool:
-    """The pool with every number in it."""
+    """Return the pool with all defaults replaced by numbers.
+
+    Raises:
+        SettingError: Ray does not have enough CPUs or GPUs.
+    """
     there = ray.cluster_resources()
     gpus_there, cpus_there = there.get('GPU', 0), int(there.get('CPU', 0))
     gpus = pool.gpus
@@ -121,22 +130,22 @@ def _sized(pool: Pool, job: Job) -> Pool:
     for what, each, have in (('GPU', gpus, gpus_there), ('CPU', cpus, cpus_there)):
         if workers * each > have:
             raise SettingError(
-                f'{workers} workers with {each:g} {what} each: Ray has {have:g} in all; ask for '
+                f'{workers} workers with {each:g} {what} each: Ray has {have:g} in total; ask for '
                 'fewer'
             )
     return Pool(workers, gpus, cpus, pool.address)
 
 
 class _Worker:
-    """An actor: a process with a model."""
+    """A Ray actor: a process with a model."""
 
     def __init__(self, job: Job):
         self._job = job
-        self._labeller: Labeller  # from `start` on
+        self._labeller: Labeller  # set by `start`
         self._name = f'{socket.gethostname()}:{os.getpid()}'
 
     def start(self) -> str:
-        """Load the model: '' or why not."""
+        """Load the model; return '' or why that failed."""
         try:
             self._labeller = Labeller(self._job)
         except (CliptraseError, OSError) as error:
@@ -144,7 +153,7 @@ class _Worker:
         return ''
 
     def label(self, items: list[ArchiveItem]) -> list[ItemOutcome] | str:
-        """What became of the items, or why nothing can."""
+        """Label the items; return their outcomes, or why nothing can be written."""
         try:
             return [o._replace(worker=self._name) for o in self._labeller(items)]
         except OSError as error:
@@ -152,7 +161,7 @@ class _Worker:
 
 
 class _Crew:
-    """Workers, what each of them does, and what is left."""
+    """The workers, the items that each of them has, and the items that are left."""
 
     def __init__(self, items: Iterable[ArchiveItem], job: Job, pool: Pool):
         self._job, self._pool = job, pool
@@ -183,12 +192,12 @@ class _Crew:
                 yield from answer
 
     def _next(self) -> tuple[Any, list[ArchiveItem], ray.ObjectRef]:
-        """Whoever is ready next, what they were to do, and the answer."""
+        """Wait for the next answer; return (actor, its items, reference of the answer)."""
         running = list(self._running)
         ready, _ = ray.wait(running, num_returns=1, timeout=None if self._started else _PATIENCE)
         if not ready:
             log.warning(
-                'no worker has begun after %g s: Ray is busy with something else, or loading the '
+                'no worker has started after %g s: Ray is busy with something else, or loading the '
                 'model takes long; still waiting',
                 _PATIENCE,
             )
@@ -206,7 +215,7 @@ class _Crew:
         self._running[actor.start.remote()] = actor, []
 
     def _give(self, actor: Any) -> None:
-        """Hand out what is next; what killed a worker comes last, one by one."""
+        """Give a worker its next items. Items whose worker died come last, one at a time."""
         most = 1 if self._job.bags else MOST_AT_ONCE
         count = max(1, min(most, len(self._left) // (2 * self._pool.workers)))
         items = [self._left.popleft() for _ in range(min(count, len(self._left)))]
@@ -218,19 +227,22 @@ class _Crew:
             self._idle.append(actor)
 
     def _lost(self, items: list[ArchiveItem]) -> Iterator[ItemOutcome]:
-        """A worker died over these items, or, if there are none, loading the model."""
+        """Handle the death of a worker that had these items; without items it was loading the
+        model."""
         self._deaths += 1
         if not (items or self._started) or self._deaths >= _DEATHS_IN_A_ROW:
             raise WorkerError(
-                f'{self._deaths} workers died one after the other, '
+                f'{self._deaths} workers died in a row while '
                 + ('labelling' if items else 'loading the model')
-                + '; memory may be too small for so many workers'
+                + '; there may not be enough memory: use fewer workers'
             )
         for item in items:
             if self._job.done(item):
                 yield ItemOutcome(item)
             elif item in self._tried:
-                yield ItemOutcome(item, f'{item.source}: two workers died of it', images=0)
+                yield ItemOutcome(
+                    item, f'{item.source}: two workers died while labelling it', images=0
+                )
             else:
                 self._tried.add(item)
                 self._again.append(item)

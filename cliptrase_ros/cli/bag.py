@@ -1,6 +1,7 @@
-"""Label the images of a recording of ROS 1 or ROS 2: a .bag, a folder of ros2 bag, an .mcap or a
-.db3 file. The new recording is a folder of ROS 2 with all messages of the old one, and beside each
-image what the node publishes: label mask, confidence, overlay, calibration, and the words."""
+"""Label the images of a ROS 1 or ROS 2 recording: a .bag file, a ros2 bag folder, an .mcap file or
+a .db3 file. The new recording is a ros2 bag folder with all messages of the old one. For each image
+it adds what the node publishes: label mask, confidence, overlay and calibration. It also holds the
+vocabulary."""
 
 from __future__ import annotations
 
@@ -22,30 +23,34 @@ TOLD = 10
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('recording', type=Path, metavar='RECORDING', help='a file or a folder')
+    parser.add_argument(
+        'recording', type=Path, metavar='RECORDING', help='the recording: a file or a folder'
+    )
     arguments.add_words(parser)
-    arguments.add_out(parser, None, 'the new recording, a folder that is not there yet')
-    parser.add_argument('--force', action='store_true', help='replace a recording that is there')
+    arguments.add_out(parser, None, 'folder of the new recording; it must not exist yet')
+    parser.add_argument('--force', action='store_true', help='replace an existing recording')
     parser.add_argument(
         '--topic',
         action='append',
         default=[],
         metavar='TOPIC',
-        help='of images; may be given several times (default: the only one in colour)',
+        help='image topic to label; repeat for several (default: the only colour image topic)',
     )
-    arguments.add_every(parser, 'label each Nth image of a topic')
+    arguments.add_every(parser, 'label only every Nth image of a topic')
     parser.add_argument(
         '--limit',
         type=arguments.positive,
-        default=0,
         metavar='N',
-        help='end the new recording with the Nth labelled image, to try things out',
+        help='stop after the Nth labelled image, for a quick trial',
     )
     parser.add_argument(
-        '--overlay', choices=OVERLAYS, default='compressed', help='default: compressed (JPEG)'
+        '--overlay',
+        choices=OVERLAYS,
+        default='compressed',
+        help='overlay images (default: compressed, which is JPEG)',
     )
     parser.add_argument(
-        '--prefix', default='/segmentation', metavar='/NAME', help='what the new topics begin with'
+        '--prefix', default='/segmentation', metavar='/NAME', help='prefix of the new topics'
     )
     arguments.add_smoothing(parser)
     arguments.add_json(parser)
@@ -55,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> bool:
     from ..batch import bags
 
-    # Before the model is loaded, which takes its time.
+    # Check before the model is loaded: loading takes long.
     bags.check_paths(options.recording, options.out, options.force)
     segmenter, words = arguments.load_with_words(options)
     console = Console(options.json)
@@ -76,11 +81,11 @@ def run(options: argparse.Namespace) -> bool:
     for sentence in report.skipped[:TOLD]:
         warn(sentence)
     if len(report.skipped) > TOLD:
-        warn(f'and {len(report.skipped) - TOLD} more like these')
+        warn(f'{len(report.skipped) - TOLD} more warnings are not shown')
     topics = ', '.join(f'{topic} ({count})' for topic, count in report.topics.items())
     console.result(
         f'{options.out}: {report.images} images labelled, {report.messages} messages copied; new '
-        f'topics {topics}',
+        f'topics: {topics}',
         recording=str(options.out),
         images=report.images,
         messages=report.messages,

@@ -1,5 +1,6 @@
-"""Print a Markdown table: the model's own encode_image, each stage of the segmenter and the whole,
-measured in turn; ratios are to the first, turn by turn. Takes minutes on a CPU."""
+"""Measure the speed on this machine and print a Markdown table. Its rows are the model's own
+encode_image, each stage of the segmenter, and the whole pipeline. All are measured in turn; the
+ratios compare each with encode_image, turn by turn. On a CPU this takes a minute or more."""
 
 from __future__ import annotations
 
@@ -23,23 +24,30 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     for flag, setting in (('--precision', 'precision'), ('--methods', 'method')):
         default, names = getattr(Settings, setting), _choices(setting)
         parser.add_argument(
-            flag, nargs='+', default=[default], choices=names, help='one or several in turn'
+            flag,
+            nargs='+',
+            default=[default],
+            choices=names,
+            help='one or several, measured in turn',
         )
     parser.add_argument(
-        '--regions', default=Settings.regions, choices=_choices('regions'), help='see the settings'
+        '--regions',
+        default=Settings.regions,
+        choices=_choices('regions'),
+        help='the setting `regions`',
     )
     parser.add_argument(
-        '--sizes', default=[224, 336], help='short sides as the tower sees the image', **numbers
+        '--sizes', default=[224, 336], help='short sides of the image in the model, px', **numbers
     )
     parser.add_argument(
         '--image',
         type=arguments.size,
         default='640x480',
         metavar='WIDTHxHEIGHT',
-        help='of the camera',
+        help='size of the camera image',
     )
-    parser.add_argument('--words', default=[1, 20, 100], help='how many', **numbers)
-    parser.add_argument('--repeats', type=arguments.positive, default=12, help='turns that count')
+    parser.add_argument('--words', default=[1, 20, 100], help='numbers of words', **numbers)
+    parser.add_argument('--repeats', type=arguments.positive, default=12, help='measured turns')
     arguments.add_json(parser)
 
 

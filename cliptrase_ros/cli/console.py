@@ -1,5 +1,5 @@
-"""What commands say: results on standard output, for people or as JSON; all else on standard
-error."""
+"""Output of the commands. Results go to standard output, as text or JSON. Everything else goes to
+standard error."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Item = TypeVar('Item')
 
 
 def warn(text: object) -> None:
-    """A line on standard error."""
+    """Print one line on standard error."""
     print(f'cliptrase: {text}', file=sys.stderr, flush=True)
 
 
@@ -30,24 +30,23 @@ class Console:
     """Standard output of a command.
 
     Args:
-        as_json: whether a script reads it: then every result is one line of JSON, and nothing else
-            is printed there.
+        as_json: True prints each result as one line of JSON and nothing else, for scripts.
     """
 
     def __init__(self, as_json: bool):
         self.as_json = as_json
 
     def result(self, text: str, **values: Any) -> None:
-        """A result: the text for people, or the values as JSON."""
+        """Print a result: the text for people, or the values as JSON."""
         print(json.dumps(values) if self.as_json else text, flush=True)
 
     def progress(
         self, items: Iterable[Item], what: str, total: int | None = None
     ) -> Iterator[Item]:
-        """The items, with a bar on standard error if that is a terminal.
+        """Yield the items, with a progress bar on standard error if that is a terminal.
 
         Args:
-            total: how many there are, if known.
+            total: number of items, if known.
         """
         columns = (
             TextColumn('{task.description}'),
@@ -57,7 +56,7 @@ class Console:
             TimeRemainingColumn(),
         )
         rich = Rich(stderr=True)
-        # A file or a pipe gets its results itself, not by way of the bar.
+        # Results pass through the bar only on a terminal, never into a file or a pipe.
         together = sys.stdout.isatty() and not self.as_json
         with Progress(
             *columns,

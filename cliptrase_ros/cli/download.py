@@ -1,4 +1,4 @@
-"""Fetch the weights of a model from the hub into a file, for machines without a network."""
+"""Download the weights of a model from the hub into a file, for machines without a network."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ examples:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument('--model', default=Settings.model, help='open_clip name')
-    parser.add_argument('--weights', default=Settings.weights, help='open_clip tag')
-    arguments.add_out(parser, Path('.'), 'folder (default: here)')
+    parser.add_argument('--model', default=Settings.model, help='open_clip model name')
+    parser.add_argument('--weights', default=Settings.weights, help='open_clip weights tag')
+    arguments.add_out(parser, Path('.'), 'output folder (default: the current folder)')
     arguments.add_json(parser)
 
 

@@ -1,9 +1,10 @@
-"""Measure accuracy on a labelled set of pictures, by the protocols that papers use. Settings are
-those that the method's numbers on this set were published with; flags override them, and the
-result says so. Without --protocol: sliding. doc/evaluation.md has the folders expected.
+"""Measure accuracy on a labelled data set with the protocols that papers use. The settings are
+those of the method's published numbers on this data set. Flags override them; the result lists what
+was overridden. The default protocol is sliding. doc/evaluation.md describes the expected folders.
 
-With -o the work goes on where it was stopped, and OUT gets result.json, with all that is needed
-to repeat it, pictures.jsonl, a line a picture, and worst/, the pictures of least mIoU."""
+With -o, OUT gets result.json (all that is needed to repeat the run), pictures.jsonl (one line for
+each picture) and worst/ (the pictures with the lowest mIoU). The same command resumes a stopped
+run."""
 
 from __future__ import annotations
 
@@ -38,17 +39,17 @@ WORST = 12
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--dataset', required=True, choices=layouts.NAMES)
-    parser.add_argument('--root', required=True, type=Path, help='its folder')
-    parser.add_argument('--split', default='', help='which part (default: the usual one)')
+    parser.add_argument('--root', required=True, type=Path, help='folder of the data set')
+    parser.add_argument('--split', default='', help='part of the data set (default: the usual one)')
     parser.add_argument(
-        '--limit', type=arguments.positive, metavar='N', help='the first N pictures only'
+        '--limit', type=arguments.positive, metavar='N', help='use only the first N pictures'
     )
-    parser.add_argument('-o', '--out', type=Path, help='folder for the results')
+    parser.add_argument('-o', '--out', type=Path, help='output folder for the results')
     parser.add_argument(
         '--worst',
         type=arguments.count,
         metavar='N',
-        help=f'so many pictures of least mIoU in OUT/worst (default: {WORST})',
+        help=f'number of pictures with the lowest mIoU in OUT/worst (default: {WORST})',
     )
     arguments.add_json(parser)
     arguments.add_settings(parser)
@@ -58,7 +59,7 @@ def run(options: argparse.Namespace) -> bool:
     from ..evaluation import accuracy, datasets
 
     if options.worst is not None and not options.out:
-        raise SettingError('worst: needs a folder to write to; give -o')
+        raise SettingError('worst: needs an output folder; add -o OUT')
     given = arguments.settings_given(options)
     method = given.get('method', Settings().method)
     protocol = given.get('protocol', protocols.PROTOCOLS[0])
@@ -93,11 +94,11 @@ def run(options: argparse.Namespace) -> bool:
 
 def _settings(prescribed: dict[str, Any], given: dict[str, Any], protocol: str) -> Settings:
     try:
-        return Settings(**{**prescribed, **given})
+        return Settings.from_mapping({**prescribed, **given})
     except SettingError as error:
         raise SettingError(
-            f'{error}. Protocol {protocol!r} prescribes what flags do not say; --protocol native '
-            'prescribes nothing'
+            f'{error}. Protocol {protocol!r} prescribes settings; override them with flags, or use '
+            '--protocol native, which prescribes none'
         ) from error
 
 
@@ -107,12 +108,12 @@ def _measure(
     description: dict[str, Any],
     console: Console,
 ) -> accuracy.Measured:
-    """With a bar for people, and a journal where there is a folder for one."""
+    """Measure with a progress bar, and with a journal if there is an output folder."""
     from ..evaluation import accuracy
 
     def progress(items: Any, count: int, done: int) -> Any:
         if done:
-            warn(f'going on: {done} of {done + count} pictures were done before')
+            warn(f'resuming: {done} of {done + count} pictures are already done')
         return console.progress(items, 'pictures', count)
 
     examples = evaluated.labelled.examples[: options.limit]
@@ -121,7 +122,7 @@ def _measure(
             return accuracy.measure(evaluated, examples, journal, warn, progress)
         except KeyboardInterrupt:
             if journal:
-                warn(f'what was done is in {options.out}; the same command goes on with it')
+                warn(f'the results so far are in {options.out}; run the same command to resume')
             raise
 
 
@@ -130,7 +131,7 @@ def _published(
     changed: dict[str, list[Any]],
     outcome: accuracy.Measured,
 ) -> list[dict[str, Any]]:
-    """The numbers of others, and why each is no comparison, if so."""
+    """Return the published numbers, each with the reasons why it is not comparable (if any)."""
     from ..evaluation import published
 
     labelled, settings = evaluated.labelled, evaluated.settings

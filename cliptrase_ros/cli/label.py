@@ -1,7 +1,8 @@
-"""Label archives: all pictures below a folder, their tree kept below OUT, or several recordings.
-What is there already is left alone, so a run that was ended goes on where it was. For each picture
-NAME_labels.png (class ids, 0 unlabelled) and NAME_confidence.png (0..255) are written, for each
-recording what `cliptrase bag` writes. OUT/settings.json notes the words and settings."""
+"""Label large archives: all pictures below a folder, or several recordings. OUT gets the same
+subfolders. Existing results are skipped, so the same command resumes a stopped run. For each
+picture it writes NAME_labels.png (class ids, 0 unlabelled) and NAME_confidence.png (0..255). For
+each recording it writes what `cliptrase bag` writes. OUT/settings.json records the words and the
+settings."""
 
 from __future__ import annotations
 
@@ -29,16 +30,20 @@ examples:
   cliptrase label photos/ --vocabulary indoor -o labels/ --engine ray --workers 4
   cliptrase label /nfs/photos --vocabulary indoor -o /nfs/labels --engine ray --address auto
 
---json: a line for each picture or recording, and one of the sums
+--json prints one line for each picture or recording, and a last line with the totals.
 """
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'sources', nargs='+', type=Path, metavar='DIR|BAG', help='a folder of pictures, or bags'
+        'sources',
+        nargs='+',
+        type=Path,
+        metavar='DIR|BAG',
+        help='one folder of pictures, or recordings',
     )
     arguments.add_words(parser)
-    arguments.add_out(parser, None, 'folder; what is in it already is not labelled again')
+    arguments.add_out(parser, None, 'output folder; existing results in it are skipped')
     parser.add_argument(
         '--overlay', action='store_true', help='also write NAME_overlay.png for each picture'
     )
@@ -47,9 +52,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs='+',
         default=[],
         metavar='TOPIC',
-        help='of bags (default: the only one in colour)',
+        help='recordings: image topics to label (default: the only colour image topic)',
     )
-    arguments.add_every(parser, 'of bags, every Nth image')
+    arguments.add_every(parser, 'recordings: label only every Nth image')
     _add_engine(parser)
     arguments.add_json(parser)
     arguments.add_settings(parser)
@@ -61,38 +66,40 @@ def _add_engine(parser: argparse.ArgumentParser) -> None:
         '--engine',
         choices=('local', 'ray'),
         default='local',
-        help='local: this process (default); ray: several, each with a model, on this machine or '
-        "on a cluster; needs pip install 'ray>=2.9'",
+        help='local: this process only (default); ray: several workers, each with its own model, '
+        "on this machine or on a cluster; needs pip install 'ray>=2.9'",
     )
     group.add_argument(
         '--workers',
         type=arguments.positive,
         metavar='N',
-        help='of ray (default: one a GPU, or one)',
+        help='ray: number of workers (default: as many as the GPUs allow, or one)',
     )
     group.add_argument(
         '--gpus-per-worker',
         type=_share,
         metavar='X',
-        help='parts too, such as 0.5 (default: 1 where there are GPUs, else 0)',
+        help='ray: GPUs for each worker, also a fraction such as 0.5 (default: 1 if there is a GPU '
+        'and --device is not cpu, otherwise 0)',
     )
     group.add_argument(
         '--cpus-per-worker',
         type=arguments.positive,
         metavar='N',
-        help='threads, too (default: its share of this machine; on a cluster 1)',
+        help='ray: CPUs and threads for each worker (default: an equal share of this machine; 1 on '
+        'a cluster)',
     )
     group.add_argument(
         '--address',
-        help="of a Ray cluster that runs, 'auto' for that of this machine; its machines have to "
-        'reach all paths (default: Ray is started here and stopped at the end)',
+        help="ray: address of a running Ray cluster, or 'auto' for the cluster of this machine; "
+        'all its machines must reach all paths (default: start Ray here and stop it at the end)',
     )
 
 
 def _share(text: str) -> float:
     value = float(text)
     if not 0 <= value < 1000:
-        raise argparse.ArgumentTypeError('expected 0 or more')
+        raise argparse.ArgumentTypeError('expected a number from 0 up to 1000')
     return value
 
 
@@ -115,12 +122,12 @@ def _job(options: argparse.Namespace, bags: bool) -> Job:
     from ..batch.archive import Job
 
     if bags and options.overlay:
-        raise SettingError('--overlay is of pictures; the overlays of bags are topics in them')
+        raise SettingError('--overlay is for pictures only: in recordings, overlays are topics')
     if not bags and (options.topics or options.every > 1):
-        raise SettingError('--topics and --every are of bags; these are pictures')
+        raise SettingError('--topics and --every are for recordings only: these are pictures')
     entries, background = arguments.words_of(options)
     return Job(
-        Settings(**arguments.settings_given(options)),
+        Settings.from_mapping(arguments.settings_given(options)),
         tuple(entries),
         tuple(background),
         bags,
@@ -131,13 +138,15 @@ def _job(options: argparse.Namespace, bags: bool) -> Job:
 
 
 def _engine(options: argparse.Namespace):
-    """A function (items, job) -> outcomes."""
+    """Return a function (items, job) -> outcomes."""
     asked = ('workers', 'gpus_per_worker', 'cpus_per_worker', 'address')
     given = [name for name in asked if getattr(options, name) is not None]
     if options.engine == 'local':
         if given:
             flag = given[0].replace('_', '-')
-            raise SettingError(f'--{flag}: of --engine ray; local is this process alone')
+            raise SettingError(
+                f'--{flag} needs --engine ray: the local engine is this process only'
+            )
         return _local
     from ..batch.on_ray import Pool, label
 
@@ -163,11 +172,11 @@ def _told(
     left: int,
     console: Console,
 ) -> bool:
-    """Say what became of each, and of all; whether every item could be used.
+    """Print the outcome of each item and the totals. Return True if every item was used in full.
 
     Args:
-        notes_there: of each item that was there already, what of it could not be used.
-        left: how many were not.
+        notes_there: for each item that was already done, the notes about parts that were skipped.
+        left: number of items that were not done yet.
     """
     there = len(notes_there)
     what = 'recordings' if job.bags else 'pictures'
@@ -188,13 +197,13 @@ def _told(
             values = {'error': error} if error else {'images': count, 'notes': notes, **paths}
             console.result('', source=item.source, **values, worker=worker)
     if failed and not labelled and not there:
-        raise PictureError(f'none of {failed} {what} could be used')
+        raise PictureError(f'none of the {failed} {what} could be used')
     seconds = time.monotonic() - began
     rate = images / seconds if images else 0.0
-    text = f'{labelled} {what} labelled ({images} images, {rate:.2f} a second, loading included)'
-    text += f', {there} were there already' if there else ''
+    text = f'{labelled} {what} labelled ({images} images, {rate:.2f} images/s with loading)'
+    text += f', {there} already done' if there else ''
     text += f', {failed} skipped' if failed else ''
-    text += f', of {partly} parts are missing' if partly else ''
+    text += f', {partly} only partly labelled' if partly else ''
     console.result(
         text,
         labelled=labelled,

@@ -1,5 +1,6 @@
-"""Label pictures. For each write NAME_labels.png (class ids, 0 unlabelled), NAME_confidence.png
-(0..255) and NAME_overlay.png. A photo is turned upright first, as its camera says."""
+"""Label pictures. For each picture it writes NAME_labels.png (class ids, 0 unlabelled),
+NAME_confidence.png (0..255) and NAME_overlay.png. Photos are turned upright first (EXIF
+orientation)."""
 
 from __future__ import annotations
 
@@ -29,10 +30,14 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        'pictures', nargs='+', type=Path, metavar='PICTURE', help='a picture or a folder of them'
+        'pictures',
+        nargs='+',
+        type=Path,
+        metavar='PICTURE',
+        help='a picture or a folder of pictures',
     )
     arguments.add_words(parser)
-    arguments.add_out(parser, Path('.'), 'folder (default: here)')
+    arguments.add_out(parser, Path('.'), 'output folder (default: the current folder)')
     arguments.add_json(parser)
     arguments.add_settings(parser)
 
@@ -69,17 +74,18 @@ def run(options: argparse.Namespace) -> bool:
 
 
 def _refuse_one_name_for_two(paths: list[Path]) -> None:
+    """Raise PictureError if the labels of two pictures would have the same file name."""
     first: dict[str, Path] = {}
     for path in paths:
         if first.setdefault(path.stem, path) != path:
             raise PictureError(
-                f'the labels of {first[path.stem]} and {path} would have one name; give one of '
-                'them another, or use cliptrase label, which keeps folders'
+                f'the labels of {first[path.stem]} and {path} would have the same file name; '
+                'rename one picture, or use cliptrase label, which keeps the folders'
             )
 
 
 def shares_of(result: Segmentation, words: Vocabulary) -> dict[str, float]:
-    """Which part of the pixels has each label, by name, '' for unlabelled; largest first."""
+    """Return the share of pixels of each label, largest first: {name: share}, '' is unlabelled."""
     ids, counts = np.unique(result.labels, return_counts=True)
     order = np.argsort(-counts, kind='stable')
     return {words.name_of(ids[n]): counts[n] / result.labels.size for n in order}

@@ -1,4 +1,4 @@
-"""Label a video: the picture with the colours of its labels, and a legend below."""
+"""Label a video. The new video shows the colours of the labels, and a legend below."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from ..errors import PictureError
 from ..media import drawing, videos
 from ..media.videos import Video
 from ..overlap import WriteBehind, prefetched
+from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from ..words.vocabulary import Vocabulary
 from . import arguments
@@ -30,8 +31,8 @@ examples:
   cliptrase video drive.mp4 --words road car person --background sky -o labelled.mp4
   cliptrase video room.mp4 --vocabulary indoor --show side --every 3 --smoothing 0.5 -o out.mp4
 
-Ctrl-C keeps what is labelled until then. The video is MPEG-4 part 2, which players show and
-browsers do not: ffmpeg -i out.mp4 web.mp4 makes one for them.
+Ctrl-C stops and keeps the frames that are labelled so far. Video players show the new video (MPEG-4
+part 2), but browsers do not. To convert it for browsers: ffmpeg -i out.mp4 web.mp4
 """
 SHOWN = ('overlay', 'side', 'labels')
 
@@ -39,15 +40,18 @@ SHOWN = ('overlay', 'side', 'labels')
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('video', type=Path, metavar='IN')
     arguments.add_words(parser)
-    arguments.add_out(parser, None, 'the new video, ' + ', '.join(videos.CODECS))
+    arguments.add_out(parser, None, 'new video file: ' + ', '.join(videos.CODECS))
     parser.add_argument(
-        '--show', choices=SHOWN, default='overlay', help='side: the picture beside its overlay'
+        '--show',
+        choices=SHOWN,
+        default='overlay',
+        help='what a frame shows; side: the frame and its overlay',
     )
     parser.add_argument(
-        '--legend', action=argparse.BooleanOptionalAction, default=True, help='below the picture'
+        '--legend', action=argparse.BooleanOptionalAction, default=True, help='draw a legend below'
     )
-    arguments.add_every(parser, 'only each Nth frame')
-    parser.add_argument('--limit', type=arguments.positive, metavar='N', help='only N frames')
+    arguments.add_every(parser, 'label only every Nth frame')
+    parser.add_argument('--limit', type=arguments.positive, metavar='N', help='stop after N frames')
     arguments.add_smoothing(parser)
     arguments.add_json(parser)
     arguments.add_settings(parser)
@@ -57,7 +61,7 @@ def run(options: argparse.Namespace) -> bool:
     videos.check_writable(options.out)
     video = Video(options.video)
     if options.out.exists() and options.out.samefile(options.video):
-        raise PictureError(f'{options.out} is the video itself; give the new one another name')
+        raise PictureError(f'{options.out} is the input video; choose another name for the output')
     segmenter, words = arguments.load_with_words(options)
     console, begun = Console(options.json), time.monotonic()
     frames = islice(video, 0, None, options.every)
@@ -84,25 +88,27 @@ def run(options: argparse.Namespace) -> bool:
     if interrupted:
         raise KeyboardInterrupt
     if cut:
-        warn(f'{options.video} ends after {video.read} of {video.count} frames; those are kept')
+        warn(f'{options.video} ends after {video.read} of {video.count} frames; these are kept')
     return not cut
 
 
 def label(
     frames: Iterable[np.ndarray], segmenter: Segmenter, words: Vocabulary, smoothing: float = 0.0
 ) -> Iterator[tuple[np.ndarray, Segmentation]]:
-    """(what the labels are for, labels) of each frame; frames are read on a thread."""
-    smooth = Smoother()
+    """Yield (the picture that the labels are for, labels) of each frame. A thread reads ahead."""
+    smooth, roster, patience = Smoother(), Roster(), segmenter.settings.present.patience
     for frame in prefetched(frames):
         encoded = segmenter.encode(frame)
         scores = smooth(segmenter.scores(encoded, words), smoothing, words)
-        yield segmenter.view(frame), segmenter.label(encoded, words, scores)
+        evidence = segmenter.presence(encoded, words, scores)
+        present = roster(evidence, segmenter.present_threshold, patience, words)
+        yield segmenter.view(frame), segmenter.label(encoded, words, scores, present)
 
 
 def write(
     labelled: Iterable[tuple[np.ndarray, Segmentation]], picture: Picture, writer: videos.Writer
 ) -> bool:
-    """Draw and write on a thread; whether Ctrl-C ended it."""
+    """Draw and write the frames on a thread. Return True if Ctrl-C stopped it."""
     with WriteBehind() as behind:
         try:
             for image, result in labelled:
@@ -113,7 +119,7 @@ def write(
 
 
 class Picture:
-    """What is shown of a frame; `show` is one of SHOWN."""
+    """Draws a labelled frame. `show` is one of SHOWN."""
 
     def __init__(self, words: Vocabulary, show: str, legend: bool):
         self._words, self._show, self._legend = words, show, legend

@@ -1,5 +1,5 @@
-"""Check a vocabulary before a robot gets it: what is wrong with it, what the model reads, and
-which words it may confuse. Labels nothing."""
+"""Check a vocabulary before a robot uses it. Shows errors, the tokens that the model reads, and the
+words that the model may confuse. It does not label anything."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ EXAMPLES = """\
 examples:
   cliptrase words --vocabulary indoor
   cliptrase words --words floor 'mug|cup' bowl --distractors common --pairs 20
-  cliptrase words --vocabulary mine.txt --check-only     (ids and spelling: no model is loaded)
+  cliptrase words --vocabulary mine.txt --check-only     (ids and grammar; loads no model)
 
-exit codes: 0 the words are taken; 1 they would be refused, each one at fault is named
+exit codes: 0 the vocabulary is valid; 1 it is not, and each problem is printed
 """
-# Pairs so many standard deviations above the mean stand out among a vocabulary's pairs.
+# A pair stands out if its cosine is this many standard deviations above the mean of all pairs.
 STANDS_OUT = 3.0
-# An 8-bit label image holds ids up to here.
+# The largest id that fits into an 8-bit label image.
 LARGEST_8_BIT = 254
 
 
@@ -43,36 +43,36 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=arguments.count,
         default=10,
         metavar='N',
-        help='similar prompts listed (default: 10)',
+        help='number of similar pairs of prompts to list (default: 10)',
     )
     parser.add_argument(
         '--alike',
         type=float,
         default=0.9,
         metavar='COSINE',
-        help='pairs from this cosine on are marked (default: 0.9, a guess, not measured)',
+        help='mark pairs with this cosine or more (default: 0.9, a guess, not measured)',
     )
     parser.add_argument(
-        '--check-only', action='store_true', help='grammar, ids and duplicates; loads no model'
+        '--check-only', action='store_true', help='check grammar, ids and duplicates; load no model'
     )
     arguments.add_json(parser)
     arguments.add_settings(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    settings = Settings(**arguments.settings_given(options))
+    settings = Settings.from_mapping(arguments.settings_given(options))
     entries, given = arguments.words_of(options)
     console = Console(options.json)
     _refuse(check.problems(entries, given), console)
     classes, background = parse_vocabulary(entries, given)
     if any(c.id > LARGEST_8_BIT for c in classes):
         warn(
-            f'ids above {LARGEST_8_BIT}: label images will have 16 bits a pixel, which the node '
-            "writes with label_encoding '16UC1' only"
+            f'ids above {LARGEST_8_BIT} need label images with 16 bits per pixel; for the node, '
+            "set label_encoding to '16UC1'"
         )
     if options.check_only:
         console.result(
-            f'{len(classes)} classes and {len(background)} background words can be used',
+            f'{len(classes)} classes and {len(background)} background words are valid',
             classes=[_class_values(c) for c in classes],
             background=list(background),
             problems=[],
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _refuse(problems: list[str], console: Console) -> None:
-    """End the command if there are any."""
+    """Print the problems and raise VocabularyError if there are any."""
     if not problems:
         return
     for problem in problems:
@@ -97,7 +97,7 @@ def _refuse(problems: list[str], console: Console) -> None:
     if console.as_json:
         console.result('', problems=problems)
     one = 'one problem' if len(problems) == 1 else f'{len(problems)} problems'
-    raise VocabularyError(f'the vocabulary would be refused: {one}, named above')
+    raise VocabularyError(f'the vocabulary is invalid: {one}, printed above')
 
 
 def _class_values(c: WordClass) -> dict[str, Any]:
@@ -111,7 +111,7 @@ def _report(
     entries: Sequence[str],
     background: Sequence[str],
 ) -> dict[str, Any]:
-    """What the model makes of the words."""
+    """Return what the model reads of the words, and the most similar pairs of prompts."""
     text = segmenter.word_encoder.text
     words = segmenter.vocabulary(entries, background)
 
@@ -145,9 +145,9 @@ def _report(
 def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
     rich = Rich(highlight=False)
     if not rich.is_terminal:
-        # A file or a pipe has no width: nothing is to be broken or cut there.
+        # A file or a pipe has no width. Do not wrap or cut lines there.
         rich = Rich(highlight=False, width=200)
-    table = _table('id', 'name', 'colour', 'prompts, · between what the model reads', 'tokens')
+    table = _table('id', 'name', 'colour', 'prompts (· separates tokens)', 'tokens')
     for c in report['classes']:
         block = Text.assemble(('██ ', c['color']), c['color'])
         pieces = _joined(c['pieces'])
@@ -158,24 +158,24 @@ def _show(report: dict[str, Any], options: argparse.Namespace) -> None:
         table.add_row('0', Text('(background)'), '', pieces, str(background['tokens']))
     rich.print(table)
     rich.print(
-        f'tokens: of the longest sentence that a prompt is put into; up to '
-        f'{report["context"] - 1} can be read'
+        f'tokens: in the longest sentence with the prompt; the model reads up to '
+        f'{report["context"] - 1}'
     )
     if report['distractors']:
-        rich.print(f'and {len(report["distractors"])} distractors')
+        rich.print(f'plus {len(report["distractors"])} distractors')
     if report['distractors_left_out']:
         left_out = ', '.join(report['distractors_left_out'])
-        rich.print(Text(f'left out of the distractors, being words of yours: {left_out}'))
+        rich.print(Text(f'distractors left out, because they are your words: {left_out}'))
     if report['pairs']:
         rich.print(_pairs(report['pairs'], options.alike))
 
 
 def _pairs(pairs: list[dict[str, Any]], limit: float) -> Table:
-    table = _table('cosine', 'deviations', 'prompt', 'and', '')
-    table.title = 'prompts of different classes, most alike first'
+    table = _table('cosine', 'deviations', 'prompt', 'other prompt', '')
+    table.title = 'similar prompts of different classes, most similar first'
     table.title_justify = 'left'
     for pair in pairs:
-        marks = [f'cosine from {limit:g} on'] * pair['alike']
+        marks = [f'cosine of {limit:g} or more'] * pair['alike']
         marks += ['stands out among all pairs'] * pair['stands_out']
         table.add_row(
             f'{pair["cosine"]:.3f}',
@@ -188,7 +188,7 @@ def _pairs(pairs: list[dict[str, Any]], limit: float) -> Table:
 
 
 def _prompt(prompt: str, name: str) -> Text:
-    """A prompt, and its class where that is called otherwise."""
+    """Return the prompt, with its class if that has another name."""
     return Text(prompt if prompt == name else f'{prompt} ({name or "background"})')
 
 

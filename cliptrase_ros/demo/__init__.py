@@ -1,17 +1,16 @@
-"""A small simulated world with a small CLIP of its own: no hub, no camera, no GPU, no ROS here.
+"""A small simulated world with its own small CLIP. It needs no hub, no camera, no GPU and no ROS.
 
-The model `cliptrase-demo` knows the words of this world and no others; nothing measured with it
-says anything of the real CLIP.
+The model `cliptrase-demo` knows only the words of this world. Results measured with it say nothing
+about the real CLIP.
 """
 
-# The settings that differ from the engine's defaults: the tower learned from small crops and sees
-# best through small windows; regions over the whole picture merge too much for it.
+# The settings that differ from the engine's defaults. The tower learned from small crops, so it
+# works best with small windows. Regions over the whole picture merge too much for it.
 SETTINGS = {
     'model': 'cliptrase-demo',
     'weights': 'demo',
     'regions': 'none',
     'input_size': 240,
-    'window_px': 64,
-    'window_stride_px': 32,
+    'sliding': {'window_px': 64},
     'prompt_templates': 'photo',
 }

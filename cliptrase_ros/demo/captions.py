@@ -1,4 +1,4 @@
-"""What the demo model reads: captions that name what a crop of a picture shows, and prompts."""
+"""Text for the training of the demo model: captions that name what a crop shows, and prompts."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ import numpy as np
 from ..words.templates import TEMPLATES
 from .things import ASSETS, CLASSES, Thing
 
-# Never written in a caption or prompt, so that a test can ask for what was never read.
+# Never written in a caption or prompt, so that a test can use words that the model never read.
 HELD_OUT = {('yellow', 'duck'), ('blue', 'block')}
 
-# Names with a colour that may be written.
+# The allowed combinations of a name and a colour.
 COLORED = tuple(
     (color, name)
     for name in CLASSES
@@ -32,30 +32,33 @@ _PLAIN_SHARE = 0.4
 
 
 def with_article(phrase: str) -> str:
-    """'mug' -> 'a mug', 'sky' -> 'the sky'."""
+    """Return the phrase with its article: 'mug' -> 'a mug', 'sky' -> 'the sky'."""
     return f'the {phrase}' if phrase in ('floor', 'wall', 'sky') else f'a {phrase}'
 
 
-# The names, and those with a colour, as they stand in sentences.
+# The names, and the names with a colour, as written in sentences.
 NAME_PHRASES = tuple(with_article(name) for name in CLASSES)
 COLORED_PHRASES = tuple(with_article(' '.join(pair)) for pair in COLORED)
 
 
 def without_article(template: str) -> str:
-    """'a photo of a {}.' -> 'a photo of {}.'"""
+    """Return the template without its article: 'a photo of a {}.' -> 'a photo of {}.'"""
     for article in ('a {}', 'the {}'):
         template = template.replace(article, '{}')
     return template
 
 
 def sentence(rng: np.random.Generator) -> str:
-    """One of SENTENCES, the plain one more often, with {} where a phrase with article goes."""
+    """Return one of SENTENCES, the plain one more often; {} stands for a phrase with article."""
     template = _PLAIN if rng.random() < _PLAIN_SHARE else SENTENCES[rng.integers(len(SENTENCES))]
     return without_article(template)
 
 
 def caption(things: list[Thing], rng: np.random.Generator) -> str:
-    """A sentence that names the things, in any order, half of the painted ones by colour."""
+    """Return a sentence that names the things in random order.
+
+    Half of the painted things are named with their colour.
+    """
     phrases = []
     for number in rng.permutation(len(things)):
         thing = things[number]

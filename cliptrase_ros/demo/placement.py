@@ -1,4 +1,4 @@
-"""How well things are placed in space: the labels of a segmenter against the demo world's truth."""
+"""Score of places in space: compares a segmenter's labels with the demo world's ground truth."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from ..space.geometry import Pinhole
 from ..space.objects import number_things
 from .things import CLASSES, View
 
-# Things with fewer pixels, and what has no place of its own, are not counted.
+# Things with fewer pixels and the surroundings are not counted.
 MIN_PIXELS = 100
 SURROUNDINGS = ('floor', 'wall', 'sky')
-# A thing counts as found where it and the component that covers most of it are so much alike.
+# A thing counts as found if it and the component that covers most of it have at least this IoU.
 FOUND_IOU = 0.5
 
 
 @dataclass(frozen=True)
 class Placed:
-    """A thing of the truth that was found.
+    """A thing of the ground truth that was found.
 
     Attributes:
-        iou: of its pixels and those of the component.
-        off_m: between the centroids of both, in metres.
-        left: share of its pixels with depth that stay in a depth image without its class, 0..1.
+        iou: IoU of its pixels and the pixels of the component.
+        off_m: distance between the centroids of both, in metres.
+        left: share of its pixels with depth that remain in a depth image without its class, 0..1.
     """
 
     iou: float
@@ -38,10 +38,10 @@ class Placed:
 def placed(
     segmenter: Segmenter, views: Iterable[View], jump: float, margin_m: float
 ) -> tuple[int, list[Placed]]:
-    """How many things are in view, and those that are found.
+    """Return the number of things in view, and the things that were found.
 
     Args:
-        jump: see `objects.components`.
+        jump: see `objects.number_things`.
         margin_m: see `clouds.grown`.
     """
     words = segmenter.vocabulary(CLASSES)
@@ -75,7 +75,7 @@ def placed(
 
 
 def lines(count: int, found: list[Placed], jump: float, margin_m: float) -> list[str]:
-    """The result for people."""
+    """Return the lines of text that report the result."""
     if not found:
         return [f'none of {count} things found']
     off_cm = 100 * np.array([thing.off_m for thing in found])
@@ -85,6 +85,6 @@ def lines(count: int, found: list[Placed], jump: float, margin_m: float) -> list
         f'{len(found)} of {count} things found (IoU {FOUND_IOU:g}), depth jump {jump:g}',
         f'centroids off by {p50:.1f} cm (median), {p95:.1f} cm (p95); {(off_cm <= 3).mean():.0%} '
         'within 3 cm',
-        f'without their class, with a margin of {margin_m:g} m, {left.mean():.1%} of a thing stay '
-        f'in the depth image (mean), nothing of {(left == 0).mean():.0%} of them',
+        f'depth image without their class, margin {margin_m:g} m: {left.mean():.1%} of a thing '
+        f'remains (mean); nothing remains of {(left == 0).mean():.0%} of the things',
     ]

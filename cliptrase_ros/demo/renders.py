@@ -1,4 +1,4 @@
-"""Pictures of the demo world on disk, rendered once and trained on for hours."""
+"""Pictures of the demo world on disk: rendered once, then used for hours of training."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Renders:
     Attributes:
         images: [N, H, W, 3] uint8 RGB.
         instances: [N, H, W] uint8, index into the picture's `things`.
-        things: for each picture what stands in its scene.
+        things: for each picture the things in its scene.
     """
 
     images: np.ndarray
@@ -36,7 +36,7 @@ class Renders:
 
 
 def render(seed: int, count: int, size: tuple[int, int]) -> Renders:
-    """`count` views (World.views) of a world with this seed; size is (height, width)."""
+    """Render `count` views (World.views) of a world with this seed; size is (height, width)."""
     images = np.empty((count, *size, 3), np.uint8)
     instances = np.empty((count, *size), np.uint8)
     things = []
@@ -60,9 +60,11 @@ def _write(task: tuple[Path, int, int, tuple[int, int]]) -> Path:
 def cached(
     folder: Path, seed: int, count: int, size: tuple[int, int], per_file: int = 500, jobs: int = 1
 ) -> Renders:
-    """The pictures of seeds seed, seed + 1, ... (`per_file` of each) from the folder; those that
-    are not there yet, or are of another state of its code, are rendered by `jobs` processes and
-    kept."""
+    """Return `count` pictures from the folder: `per_file` of each seed seed, seed + 1, ...
+
+    If a file is missing, or the code of the demo world changed since, `jobs` processes render the
+    pictures and save them.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     height, width = size
     source = _digest_of_sources()[:12]
@@ -89,7 +91,7 @@ def cached(
 
 
 def _digest_of_sources() -> str:
-    """SHA-256 of the code that decides what the pictures show."""
+    """Return the SHA-256 of the code that determines the pictures."""
     digest = hashlib.sha256()
     for module in (scenery, textures, things, viewpoints, world):
         digest.update(Path(inspect.getfile(module)).read_bytes())

@@ -1,5 +1,7 @@
-"""Crops for the training of the demo model: drawn so that every class comes often, with captions
-and with what is known of them as a whole."""
+"""Crops for the training of the demo model, with captions and with answers for each whole crop.
+
+They are drawn so that every class comes often.
+"""
 
 from __future__ import annotations
 
@@ -14,28 +16,29 @@ from ..errors import SettingError
 from . import captions, renders
 from .things import CLASSES, Thing, shares_of
 
-# Of the rendered pictures: (height, width) in pixels.
+# (height, width) of the rendered pictures in pixels.
 SIZE = (192, 256)
 TOKENS_PER_STEP = 4096
 BACKGROUND = ('floor', 'wall', 'sky', 'table')
 BACKGROUND_SHARE = 0.3
-# Above the first share a thing is visible, below the second it is not, between it is not asked.
+# Above the first share a thing counts as visible, below the second as not visible. Between them
+# the answer is not used.
 VISIBLE, INVISIBLE = 0.04, 0.004
 
 
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B crops with a caption each, and what is known of them as a whole.
+    """B crops with one caption each, and the answers for each whole crop.
 
     Attributes:
         pixels: [B, 3, h, w] float32 in 0..1.
         captions: the B captions.
-        names: [B, K] int8, whether the crop shows each of CLASSES: 1 yes, 0 no, -1 too little of
-            it to ask.
+        names: [B, K] int8, whether the crop shows each of CLASSES: 1 yes, 0 no, -1 so little that
+            the answer is not used.
         colors: [B, C] int8, the same for captions.COLORED.
         same: [B, B] bool, whether two captions are equal.
-        true: [B, B] bool, whether the crop (row) shows all names of the caption (column); colours
-            are not compared here, the prompts teach them.
+        true: [B, B] bool, whether the crop (row) shows all names of the caption (column). Colours
+            are not compared here; the prompts teach them.
     """
 
     pixels: Tensor
@@ -68,11 +71,17 @@ class Sampler:
         self._next = [0] * len(CLASSES)
 
     def counts(self) -> dict[str, int]:
-        """How many pictures hold each class."""
+        """Return the number of pictures that hold each class."""
         return {name: len(held) for name, held in zip(CLASSES, self._holding, strict=True)}
 
     def batches(self, crops: dict[tuple[int, int], float], patch: int, parts: int) -> list[Batch]:
-        """The crops of one step, all of one size drawn by the shares, in `parts` batches."""
+        """Return the crops of one step in `parts` batches.
+
+        All have the same size, which is drawn by the shares.
+
+        Args:
+            crops: {(height, width): share}.
+        """
         sizes = list(crops)
         size = sizes[self._rng.choice(len(sizes), p=list(crops.values()))]
         count = max(1, TOKENS_PER_STEP * patch * patch // (size[0] * size[1] * parts))
@@ -107,7 +116,7 @@ class Sampler:
         )
 
     def _crop(self, height: int, width: int):
-        """A crop [height, width, 3] that shows a drawn class, with the share of each thing."""
+        """Return a crop [height, width, 3] that shows a drawn class, and each thing's share."""
         rng, pictures = self._rng, self._pictures
         for attempt in range(8):
             background = rng.random() < BACKGROUND_SHARE
@@ -141,7 +150,7 @@ class Sampler:
         return (image[:, ::-1] if rng.random() < 0.5 else image), shares
 
     def _vary(self, images: Tensor) -> Tensor:
-        """Contrast, tint and brightness."""
+        """Change contrast, tint and brightness at random."""
 
         def draw(*shape: int) -> Tensor:
             return torch.from_numpy(self._rng.random(shape, dtype=np.float32))
@@ -152,8 +161,10 @@ class Sampler:
 
 
 def answers(shares: dict[Thing, float]) -> tuple[list[int], list[int]]:
-    """Whether a crop with these shares shows each of CLASSES and of captions.COLORED: 1, 0, or -1
-    for too little to ask."""
+    """Return whether a crop with these shares shows each of CLASSES and of captions.COLORED.
+
+    1 means yes, 0 no, -1 so little that the answer is not used.
+    """
     by_name, by_color = dict.fromkeys(CLASSES, 0.0), dict.fromkeys(captions.COLORED, 0.0)
     for thing, share in shares.items():
         by_name[thing.name] += share

@@ -1,4 +1,4 @@
-"""Furnishing of the demo world: rooms and yards with things in free places, in PyBullet."""
+"""Scenes of the demo world: rooms and yards with things in free places, in PyBullet."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import numpy as np
 from .textures import write_block_face, write_ducks, write_floors
 from .things import ASSETS, COLORS, Thing, refuse_unknown
 
-# Colours of the teddy bear, which comes without one.
+# Colour of the teddy bear: its model has none.
 _TEDDY = (0.50, 0.30, 0.13)
 _WALLS = (
     (0.95, 0.94, 0.90),
@@ -32,7 +32,7 @@ _WALL_HALF_HEIGHT = 1.6
 
 @dataclass(frozen=True)
 class PlacedThing:
-    """A thing that stands: its middle [3] and longest side, in metres."""
+    """A thing at its place: its middle [3] and its longest side, in metres."""
 
     position: np.ndarray
     size: float
@@ -41,8 +41,11 @@ class PlacedThing:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """PyBullet writes greetings and dozens of harmless warnings past Python, straight to the
-    process's standard output; errors come as exceptions all the same."""
+    """Silence PyBullet.
+
+    It writes greetings and dozens of harmless warnings directly to the standard output of the
+    process, not through Python. Errors still come as exceptions.
+    """
     flush = ctypes.CDLL(None).fflush
     kept = [os.dup(number) for number in (1, 2)]
     flush(None)
@@ -59,19 +62,19 @@ def silent() -> Iterator[None]:
 
 
 class Scenery:
-    """What stands around; another room or yard with each `furnish`.
+    """A room or yard with things; each `furnish` makes another one.
 
     Args:
         bullet: client of PyBullet.
-        rng: what everything is drawn from.
+        rng: source of all random draws.
         data: folder of pybullet_data.
-        folder: for textures.
+        folder: folder for textures.
 
     Attributes:
-        bodies: {number of a body: the thing that it is of}.
-        placed: the objects, but for the table.
+        bodies: {number of a body: its thing}.
+        placed: the objects, except the table.
         half_m: half a side of the room or yard in metres.
-        table_scale: of the table; 0: there is none.
+        table_scale: scale of the table; 0: there is no table.
         light: arguments of the renderer.
         sky: colours [3] at its top and at the horizon.
     """
@@ -112,7 +115,7 @@ class Scenery:
         self._draw_light()
 
     def _draw_objects(self) -> list[tuple[str, str]]:
-        """Names with colours; of what is painted often two, in two colours."""
+        """Return names with colours; a painted name often comes twice, in two colours."""
         objects = []
         for name in self._rng.choice(list(ASSETS), self._rng.integers(4, 8), replace=False):
             colors = self._rng.permutation(ASSETS[name].colors) if ASSETS[name].colors else ['']
@@ -121,7 +124,8 @@ class Scenery:
         return objects
 
     def _lay_floor(self) -> None:
-        # Tiles, since the renderer drops large triangles that reach behind the camera.
+        # The floor is made of tiles: the renderer drops large triangles that reach behind the
+        # camera.
         texture = self._bullet.loadTexture(str(self._floors[self._rng.integers(len(self._floors))]))
         half = self.half_m / 4
         for x in range(4):
@@ -153,7 +157,7 @@ class Scenery:
         return self._bullet.createMultiBody(0, -1, shape, center)
 
     def _put(self, name: str, color: str, on_table: bool) -> None:
-        """Add an object at a free place; left out where none is found."""
+        """Add an object at a free place; skip it if no free place is found."""
         asset, rng = ASSETS[name], self._rng
         file = str(rng.choice(asset.files))
         size = rng.uniform(*(asset.table_m if on_table and asset.table_m else asset.floor_m))
@@ -222,7 +226,7 @@ class Scenery:
         return boxes[:, 0].min(0), boxes[:, 1].max(0)
 
     def _dress(self, body: int, name: str, color: str) -> None:
-        """Paint what comes in colours; ducks keep their eyes and beak, blocks have a frame."""
+        """Paint an object that comes in colours. Ducks keep eyes and beak; blocks have a frame."""
         tone = self._rng.normal(0, 0.03, 3)
         if name == 'duck':
             flat, texture = (1.0, 1.0, 1.0), self._bullet.loadTexture(str(self._ducks[color]))

@@ -1,12 +1,11 @@
 """Scores of the demo model on views that it was not trained on: python -m cliptrase_ros.demo.score
 
-Never the scores of a real CLIP: this model and its truth are of the demo world.
+These are not scores of a real CLIP: the model and the ground truth come from the demo world.
 """
 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import itertools
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 
 from ..evaluation.metrics import Confusion
 from ..methods.table import METHODS
+from ..options import options_of, unknown
 from ..segmenter import Segmenter, load
 from ..settings import Settings
 from . import SETTINGS, placement
@@ -23,7 +23,9 @@ from .captions import HELD_OUT
 from .things import ASSETS, CLASSES, Thing, View
 from .world import World
 
-# Far from the seeds of training (train.FIRST_SEED and those after it).
+WHOLE = 'sliding.window_px=none'
+
+# Far from the seeds of the training (train.FIRST_SEED and higher).
 HELD_OUT_SEED = 500_000
 PAIR_SEED = 600_000
 
@@ -31,7 +33,7 @@ PAIR_SEED = 600_000
 def held_out(
     count: int, size: tuple[int, int] = (240, 320), seed: int = HELD_OUT_SEED
 ) -> Iterator[View]:
-    """`count` views, each of a scene of its own."""
+    """Yield `count` views, each of a different scene."""
     with World(seed, size) as world:
         for _, view in zip(range(count), world.views(per_scene=1), strict=False):
             yield view
@@ -40,7 +42,7 @@ def held_out(
 def score(
     segmenter: Segmenter, views: Iterable[View], names: tuple[str, ...] = CLASSES
 ) -> Confusion:
-    """Confusion of the names (class k + 1 is names[k]) over the views."""
+    """Return the confusion matrix of the names over the views; class k + 1 is names[k]."""
     words = segmenter.vocabulary(names)
     confusion = Confusion(len(names))
     for view in views:
@@ -48,8 +50,8 @@ def score(
     return confusion
 
 
-# Two things of one name in two colours: (name, colour, colour). White is apart: the tint of the
-# light and the tables make it hard.
+# Two things with one name in two colours: (name, colour, colour). Pairs with white are separate:
+# the tint of the light and the tables make them hard.
 _ALL_PAIRS = tuple(
     (name, *colors)
     for name, asset in ASSETS.items()
@@ -57,7 +59,7 @@ _ALL_PAIRS = tuple(
 )
 PAIRS = tuple(pair for pair in _ALL_PAIRS if 'white' not in pair)
 WHITE_PAIRS = tuple(pair for pair in _ALL_PAIRS if 'white' in pair)
-# Those with a word that no caption ever held.
+# Pairs with a word that no caption contained.
 UNREAD_PAIRS = tuple(
     pair for pair in PAIRS if any((color, pair[0]) in HELD_OUT for color in pair[1:])
 )
@@ -69,8 +71,10 @@ def pair_views(
     size: tuple[int, int] = (240, 320),
     seed: int = PAIR_SEED,
 ) -> Iterator[tuple[View, str, str]]:
-    """Views of a table with a drawn pair on it, each of the two more than 1 % of the picture:
-    (view, word, word)."""
+    """Yield (view, word, word): views of a table with a drawn pair on it.
+
+    Each of the two things covers more than 1 % of the picture.
+    """
     rng = np.random.default_rng(seed)
     with World(seed, size) as world:
         while count:
@@ -87,9 +91,11 @@ def pair_views(
 
 
 def own_masks(segmenter: Segmenter, views: Iterable[tuple[View, str, str]]) -> list[bool]:
-    """For each view, whether both words got a mask of their own, asked for together with floor,
-    wall and table: more than half of each thing carries its word, and more than half of each
-    word's pixels lie on its thing."""
+    """Return for each view whether both words got a mask on the right thing.
+
+    This means: more than half of each thing has its word as label, and more than half of each
+    word's pixels are on its thing. The vocabulary also contains floor, wall and table.
+    """
     results = []
     for view, one, two in views:
         matrix = score(segmenter, [view], ('floor', 'wall', 'table', one, two)).matrix
@@ -100,20 +106,19 @@ def own_masks(segmenter: Segmenter, views: Iterable[tuple[View, str, str]]) -> l
 
 
 def parse_changes(variant: str) -> dict[str, Any]:
-    """'method=clip,input_size=240' -> {'method': 'clip', 'input_size': 240}."""
-    kinds: dict[str, type] = {
-        field.name: type(field.default) for field in dataclasses.fields(Settings)
-    }
+    """Parse settings: 'method=clip,input_size=240' -> {'method': 'clip', 'input_size': 240}."""
+    known = {option.name: option for option in options_of(Settings)}
     changes: dict[str, Any] = {}
     for item in variant.split(','):
         name, _, value = item.partition('=')
-        kind = kinds.get(name, str)
-        changes[name] = value == 'true' if kind is bool else kind(value)
+        if name not in known:
+            raise unknown(name, Settings)
+        changes[name] = known[name].from_text(value)
     return changes
 
 
 def method_table(segmenter: Segmenter, views: Sequence[View]) -> Iterator[str]:
-    """Lines of a table: mIoU and time of each method, with regions off, by vote and by mean."""
+    """Yield the lines of a table: mIoU and time of each method with regions none, vote and mean."""
     kinds = ('none', 'vote', 'mean')
     yield '| method | ' + ' | '.join(f'regions {kind}' for kind in kinds) + ' |'
     yield '|---' * (1 + len(kinds)) + '|'
@@ -129,23 +134,23 @@ def method_table(segmenter: Segmenter, views: Sequence[View]) -> Iterator[str]:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Print the scores of the demo's settings, and of variants of them."""
+    """Print the scores of variants of the demo's settings."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--views', type=int, default=200)
     parser.add_argument('--pairs', type=int, default=50)
     parser.add_argument('--weights', default=SETTINGS['weights'])
     parser.add_argument(
-        '--methods', action='store_true', help='a table of all methods and kinds of regions instead'
+        '--methods', action='store_true', help='print a table of all methods and regions instead'
     )
     parser.add_argument(
-        '--space', action='store_true', help='how well things are placed in space instead'
+        '--space', action='store_true', help='print the score of places in space instead'
     )
-    parser.add_argument('--depth-jump', type=float, default=0.03, help='with --space')
-    parser.add_argument('--margin', type=float, default=0.02, help='with --space, in metres')
+    parser.add_argument('--depth-jump', type=float, default=0.03, help='only with --space')
+    parser.add_argument('--margin', type=float, default=0.02, help='in metres, only with --space')
     parser.add_argument(
         'variants',
         nargs='*',
-        default=['method=cliptrase', 'method=clip', 'window_px=0', 'window_px=0,method=clip'],
+        default=['method=cliptrase', 'method=clip', WHOLE, f'{WHOLE},method=clip'],
         metavar='NAME=VALUE,...',
         help='settings to change, for example method=clip,regions=none',
     )
@@ -162,8 +167,8 @@ def main(args: list[str] | None = None) -> None:
         return
     pairs = {
         'colour pairs': list(pair_views(PAIRS, options.pairs)),
-        'of unread words': list(pair_views(UNREAD_PAIRS, options.pairs)),
-        'with white': list(pair_views(WHITE_PAIRS, options.pairs)),
+        'pairs with unread words': list(pair_views(UNREAD_PAIRS, options.pairs)),
+        'pairs with white': list(pair_views(WHITE_PAIRS, options.pairs)),
     }
     for variant in options.variants:
         changed = segmenter.replace(**parse_changes(variant))

@@ -1,4 +1,4 @@
-"""Textures of the demo world, written as files for its renderer."""
+"""Textures of the demo world, as files for its renderer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FLOOR_PATTERNS = 3
 
 
 def write_floors(folder: Path, side: int = 256) -> list[Path]:
-    """Floor textures: checks, joints and boards in each colour of _FLOORS."""
+    """Write floor textures: checks, joints and boards in each colour of _FLOORS."""
     rng = np.random.default_rng(1)
     y, x = np.mgrid[:side, :side]
     paths = []
@@ -41,7 +41,7 @@ def write_floors(folder: Path, side: int = 256) -> list[Path]:
 
 
 def write_block_face(folder: Path, side: int = 64) -> Path:
-    """A face with a dark frame, as toy blocks have; the paint comes on top."""
+    """Write a face with a dark frame, like that of toy blocks. The paint comes on top of it."""
     face = np.full((side, side), 255, np.uint8)
     cv2.rectangle(face, (0, 0), (side - 1, side - 1), 110, round(0.28 * side))
     path = folder / 'block.png'
@@ -50,10 +50,10 @@ def write_block_face(folder: Path, side: int = 64) -> Path:
 
 
 def write_ducks(original: Path, folder: Path) -> dict[str, Path]:
-    """The duck's texture with its body in each of COLORS."""
+    """Write the duck's texture once for each of COLORS, with the body in this colour."""
     read = cv2.imread(str(original))
     if read is None:
-        raise FileNotFoundError(f'no picture {original}')
+        raise FileNotFoundError(f'cannot read the picture {original}')
     image = cv2.cvtColor(read, cv2.COLOR_BGR2RGB)
     height, width = image.shape[:2]
     body = (image[..., 0] > 200) & (image[..., 2] < 100)  # not the eye

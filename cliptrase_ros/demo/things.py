@@ -1,4 +1,4 @@
-"""What the demo world holds: things with names and colours, and views of them with their truth."""
+"""Contents of the demo world: things with names and colours, and views with ground truth."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Asset:
         files: URDF or SDF files of pybullet_data to choose from.
         floor_m, table_m: range of the longest side in metres, on the floor and on the table;
             None: never there.
-        colors: names of COLORS that it is painted in; empty: as it comes.
+        colors: names of COLORS to paint it in; empty: not painted.
         upright: whether its mesh has y up and must be turned.
-        bend_rad: largest angle of its joints.
+        bend_rad: largest angle of its joints in radians.
     """
 
     files: tuple[str, ...]
@@ -65,7 +65,7 @@ CLASSES = ('floor', 'wall', 'sky', 'table', *ASSETS)
 
 @dataclass(frozen=True)
 class Thing:
-    """Something with a name in the scene; `color` is a name of COLORS, or empty."""
+    """A named thing in the scene; `color` is a name of COLORS, or empty."""
 
     name: str
     color: str = ''
@@ -76,8 +76,10 @@ class Thing:
         return f'{self.color} {self.name}'.strip()
 
     def id_in(self, words: Mapping[str, int]) -> int:
-        """Its id in a vocabulary {word: id}, 0 where no word names it. 'red mug' goes before
-        'mug'."""
+        """Return its id in a vocabulary {word: id}; 0 if no word names it.
+
+        'red mug' has priority over 'mug'.
+        """
         return words.get(self.title) or words.get(self.name, 0)
 
 
@@ -95,12 +97,12 @@ class View:
 
     Attributes:
         image: [H, W, 3] uint8 RGB.
-        depth: [H, W] float32, metres along the optical axis; NaN where there is only sky.
+        depth: [H, W] float32, metres along the optical axis; NaN for sky.
         instances: [H, W] uint8, index into `things`.
-        things: what stands in the scene; the first is the sky.
-        camera_matrix: [3, 3] float64 K of the pinhole, pixels; pixel centres are integers.
+        things: the things in the scene; the first is the sky.
+        camera_matrix: [3, 3] float64 K of the pinhole camera in pixels; pixel centres are integers.
         pose: [4, 4] float64, camera optical frame (x right, y down, z ahead) in the world frame
-            (z up), metres.
+            (z up), in metres.
     """
 
     image: np.ndarray
@@ -111,18 +113,20 @@ class View:
     pose: np.ndarray
 
     def labels(self, words: Mapping[str, int]) -> np.ndarray:
-        """Ground truth [H, W] uint16 for a vocabulary {word: id}; 0 where no word fits
-        (Thing.id_in)."""
+        """Return the ground truth [H, W] uint16 for a vocabulary {word: id}.
+
+        Pixels of things without a word are 0; see Thing.id_in.
+        """
         ids = [thing.id_in(words) for thing in self.things]
         return np.array(ids, np.uint16)[self.instances]
 
     def share(self) -> dict[Thing, float]:
-        """Part of the picture that each thing covers, 0..1; equal things count together."""
+        """Return the share of the picture that each thing covers, 0..1; equal things are added."""
         return shares_of(self.instances, self.things)
 
 
 def shares_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, float]:
-    """Part of an array of indices into `things` that each thing covers; see View.share."""
+    """Return the share that each thing covers of an array of indices into `things`."""
     pixels = np.bincount(instances.ravel(), minlength=len(things))
     shares: dict[Thing, float] = {}
     for thing, share in zip(things, pixels / instances.size, strict=True):
@@ -132,11 +136,9 @@ def shares_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, flo
 
 
 def refuse_unknown(name: str, color: str) -> None:
-    """Raise SettingError unless there is such an object in this colour; '' is as it comes."""
+    """Raise SettingError unless there is such an object in this colour; '' means not painted."""
     if name not in ASSETS:
         raise SettingError(f'the demo world has no {name!r}.{did_you_mean(name, list(ASSETS))}')
     colors = ASSETS[name].colors or ('',)
     if color not in colors:
-        raise SettingError(
-            f'{name}: no colour {color!r}; it comes in {", ".join(map(repr, colors))}'
-        )
+        raise SettingError(f'{name}: no colour {color!r}; expected {", ".join(map(repr, colors))}')

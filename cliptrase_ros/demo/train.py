@@ -1,9 +1,9 @@
 """Training of the demo world's small CLIP: python -m cliptrase_ros.demo.train --out FOLDER
 
 The loss compares whole crops of rendered pictures with whole sentences: captions that name what is
-visible in the crop, and prompts for each name. No pixel label enters it; but the simulator's
-segmentation decides where a crop is cut and what is visible in it. The forward pass is the
-engine's own (Tower), so the model is trained in the very arithmetic in which it runs.
+visible in the crop, and prompts for each name. The loss uses no pixel labels. But the simulator's
+segmentation decides where a crop is cut and what is visible in it. The forward pass is that of the
+engine (Tower), so the model is trained with the same arithmetic that it later runs with.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from .things import CLASSES
 
 MODEL = weights.DEMO_MODEL
 FIRST_SEED = 1000
-# (height, width) of the crops with their shares of the steps: at first small ones, which tell
-# where things are, later also large ones, for passes over whole pictures.
+# (height, width) of the crops, with their shares of the steps. At first all crops are small: they
+# teach where things are. Later there are also large crops, for passes over whole pictures.
 CROPS = {(48, 48): 0.2, (64, 64): 0.4, (80, 80): 0.2, (96, 96): 0.2}
 LATE_CROPS = {(64, 64): 0.25, (96, 96): 0.25, (96, 128): 0.25, (192, 256): 0.25}
 UNKNOWN_WORDS = 4
@@ -46,11 +46,10 @@ MAX_SCALE = 60.0
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """How long and how to train. On a CPU, with the same machine and versions, the same weights
-    come out.
+    """Settings of the training. On a CPU, the same machine and versions give the same weights.
 
-    `start` is a weights file to go on from, or 'random'; from the share `late` of the steps on
-    there are large crops as well, 1.0: never.
+    `start` is a weights file to continue from, or 'random'. After the share `late` of the steps
+    there are also large crops; 1.0: never.
     """
 
     start: str = weights.RANDOM
@@ -64,7 +63,11 @@ class TrainingPlan:
 
 
 class Texts:
-    """Sentences -> embeddings, every distinct one once; words that are never read stay zero."""
+    """Makes embeddings of sentences; equal sentences are encoded once.
+
+    `known` is 1 for tokens that the training reads and 0 for all others. The embeddings of the
+    others stay zero.
+    """
 
     def __init__(self, model: Any, tokenizer: Any):
         self._model, self._tokenizer = model, tokenizer
@@ -84,7 +87,7 @@ class Texts:
         return self._tokens[text]
 
     def embed(self, texts: list[str], rng: np.random.Generator) -> Tensor:
-        """Unit embeddings [T, E]; each '?' stands for one to three words that are never read."""
+        """Return unit embeddings [T, E]. Each '?' stands for one to three words never read."""
         rows: dict[str, int] = {}
         tokens: list[Tensor] = []
         index = []
@@ -111,7 +114,7 @@ class Texts:
 
 
 def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: Tensor, rng):
-    """The loss and its parts, from unit image embeddings [B, E]."""
+    """Return the loss and its parts, from unit image embeddings [B, E]."""
     count, device = len(features), features.device
     template = captions.sentence(rng)
     words, painted = captions.NAME_PHRASES, captions.COLORED_PHRASES
@@ -119,15 +122,15 @@ def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: T
     embeddings = texts.embed(batch.captions + prompts, rng)
     told, asked = embeddings[:count], embeddings[count:]
 
-    # Crops and captions both ways; a caption that happens to be true of another crop is no
-    # negative for it.
+    # Contrast crops with captions and captions with crops. A caption that is also true of another
+    # crop is not a negative example for it.
     same, true = batch.same.to(device), batch.true.to(device)
     logits = scale * features @ told.T
     others = logits.masked_fill(true & ~same, -1e4)
     own = logits.masked_fill(~same, -1e4)
     contrast = added((others.logsumexp(d) - own.logsumexp(d)).mean() for d in (0, 1)) / 2
 
-    # Which prompts hold, each on its own.
+    # Which prompts are true, each judged separately.
     cosines = features @ asked.T
     names, colors = batch.names.to(device), batch.colors.to(device)
     unknown = names.new_zeros(count, UNKNOWN_WORDS)
@@ -137,7 +140,7 @@ def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: T
     )
     single = (single * (answers >= 0)).sum() / count
 
-    # Which names, and which painted names, against each other.
+    # Which of the names, and which of the painted names, is true.
     k = len(CLASSES)
     choice = _choice(scale * cosines[:, :k], names)
     color = _choice(scale * cosines[:, k : k + len(painted)], colors)
@@ -148,7 +151,10 @@ def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: T
 
 
 def _choice(logits: Tensor, answers: Tensor) -> Tensor:
-    """Cross-entropy of the prompts that hold against those that do not, over crops with any."""
+    """Return the cross-entropy of the true prompts against the false ones.
+
+    It is the mean over the crops that have a true prompt.
+    """
     logp = logits.masked_fill(answers < 0, -1e4).log_softmax(1)
     holds = (answers > 0).float()
     per_crop = -(logp * holds).sum(1) / holds.sum(1).clamp(min=1)
@@ -157,13 +163,13 @@ def _choice(logits: Tensor, answers: Tensor) -> Tensor:
 
 
 def train(pictures: renders.Renders, plan: TrainingPlan, out: Path) -> dict[str, float]:
-    """Train the model and save the running average of its weights in `out`, on the way as well.
+    """Train the model and save the running average of its weights in `out`, also during training.
 
     Returns:
-        The parts of the loss at the end, averaged over some fifty steps.
+        The parts of the loss at the end, averaged over about fifty steps.
     """
     loaded, tokenizer = weights.load_model(MODEL, plan.start)
-    model: Any = loaded  # torch does not know of its parts
+    model: Any = loaded  # torch has no types for its parts
     device = torch.device(plan.device)
     model.to(device).train().requires_grad_(True)
     if plan.start == weights.RANDOM:
@@ -178,8 +184,8 @@ def train(pictures: renders.Renders, plan: TrainingPlan, out: Path) -> dict[str,
     print(sampler.counts(), flush=True)
 
     def work(batch: Batch, rng: np.random.Generator) -> tuple[dict, tuple[Tensor, ...]]:
-        """The parts of the loss and the gradients for one batch."""
-        torch.set_num_threads(1)  # each job has a core of its own
+        """Return the parts of the loss and the gradients for one batch."""
+        torch.set_num_threads(1)  # each job has its own core
         tower = Tower(model.visual)
         tokens = tower.embed((batch.pixels.to(device) - backbone.mean) / backbone.std)
         for block in tower.blocks:
@@ -217,7 +223,7 @@ def train(pictures: renders.Renders, plan: TrainingPlan, out: Path) -> dict[str,
 
 @torch.no_grad()
 def _after_step(model: Any, average: Any, known: Tensor, step: int) -> None:
-    """Words that are never read stay zero; the average follows the model."""
+    """Update the running average of the weights; keep embeddings of words never read at zero."""
     keep = min(0.998, 1 - 1 / (1 + 0.2 * step))
     for mine, new in zip(average.parameters(), model.parameters(), strict=True):
         mine.lerp_(new, 1 - keep)
@@ -236,7 +242,7 @@ def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim
 
 
 def _ahead(sampler: Sampler, plan: TrainingPlan, patch: int) -> Iterator[list[Batch]]:
-    """The batches of all steps, made by a thread one step ahead."""
+    """Yield the batches of all steps. A thread makes them one step ahead."""
 
     def make(step: int) -> list[Batch]:
         crops = CROPS if step < plan.late * plan.steps else LATE_CROPS
@@ -258,9 +264,9 @@ def save(model: nn.Module, path: Path) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Render and train."""
+    """Render the pictures and train the model."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--out', type=Path, required=True, help='folder of weights and renders')
+    parser.add_argument('--out', type=Path, required=True, help='folder for weights and pictures')
     for field in dataclasses.fields(TrainingPlan):
         parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
     options = vars(parser.parse_args(args))

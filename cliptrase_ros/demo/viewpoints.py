@@ -1,4 +1,4 @@
-"""Where the camera of the demo world stands: single places, and tours of a robot."""
+"""Places of the demo world's camera: single places, and tours of a robot."""
 
 from __future__ import annotations
 
@@ -17,8 +17,10 @@ _TOUR_S = 12.0
 
 @dataclass(frozen=True)
 class Camera:
-    """A camera's place: eye and target in metres, not one above the other; vertical field of view
-    and roll in radians."""
+    """Place of a camera: eye and target in metres; vertical field of view and roll in radians.
+
+    The target must not be straight above or below the eye.
+    """
 
     eye: tuple[float, float, float]
     target: tuple[float, float, float]
@@ -27,7 +29,7 @@ class Camera:
 
 
 def draw_camera(scene: Scenery, rng: np.random.Generator) -> Camera:
-    """A place that a robot's camera may look from, mostly at one of the objects."""
+    """Draw a place for a robot's camera; mostly it looks at one of the objects."""
     if scene.placed and rng.random() < 0.8:
         thing = scene.placed[rng.integers(len(scene.placed))]
         close = rng.random() < 0.5
@@ -52,8 +54,9 @@ def draw_camera(scene: Scenery, rng: np.random.Generator) -> Camera:
 
 
 def tour(scene: Scenery, rng: np.random.Generator, motion: str, step_s: float) -> Iterator[Camera]:
-    """Cameras of a robot among the things, without end: it drives to and fro on an arc around
-    one of them, or stands and pans.
+    """Yield cameras of a robot among the things, without end.
+
+    It drives back and forth on an arc around one of them, or stands and pans.
 
     Args:
         motion: one of MOTIONS.
@@ -72,8 +75,10 @@ def tour(scene: Scenery, rng: np.random.Generator, motion: str, step_s: float) -
 
 
 def _free_arc(scene: Scenery, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """What a tour looks at, and places for the eye [n, 3] that keep clear of everything, if
-    100 draws find such."""
+    """Return the point that a tour looks at, and places of the eye [n, 3].
+
+    The places keep away from all things. If 100 draws find no such places, the last draw is used.
+    """
     for _ in range(100):
         if scene.placed:
             thing = scene.placed[rng.integers(len(scene.placed))]
@@ -100,5 +105,5 @@ def _clear(eyes: np.ndarray, height: float, thing: PlacedThing) -> bool:
 
 
 def rotation(angle: float) -> np.ndarray:
-    """[2, 2], counter-clockwise by the angle in radians."""
+    """Return the matrix [2, 2] that rotates counter-clockwise by the angle in radians."""
     return np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])

@@ -1,7 +1,7 @@
 """The demo world: a simulated robot camera in small furnished scenes, with ground truth.
 
-PyBullet's CPU renderer draws objects of pybullet_data, most of them in a colour drawn for the
-scene. Everything follows from the seed: the same seed gives the same pictures.
+PyBullet's CPU renderer draws objects of pybullet_data, most of them in a random colour. The same
+seed gives the same pictures.
 """
 
 from __future__ import annotations
@@ -38,10 +38,10 @@ def require_pybullet() -> None:
 
 
 class World:
-    """Scenes with a camera in them.
+    """Scenes with a camera.
 
     Args:
-        seed: of all scenes and views.
+        seed: seed of all scenes and views.
         size: (height, width) of the pictures in pixels.
 
     Raises:
@@ -64,7 +64,7 @@ class World:
         self.new_scene()
 
     def close(self) -> None:
-        """Let the renderer and the temporary files go; a second time does nothing."""
+        """Close the renderer and delete the temporary files. A second call does nothing."""
         if self._bullet.isConnected():
             self._bullet.disconnect()
         self._textures.cleanup()
@@ -79,11 +79,11 @@ class World:
         """Furnish another room or yard.
 
         Args:
-            objects: (name in ASSETS, one of its colours or '') of what to put on a table; None:
-                drawn, on the table and on the floor.
+            objects: (name in ASSETS, one of its colours or '') of the objects on the table. None:
+                random objects on the table and on the floor.
 
         Raises:
-            SettingError: there is no such object, or not in that colour.
+            SettingError: there is no such object, or it does not have this colour.
         """
         self._scenery.furnish(objects)
 
@@ -93,12 +93,13 @@ class World:
         return self._scenery.half_m
 
     def draw_camera(self) -> Camera:
-        """A place that a robot's camera may look from, mostly at one of the objects."""
+        """Draw a place for a robot's camera; mostly it looks at one of the objects."""
         return viewpoints.draw_camera(self._scenery, self._rng)
 
     def tour(self, motion: str = 'drive', step_s: float = 0.1) -> Iterator[Camera]:
-        """Cameras of a robot among the things, without end: it drives to and fro on an arc around
-        one of them, or stands and pans.
+        """Yield cameras of a robot among the things, without end.
+
+        It drives back and forth on an arc around one of them, or stands and pans.
 
         Args:
             motion: one of MOTIONS.
@@ -107,7 +108,10 @@ class World:
         return viewpoints.tour(self._scenery, self._rng, motion, step_s)
 
     def views(self, per_scene: int = 4) -> Iterator[View]:
-        """Views from drawn cameras, another scene after every few; none of nearly one thing."""
+        """Yield views from random cameras; after `per_scene` cameras comes another scene.
+
+        Views of almost only one thing are skipped.
+        """
         while True:
             self.new_scene()
             for _ in range(per_scene):
@@ -117,7 +121,7 @@ class World:
                     yield view
 
     def render(self, camera: Camera) -> View:
-        """What the camera sees."""
+        """Return the view of a camera."""
         height, width = self.size
         bullet = self._bullet
         eye, target = np.array(camera.eye), np.array(camera.target)
@@ -143,7 +147,7 @@ class World:
         pose = np.eye(4)
         pose[:3] = np.stack([right, down, ahead, eye], 1)
         focal = height / 2 / math.tan(camera.fov / 2)
-        # Where this renderer's rays of depth meet floors and walls to 0.1 mm (test_world.py).
+        # With this matrix the depth points lie on floors and walls to 0.1 mm (test_world.py).
         matrix = np.array([[focal, 0, width / 2], [0, focal, height / 2 - 1], [0, 0, 1]])
         return View(image, depth.astype(np.float32), instances, things, matrix, pose)
 

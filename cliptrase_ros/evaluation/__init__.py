@@ -1,1 +1,1 @@
-"""Accuracy on labelled sets, and speed."""
+"""Measurement of accuracy on labelled sets, and of speed."""

@@ -1,9 +1,8 @@
-"""Accuracy on a labelled set: picture by picture, kept as it goes, with all that is needed to
-repeat it."""
+"""Accuracy on a labelled set. It is measured and stored picture by picture, with everything that is
+needed to repeat it."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,18 +27,18 @@ from .datasets import Example, LabelError, LabelledSet
 from .journal import Journal
 from .metrics import IGNORED, Confusion, Scores
 
-# Settings that say where, not what.
+# Settings that say where the work runs, not what is computed.
 _PLACES = ('device', 'cache_dir')
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """A set, the words for it and what is to be measured on it.
+    """A labelled set, and what is measured on it.
 
     Attributes:
         labelled: the set.
-        segmenter: with the settings to be measured.
-        words: its classes, and the background words.
+        segmenter: has the settings to measure.
+        words: the classes of the set, and the background words.
     """
 
     labelled: LabelledSet
@@ -48,14 +47,14 @@ class Evaluation:
 
     @classmethod
     def of(cls, labelled: LabelledSet, segmenter: Segmenter) -> Evaluation:
-        """With the words of the set.
+        """Make an evaluation with the words of the set.
 
         Raises:
-            SettingError: labels would have another size than the truth.
+            SettingError: the labels would not have the size of the truth.
             VocabularyError: the classes cannot be used.
         """
         if segmenter.settings.output_size != 'input':
-            raise SettingError("output_size: labels are compared with the truth at 'input' size")
+            raise SettingError("output_size: expected 'input', so that the labels fit the truth")
         words = segmenter.vocabulary(labelled.entries, labelled.background or ())
         return cls(labelled, segmenter, words)
 
@@ -65,34 +64,37 @@ class Evaluation:
 
     @property
     def own_rule(self) -> bool:
-        """Whether truth and numbers are those of CLIPtrase's protocol."""
+        """True if the truth and the scores follow CLIPtrase's protocol."""
         return self.settings.protocol == 'cliptrase'
 
     @property
     def arithmetic(self) -> str:
-        """Of the products in the image tower, such as 'bfloat16'; `precision: auto` may be any."""
+        """Data type of the products in the image tower, such as 'bfloat16'.
+
+        With `precision: auto` it depends on the machine.
+        """
         settings = self.settings
         tower = self.segmenter.backbone.tower(settings.precision, settings.position_offset)
         return str(tower.dtype).removeprefix('torch.')
 
     def confusion(self) -> Confusion:
-        """An empty one for this set."""
+        """Return an empty confusion matrix for this set."""
         count = len(self.labelled.entries)
         return Confusion(count, self.labelled.background is not None, IGNORED)
 
     def scores(self, confusion: Confusion) -> Scores:
-        """By the rule of the protocol."""
+        """Return the scores by the rule of the protocol."""
         return confusion.cliptrase_scores() if self.own_rule else confusion.scores()
 
     def truth(self, values: np.ndarray) -> np.ndarray:
-        """The truth of the pixels that are labelled, of the values in a label file."""
+        """Return the truth of the pixels that get labels, from the values of a label file."""
         if self.own_rule:
             values = nearest_crop(values, self.settings.input_size)
         return self.labelled.truth(values)
 
     def description(self) -> dict[str, Any]:
-        """All that decides the labels; JSON."""
-        settings = dataclasses.asdict(self.settings)
+        """Return everything that decides the labels, as JSON values."""
+        settings = self.settings.flat()
         file = weights.file_of(self.settings.weights)
         device = self.segmenter.backbone.device
         return {
@@ -112,7 +114,10 @@ class Evaluation:
 
 
 def _versions() -> dict[str, str]:
-    """Those of the modules; how they were installed is not asked."""
+    """Return the versions that the modules report themselves.
+
+    The metadata of installed packages is not used: it may be missing.
+    """
     return {
         'cliptrase_ros': version(),
         'torch': torch.__version__,
@@ -123,8 +128,11 @@ def _versions() -> dict[str, str]:
 
 
 def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
-    """[side, side] of values [H, W] uint8, as the picture in the cliptrase protocol, but each pixel
-    that of the nearest in the original."""
+    """Resize and crop values [H, W] uint8 to [side, side].
+
+    The geometry is that of the picture in the cliptrase protocol. Each pixel gets the value of the
+    nearest original pixel.
+    """
     (height, width), top, left = preprocessing.crop_geometry(values.shape, side)
     resized = Image.fromarray(values).resize((width, height), Image.Resampling.NEAREST)
     return np.asarray(resized)[top : top + side, left : left + side]
@@ -132,12 +140,12 @@ def nearest_crop(values: np.ndarray, side: int) -> np.ndarray:
 
 @dataclass(eq=False)
 class Measured:
-    """What was measured.
+    """Result of a measurement.
 
     Attributes:
-        confusion: of all pictures.
-        miou: of each picture by its name, None where nothing in it counts.
-        unreadable: what was skipped, and why.
+        confusion: the counts of all pictures.
+        miou: mean IoU by picture name; None if no pixel of the picture counts.
+        unreadable: names of skipped pictures, with the reasons.
     """
 
     confusion: Confusion
@@ -152,15 +160,16 @@ def measure(
     warn: Callable[[str], None] = lambda text: None,
     progress: Callable[[Iterator, int, int], Iterable] = lambda items, count, done: items,
 ) -> Measured:
-    """Label pictures and count; what the journal has already is not done again.
+    """Label the pictures and count their pixels. Skip pictures that are already in the journal.
 
     Args:
-        warn: is told of pictures that cannot be read and are skipped.
-        progress: wraps the pictures, how many there are to do and how many were done before.
+        warn: is called with a message for each picture that cannot be read.
+        progress: is called with (pictures, number to do, number already done); returns the
+            pictures.
 
     Raises:
         LabelError: a label does not fit its picture or its set.
-        PictureError: nothing could be read.
+        PictureError: no picture could be read.
     """
     examples = list(examples)
     outcome = Measured(evaluation.confusion(), {}, {})
@@ -192,8 +201,10 @@ def measure(
 def _read(
     labelled: LabelledSet, examples: Iterable[Example]
 ) -> Iterator[tuple[Example, tuple[np.ndarray, np.ndarray] | PictureError]]:
-    """Pictures (as stored: labels know no EXIF orientation) and the values of their labels, or why
-    a picture cannot be read."""
+    """Yield each example with (picture, values of its label), or with the reason for a failure.
+
+    Pictures are not turned upright, because labels ignore the EXIF orientation.
+    """
     for example in examples:
         try:
             image = read_picture(example.picture, upright=False)
@@ -206,18 +217,18 @@ def _read(
         if image.shape[:2] != values.shape:
             raise LabelError(
                 f'{example.picture} is {image.shape[1]} x {image.shape[0]} px, its label '
-                f'{example.label} {values.shape[1]} x {values.shape[0]} px; they must be equal'
+                f'{example.label} is {values.shape[1]} x {values.shape[0]} px; sizes must be equal'
             )
         yield example, (image, values)
 
 
 def number(value: float) -> float | None:
-    """JSON has no NaN."""
+    """Return a float, or None for NaN, because JSON has no NaN."""
     return None if np.isnan(value) else float(value)
 
 
 def numbers(evaluation: Evaluation, confusion: Confusion) -> dict[str, Any]:
-    """Scores in 0..1 (None where there is none), of all and of each class, and the matrix."""
+    """Return the scores in 0..1 (None if undefined), overall and by class, and the matrix."""
     scores = evaluation.scores(confusion)
     ids = [c.id for c in evaluation.words.classes]
     names = [c.name for c in evaluation.words.classes]
@@ -238,7 +249,10 @@ def numbers(evaluation: Evaluation, confusion: Confusion) -> dict[str, Any]:
 
 
 def write_worst(evaluation: Evaluation, outcome: Measured, count: int, folder: Path) -> list[Path]:
-    """Sheets of the pictures with the least mean IoU, the worst first; `folder` is made anew."""
+    """Write sheets of the `count` pictures with the lowest mIoU. Return their paths, worst first.
+
+    An existing `folder` is replaced.
+    """
     by_name = {example.name: example for example in evaluation.labelled.examples}
     rated = [(miou, name) for name, miou in outcome.miou.items() if miou is not None]
     worst = [by_name[name] for _, name in sorted(rated)[:count]]
@@ -260,7 +274,7 @@ def write_worst(evaluation: Evaluation, outcome: Measured, count: int, folder: P
 
 
 def differs(evaluation: Evaluation, changed: dict[str, list[Any]]) -> list[str]:
-    """What is not as in the published protocol, or not known of it, in sentences.
+    """Return sentences about what differs from the published protocol, or is not known of it.
 
     Args:
         changed: see `protocols.overridden`.

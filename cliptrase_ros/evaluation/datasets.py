@@ -1,4 +1,4 @@
-"""Labelled sets of pictures, in the folders that their authors and common converters make."""
+"""Labelled sets of pictures, in the folder layouts of their authors and of common converters."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ..words.vocabulary import parse_entry
 from .layouts import FOLDER, LAYOUTS, NAMES, NONE, Coding, Layout, classes, coding
 from .metrics import IGNORED
 
-# Ids of classes are 1 .. 254, and 255 is IGNORED.
+# Class ids are 1 .. 254; 255 is IGNORED.
 MOST = 254
 
 
 class Example(NamedTuple):
-    """A labelled picture: its name in the set, and the files."""
+    """A labelled picture: its name in the set, and its two files."""
 
     name: str
     picture: Path
@@ -32,16 +32,16 @@ class Example(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class LabelledSet:
-    """Labelled pictures, ready to be read.
+    """A set of labelled pictures on disk.
 
     Attributes:
-        name: of the set, such as voc21.
-        split: which part of it; empty where there is but one.
-        examples: all of them, in order.
+        name: name of the set, such as voc21.
+        split: part of the set; empty if the set has no parts.
+        examples: all labelled pictures, in order.
         coding: how the labels are stored.
         entries: K classes as entries of a vocabulary, with the ids 1 .. K.
-        background: words for background; None where it is no class.
-        merged: whether what nobody labelled counts as background (the cliptrase protocol).
+        background: words for background; None if background is no class.
+        merged: True if unlabelled pixels count as background (the cliptrase protocol).
     """
 
     name: str
@@ -54,12 +54,14 @@ class LabelledSet:
 
     @property
     def usual(self) -> bool:
-        """Whether it is the part of the set that numbers are published of."""
+        """True if the split is the one that published numbers use."""
         return self.name == FOLDER or self.split == LAYOUTS[self.name].split
 
     def incomplete(self, measured: int) -> str:
-        """How so many pictures of it are not those that numbers are published of; empty if they
-        are. On disk may be a part of the official set."""
+        """Return how `measured` pictures differ from those of the published numbers, or ''.
+
+        The files on disk may be only a part of the official set.
+        """
         if not self.usual:
             return f'the split is {self.split}'
         official = len(self.examples) if self.name == FOLDER else LAYOUTS[self.name].count
@@ -69,30 +71,32 @@ class LabelledSet:
 
     @property
     def sha256(self) -> str:
-        """Of the names of all examples, a line each."""
+        """SHA-256 of the names of all examples, one line each."""
         names = ''.join(f'{example.name}\n' for example in self.examples)
         return hashlib.sha256(names.encode(errors='surrogateescape')).hexdigest()
 
     def values(self, example: Example) -> np.ndarray:
-        """[H, W] uint8: what the label file holds.
+        """Return the values in the label file, [H, W] uint8.
 
         Raises:
             PictureError: the file is damaged.
-            LabelError: it holds no indices, or one that no class has.
+            LabelError: the file holds no class indices, or an index that no class has.
         """
         values = _indices(example.label)
         known = np.isin(values, np.flatnonzero(self.coding.ids != NONE))
         if not known.all():
             raise LabelError(
-                f'{example.label} holds the value {values[~known][0]}, which is none of the '
-                f'{len(self.entries)} classes of {self.name} nor 255 (ignored)'
+                f'{example.label} holds the value {values[~known][0]}; expected values of the '
+                f'{len(self.entries)} classes of {self.name}, or 255 (ignored)'
             )
         return values.astype(np.uint8)
 
     def truth(self, values: np.ndarray) -> np.ndarray:
-        """[H, W] uint8 of `values`: ids of classes, 0 background where it is a class, and IGNORED.
-        Where unlabelled pixels are merged with background, a picture that has no others, which the
-        official code leaves out, is all IGNORED."""
+        """Return the truth [H, W] uint8 for `values`: class ids, IGNORED, and 0 for background.
+
+        0 occurs only if background is a class. If unlabelled pixels are merged with background, a
+        picture with only such pixels is all IGNORED: the official code leaves it out.
+        """
         truth = self.coding.ids.astype(np.uint8)[values]
         if self.background is None:
             truth[truth == 0] = IGNORED
@@ -104,22 +108,22 @@ class LabelledSet:
 
 
 class LabelError(PictureError):
-    """A label does not fit its picture or its set, so that no number would be right."""
+    """A label does not fit its picture or its set. The scores would be wrong."""
 
 
 def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') -> LabelledSet:
-    """A labelled set on disk.
+    """Open a labelled set on disk.
 
     Args:
         name: one of NAMES.
-        root: its folder, see doc/evaluation.md.
-        split: which part of it; empty: the usual one.
-        protocol: of the evaluation; 'cliptrase' has words and a truth of its own.
+        root: folder of the set, see doc/evaluation.md.
+        split: part of the set; empty: the usual one.
+        protocol: protocol of the evaluation; 'cliptrase' has its own words and its own truth.
 
     Raises:
-        SettingError: no such set, or no splits in it.
-        PictureError: a folder, a list or a label is missing; says what is expected.
-        VocabularyError: `folder` with classes that cannot be used.
+        SettingError: the set is unknown, or it has no splits.
+        PictureError: a folder, a list or a label is missing. The message says what is expected.
+        VocabularyError: the classes of a `folder` cannot be used.
     """
     if name not in NAMES:
         raise SettingError(
@@ -141,7 +145,7 @@ def open_set(name: str, root: Path, split: str = '', protocol: str = 'sliding') 
         entries.append(_entry(number, word, (word,) if own and not layout.ours else prompts))
     taken = {prompt for entry in entries for prompt in parse_entry(entry)[2]}
     if background is not None:
-        # Twice the same word: the class has it.
+        # A word that is already a class is not a background word.
         background = tuple(word for word in background if word not in taken)
     return LabelledSet(name, split, examples, stored, tuple(entries), background, own)
 
@@ -155,11 +159,11 @@ def _expected(name: str, layout: Layout, split: str, codings: Sequence[Coding]) 
     if layout.listing:
         paths.append(layout.listing)
     shown = ', '.join(path.format(split=split, name='*') for path in paths)
-    return f'{name} expects {shown} below its root (doc/evaluation.md)'
+    return f'{name} expects {shown} below its root folder (see doc/evaluation.md)'
 
 
 def _pictures(root: Path, layout: Layout, split: str, expected: str) -> list[tuple[str, Path]]:
-    """(name, path) of each picture."""
+    """Return (name, path) of each picture."""
     folder = root / layout.pictures.format(split=split)
     if not folder.is_dir():
         raise PictureError(f'no folder {folder}; {expected}')
@@ -170,7 +174,7 @@ def _pictures(root: Path, layout: Layout, split: str, expected: str) -> list[tup
         except OSError as error:
             raise PictureError(f'no list {listing}; {expected}') from error
         except UnicodeDecodeError as error:
-            raise PictureError(f'{listing} is no text in UTF-8 ({error})') from error
+            raise PictureError(f'{listing} is not UTF-8 text ({error})') from error
     else:
         found = sorted(folder.rglob(f'*{layout.ending}'))
         names = [p.relative_to(folder).as_posix().removesuffix(layout.ending) for p in found]
@@ -186,7 +190,7 @@ def _with_labels(
     split: str,
     expected: str,
 ) -> tuple[Coding, tuple[Example, ...]]:
-    """The coding that is there, and all examples in it."""
+    """Return the first coding that has labels on disk, and all examples with it."""
 
     def label(stored: Coding, name: str) -> Path:
         return root / stored.path.format(split=split, name=name)
@@ -197,25 +201,25 @@ def _with_labels(
     examples = tuple(Example(name, path, label(stored, name)) for name, path in found)
     for example in examples:
         if not example.label.is_file():
-            raise PictureError(f'no label {example.label} of {example.picture.name}; {expected}')
+            raise PictureError(f'no label {example.label} for {example.picture.name}; {expected}')
     return stored, examples
 
 
 def _open_folder(root: Path, split: str, protocol: str) -> LabelledSet:
-    """images/, labels/NAME.png and classes.txt."""
+    """Open a folder with images/, labels/NAME.png and classes.txt."""
     expected = (
-        'folder expects images/, labels/*.png (of the same names; the values are indices of '
-        'classes, 255 ignored) and classes.txt (a class a line) below its root'
+        'folder expects images/, labels/*.png (same names; the values are class indices, 255 is '
+        'ignored) and classes.txt (one class per line) below its root folder'
     )
     if split:
-        raise SettingError(f'split: the layout folder has none, got {split!r}; leave it out')
+        raise SettingError(f'split: the layout folder has no splits, got {split!r}; leave it out')
     if not (root / 'classes.txt').is_file():
         raise PictureError(f'no file {root / "classes.txt"}; {expected}')
     lines = [parse_entry(line) for line in lists.read_words(str(root / 'classes.txt'))[0]]
     given = [name for number, name, _ in lines if number is not None]
     if given:
         raise PictureError(
-            f'{root / "classes.txt"}: {given[0]!r} has an id, but lines are numbered by their order'
+            f'{root / "classes.txt"}: {given[0]!r} has an id; remove it: ids follow the line order'
         )
     background = None
     if lines[0][1] == 'background':
@@ -239,11 +243,11 @@ def _open_folder(root: Path, split: str, protocol: str) -> LabelledSet:
 
 
 def _indices(path: Path) -> np.ndarray:
-    """[H, W] values of a file as they are, those of a palette picture included."""
+    """Return the stored values [H, W] of a file. For a palette picture these are its indices."""
     with pictures.opened(path) as file:
         values = np.asarray(file)
     if values.ndim != 2 or values.dtype.kind not in 'uib':
         raise LabelError(
-            f'{path} holds colours, mode {file.mode}; expected one index of a class a pixel'
+            f'{path} holds colours, mode {file.mode}; expected one class index per pixel'
         )
     return values.astype(np.int64)

@@ -1,5 +1,5 @@
-"""What is known of a long piece of work so far, a line each, so that it can go on where it was
-stopped."""
+"""A journal of a long run, with one line for each finished picture, so that a stopped run can
+resume."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from ..errors import CliptraseError
 
 
 class JournalError(CliptraseError):
-    """A folder holds other work, or its journal is damaged."""
+    """A folder belongs to other work, or its journal is damaged."""
 
 
 class Journal:
-    """Lines in `folder`/pictures.jsonl, of work that `folder`/run.json describes.
+    """The lines in `folder`/pictures.jsonl. `folder`/run.json describes their run.
 
     Args:
-        folder: made if it is missing.
-        description: of the work; JSON. What is there must be of the same.
+        folder: created if it is missing.
+        description: JSON values that describe the run. An existing run must have the same.
 
     Raises:
-        JournalError: the folder holds work of another description, and which part differs; or
-            files that are none of ours.
+        JournalError: the folder holds a run with another description (the message says what
+            differs), or files that are not from an evaluation.
     """
 
     def __init__(self, folder: Path, description: dict[str, Any]):
@@ -41,7 +41,7 @@ class Journal:
         self._file = self._path.open('a', encoding='utf-8')
 
     def _drop_half_line(self) -> None:
-        """Of the last line all was written, or the machine stopped in the middle of it."""
+        """Remove an incomplete last line, which a crash can leave."""
         if not self._path.exists():
             return
         with self._path.open('rb+') as file:
@@ -49,11 +49,12 @@ class Journal:
             file.truncate(content.rfind(b'\n') + 1)
 
     def lines(self) -> Iterator[dict[str, Any]]:
-        """What is there, in order: {'picture': name, 'miou': number or None, 'pairs': [[truth,
-        label, pixels], ...]}.
+        """Yield the lines in order.
+
+        Each is {'picture': name, 'miou': number or None, 'pairs': [[truth, label, pixels], ...]}.
 
         Raises:
-            JournalError: a line cannot be read, or is none of ours.
+            JournalError: a line cannot be read, or has another form.
         """
         with self._path.open('rb') as file:
             for number, line in enumerate(file, 1):
@@ -71,7 +72,7 @@ class Journal:
                 yield value
 
     def add(self, line: dict[str, Any]) -> None:
-        """Write a line; it is on its way to the disk when this returns."""
+        """Append a line and flush it to the operating system."""
         self._file.write(json.dumps(line, separators=(',', ':')) + '\n')
         self._file.flush()
 
@@ -83,19 +84,24 @@ class Journal:
 
 
 def _described(about: Path) -> dict[str, Any]:
-    """What run.json says."""
+    """Return the content of run.json."""
     try:
         value = json.loads(about.read_bytes().decode())
     except (ValueError, RecursionError) as error:
         raise JournalError(f'{about} is damaged ({error}); choose another folder') from error
     if not isinstance(value, dict):
-        raise JournalError(f'{about} is none of ours, or damaged; choose another folder')
+        raise JournalError(
+            f'{about} is not from an evaluation, or is damaged; choose another folder'
+        )
     return value
 
 
 def _refuse_foreign(folder: Path) -> None:
-    """Results replace what is in the folder, so nothing of others may be there. Hidden files are
-    never replaced, and what a crash leaves of run.json is one."""
+    """Raise JournalError if the folder has foreign files, because results could replace them.
+
+    Hidden files are allowed: they are never replaced, and a crash can leave a hidden part of
+    run.json.
+    """
     names = sorted(path.name for path in folder.iterdir()) if folder.exists() else []
     names = [name for name in names if not name.startswith('.')]
     if names:
@@ -106,7 +112,7 @@ def _refuse_foreign(folder: Path) -> None:
 
 
 def _of_a_picture(value: Any) -> bool:
-    """Whether it is what is written of a picture."""
+    """Return True if the value has the form of a journal line."""
     if not isinstance(value, dict) or not {'picture', 'miou', 'pairs'} <= value.keys():
         return False
     miou, pairs = value['miou'], value['pairs']
@@ -119,11 +125,12 @@ def _of_a_picture(value: Any) -> bool:
 
 
 def _are_counts(pair: list[Any]) -> bool:
-    """[truth, label, pixels], each of at most 63 bits."""
+    """Return True if the pair is [truth, label, pixels], integers from 0 to 2^63 - 1."""
     return [*map(type, pair)] == [int] * 3 and 0 <= min(pair) <= max(pair) < 2**63
 
 
 def _refuse_other(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> None:
+    """Raise JournalError if the two descriptions differ."""
     old, new = _flat(was), _flat(json.loads(json.dumps(now)))
     names = [name for name in {**old, **new} if old.get(name) != new.get(name)]
     if not names:
@@ -132,11 +139,12 @@ def _refuse_other(folder: Path, was: dict[str, Any], now: dict[str, Any]) -> Non
     more = f' and {len(names) - 3} more' if len(names) > 3 else ''
     raise JournalError(
         f'{folder} holds results of another run: {shown}{more}. Choose another folder, or repeat '
-        'that run to go on with it'
+        'that run unchanged to resume it'
     )
 
 
 def _flat(value: dict[str, Any], prefix: str = '') -> dict[str, Any]:
+    """Flatten nested dictionaries: {'a': {'b': 1}} -> {'a.b': 1}."""
     flat: dict[str, Any] = {}
     for name, inner in value.items():
         if isinstance(inner, dict):

@@ -1,4 +1,4 @@
-"""Where labelled sets keep their pictures and labels, what their values mean, and their words."""
+"""Folder layouts of the labelled sets, the meaning of their label values, and their words."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from ..words.vocabulary import parse_entry
 from .metrics import IGNORED
 
 LISTS = Path(__file__).parent / 'class_lists'
-# In a table of `Coding`: no such value.
+# Marks a value in `Coding.ids` that label files must not hold.
 NONE = -1
 
-# Background words of CLIPtrase's own evaluation. In its list for VOC21 'bed' stands twice and a
-# comma is missing between 'beach' and 'hill': one changes nothing, the other is kept.
+# Background words of CLIPtrase's own evaluation. Its list for VOC21 has two mistakes. It has 'bed'
+# twice, which changes nothing. A comma is missing between 'beach' and 'hill', which is kept here.
 _CLIPTRASE_VOC = (
     'background sky wall white tree wood grass road trail sea river water box signboard mountain '
     'sands bed building cloud lamp door window wardrobe ceiling shelf curtain stair floor ground '
     'beachhill rail fence'
 )
-# What it adds in front of the kinds of stuff of COCO-Stuff.
+# Words that it adds in front of the stuff classes of COCO-Stuff.
 _CLIPTRASE_COCO = (
     'textile building furniture structural floor ceiling sky ground water food solid wall window '
     'desk lamp wardrobe'
@@ -36,10 +36,10 @@ class Coding(NamedTuple):
     """How the labels of a set are stored.
 
     Attributes:
-        path: of a label, below the root, with {split} and {name}.
+        path: path of a label below the root, with {split} and {name}.
         ids: [256] the id of each value in the files: 1 .. K, 0 background, IGNORED, or NONE.
-        void: values of what nobody labelled, where background is a class.
-        remark: what is to be known of numbers that are made with it; empty: nothing.
+        void: values of unlabelled pixels, if background is a class.
+        remark: a warning about scores that use this coding; empty: none.
     """
 
     path: str
@@ -53,17 +53,17 @@ class Layout:
     """A kind of data set.
 
     Attributes:
-        words: name of its list of classes.
+        words: name of the list of classes.
         pictures: folder of the pictures below the root, with {split}.
-        ending: of the names of pictures.
-        codings: how labels may be stored; the first that is there is taken.
-        count: how many pictures the usual split has; numbers are published of all of them.
-        background: words for background; None where there is no such class.
-        split: what to take unless another part is asked for.
-        listing: file with a name a line, with {split}; empty: all pictures of the folder count.
-        cliptrase: background words and codings in the cliptrase protocol, where they differ.
-        ours: the words are ours, and the same in every protocol; else those of the cliptrase
-            protocol are the names alone.
+        ending: end of the picture file names.
+        codings: how labels may be stored; the first that exists on disk is used.
+        count: number of pictures in the usual split; published numbers use all of them.
+        background: words for background; None if background is no class.
+        split: the default split.
+        listing: file with one name per line, with {split}; empty: use all pictures of the folder.
+        cliptrase: background words and codings of the cliptrase protocol, if they differ.
+        ours: True if the words are ours and the same in every protocol. Otherwise the cliptrase
+            protocol uses the class names alone.
     """
 
     words: str
@@ -79,7 +79,10 @@ class Layout:
 
 
 def coding(path: str, first: int, count: int, other: dict[int, int]) -> Coding:
-    """Values `first` .. are the ids 1 .. count, 255 is IGNORED; `other`: further values -> ids."""
+    """Return a Coding: values from `first` on are the ids 1 .. count, and 255 is IGNORED.
+
+    `other` maps further values to ids.
+    """
     ids = np.full(256, NONE)
     ids[first : first + count] = np.arange(1, count + 1)
     ids[255] = IGNORED
@@ -91,7 +94,7 @@ def coding(path: str, first: int, count: int, other: dict[int, int]) -> Coding:
 # Background words of SCLIP for VOC21 and COCO-Object.
 _SCLIP = DISTRACTORS['stuff']
 
-# Of Cityscapes' 34 kinds those that are evaluated, in the order of the classes.
+# The evaluated ones of Cityscapes' 34 kinds, in the order of the classes.
 _CITYSCAPES = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
 
 
@@ -128,17 +131,18 @@ def _coco_background() -> tuple[str, ...]:
 
 
 def classes(words: str) -> list[str]:
-    """The entries of one of the lists in class_lists/."""
+    """Return the entries of one of the lists in class_lists/."""
     return lists.read_words(str(LISTS / f'{words}.txt'))[0]
 
 
 def _coco_object() -> Layout:
     objects = coding(_OBJECTS, 1, 80, {0: 0})
-    # There the first kind of stuff, value 80, has the number of background, and the others none.
+    # In the official code, the first kind of stuff (value 80) has the number of background. The
+    # other kinds do not count.
     stuff = dict.fromkeys(range(81, 171), IGNORED) | {80: 0}
     remark = (
-        'labels are *_instanceTrainIds.png, where all stuff is background; the official code reads '
-        'those of COCO-Stuff (*_labelTrainIds.png), where most stuff does not count'
+        'labels are *_instanceTrainIds.png, in which all stuff is background; the official code '
+        'reads the labels of COCO-Stuff (*_labelTrainIds.png), in which most stuff does not count'
     )
     own = (
         coding(_STUFF, 0, 80, stuff)._replace(void=(255,)),
@@ -197,6 +201,6 @@ LAYOUTS = {
         ours=True,
     ),
 }
-# A set of one's own; and all names that a set can have.
+# The name of a user's own set, and the names of all sets.
 FOLDER = 'folder'
 NAMES = (*LAYOUTS, FOLDER)

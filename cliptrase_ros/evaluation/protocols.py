@@ -1,8 +1,9 @@
-"""What published numbers were computed with: the settings of each method, data set and protocol.
+"""Settings of the published numbers, for each method, data set and protocol.
 
-`sliding` is that of SCLIP (arXiv 2312.01597) and most after it, `cliptrase` that of CLIPtrase's
-official code. Where a paper's tables and the settings in its code differ, what the tables were
-made with counts. For sets of which nothing was published a method has its common settings.
+`sliding` is the protocol of SCLIP (arXiv 2312.01597) and of most later methods. `cliptrase` is the
+protocol of CLIPtrase's official code. If a paper's tables and the settings in its code differ, the
+settings of the tables are used. If nothing was published for a set, a method has its common
+settings.
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ _WITH_BACKGROUND = ('voc21', 'pc60', 'coco_object')
 _SLIDING = {
     'protocol': 'sliding',
     'input_size': 336,
-    'window_px': 224,
-    'window_stride_px': 112,
+    'sliding.window_px': 224,
+    'sliding.stride_px': 112,
     'logit_scale': 40.0,
     'regions': 'none',
     'prompt_templates': 'imagenet80',
@@ -27,20 +28,20 @@ _SLIDING = {
 _CLIPTRASE = {
     'protocol': 'cliptrase',
     'input_size': 224,
-    'window_px': 0,
+    'sliding.window_px': 'none',
     'precision': 'fp32',
-    'logit_scale': 0.0,
+    'logit_scale': 'auto',
     'regions': 'none',
     'prompt_templates': 'imagenet80',
 }
-# Softmax scale of VOC21, PC60 and COCO-Object where it is not that of the other sets.
+# Softmax scale for VOC21, PC60 and COCO-Object, if it differs from the other sets.
 _SCALES = {'sclip': (65.0, 50.0, 50.0), 'clearclip': (50.0,) * 3, 'sc_clip': (50.0, 40.0, 55.0)}
-# Least probability of a class there, below which a pixel is background.
+# For the same three sets: a pixel is background below this probability.
 _THRESHOLDS = {'clearclip': (0.5, 0.15, 0.4), 'sc_clip': (0.15, 0.15, 0.35)}
 _USUAL_THRESHOLDS = (0.1, 0.1, 0.1)
 
 # ResCLIP's official code: lambda of the middle blocks, tau and lambda of the feedback, and its
-# threshold. tau of the middle blocks is 2 throughout.
+# threshold. tau of the middle blocks is always 2.
 _RESCLIP = {
     'voc21': (0.3, 2.2, 0.7, 0.50),
     'pc60': (0.3, 1.8, 0.7, 0.30),
@@ -54,8 +55,10 @@ _RESCLIP = {
 
 
 def settings_of(protocol: str, method: str, dataset: str) -> dict[str, Any]:
-    """The settings that the protocol prescribes; none for `native`, which measures what the node
-    does with the settings it is given."""
+    """Return the settings that the protocol prescribes.
+
+    `native` prescribes only itself: it measures what the node does with the given settings.
+    """
     if protocol == 'native':
         return {'protocol': 'native'}
     if protocol == 'cliptrase':
@@ -64,8 +67,11 @@ def settings_of(protocol: str, method: str, dataset: str) -> dict[str, Any]:
 
 
 def _of_cliptrase(method: str, dataset: str) -> dict[str, Any]:
-    """Clusters vote, and VOC20 is weighted by [CLS], for the method that this is the protocol of;
-    others have their attention alone."""
+    """Return the settings for CLIPtrase's protocol.
+
+    Only the method cliptrase itself has voting clusters and, on VOC20, weights by [CLS]. Other
+    methods have only their attention.
+    """
     chosen = dict(_CLIPTRASE)
     if method == 'cliptrase':
         chosen |= {'regions': 'vote', 'cls_weighting': dataset == 'voc20'}
@@ -83,7 +89,7 @@ def _of_sliding(method: str, dataset: str) -> dict[str, Any]:
     if method == 'cliptrase':
         chosen['regions'] = 'vote'
     if method in ('naclip', 'resclip') and dataset in ('voc20', 'voc21'):
-        chosen['window_px'] = 0
+        chosen['sliding.window_px'] = 'none'
     if method == 'naclip':
         chosen['refine'] = 'pamr'
     if dataset in _WITH_BACKGROUND:
@@ -101,23 +107,25 @@ def _of_method(method: str, dataset: str) -> dict[str, Any]:
         return {}
     share, tau, feedback, threshold = _RESCLIP.get(dataset, _RESCLIP['coco_stuff'])
     return {
-        'resclip_feedback': True,
-        'resclip_lambda': share,
-        'resclip_tau': 2.0,
-        'resclip_feedback_tau': tau,
-        'resclip_feedback_lambda': feedback,
-        'resclip_feedback_threshold': threshold,
+        'resclip.feedback.enabled': True,
+        'resclip.lambda': share,
+        'resclip.tau': 2.0,
+        'resclip.feedback.tau': tau,
+        'resclip.feedback.lambda': feedback,
+        'resclip.feedback.threshold': threshold,
     }
 
 
-# What a machine is asked for, or what decides nothing but the time: not part of a protocol.
+# Not part of a protocol: the model, the device, and settings that only affect the time.
 FREE = ('model', 'weights', 'weights_sha256', 'device', 'compile', 'cache_dir')
 
 
 def overridden(prescribed: dict[str, Any], settings: Settings) -> dict[str, list[Any]]:
-    """The settings that are not as prescribed, nor, where nothing is, as by default:
-    {name: [expected, used]}."""
-    expected, used = vars(Settings(**prescribed)), vars(settings)
+    """Return {name: [expected, used]} of the settings that differ from the expected value.
+
+    The expected value is the prescribed one. If nothing is prescribed, it is the default.
+    """
+    expected, used = Settings.from_mapping(prescribed).flat(), settings.flat()
     return {
         name: [expected[name], used[name]]
         for name in used
@@ -126,26 +134,30 @@ def overridden(prescribed: dict[str, Any], settings: Settings) -> dict[str, list
 
 
 def remarks(protocol: str, method: str, dataset: str, refined: bool) -> list[str]:
-    """What is known to differ from how the numbers of others were made, or is not known.
+    """Return sentences about how the published numbers were made: known differences and gaps.
 
     Args:
-        refined: whether `refine` is pamr.
+        refined: True if `refine` is pamr.
     """
     said = []
     if protocol == 'sliding':
         if method in ('clip', 'maskclip'):
-            said.append('settings of the re-implementation behind these numbers are not published')
+            said.append(
+                'these published numbers are of a re-implementation with unpublished settings'
+            )
         if method == 'cliptrase':
             said.append(
-                'CLIPtrase did not publish in this protocol: its regions vote as in its own, and '
-                'their clusters are those of the whole picture'
+                'CLIPtrase has no published numbers in this protocol; its regions vote here as in '
+                'its own protocol, with clusters of the whole picture'
             )
         if method == 'naclip' and refined:
-            said.append('PAMR runs at the working size, in the official code at that of the image')
+            said.append(
+                'PAMR runs at the working size; the official code runs it at the image size'
+            )
         if dataset == 'coco_object':
             said.append(
-                "'bed' is a class only: in SCLIP's list it is a background word as well, which "
-                'wins every tie there'
+                "'bed' is only a class here; in SCLIP's list it is also a background word, and "
+                'background wins every tie'
             )
     elif protocol == 'cliptrase' and method != 'cliptrase':
         said.append('nobody published numbers of this method in this protocol')

@@ -1,4 +1,4 @@
-"""Published numbers, to be printed beside measured ones, and what makes the two differ.
+"""Published numbers, printed next to measured ones, and the reasons why the two differ.
 
 mIoU in percent, of OpenAI's CLIP on the whole validation part of each set.
 """
@@ -13,7 +13,7 @@ from ..model.weights import file_of
 from ..settings import Settings
 
 _SETS = ('voc21', 'pc60', 'coco_object', 'voc20', 'cityscapes', 'pc59', 'ade150', 'coco_stuff')
-# Of open_clip's names, which backbone the papers mean.
+# open_clip model names, and the backbones that they are called in papers.
 BACKBONES = {
     'ViT-B-16-quickgelu': 'B/16',
     'ViT-B-16': 'B/16',
@@ -29,14 +29,14 @@ _TF_OVOS = 'independent run, github.com/Ricardo-ChenTY/TF-OVOS'
 
 @dataclass(frozen=True)
 class PublishedResult:
-    """Numbers of a method.
+    """Published numbers of one method.
 
     Attributes:
-        method, backbone, protocol: what they are of; protocol is empty where it is not stated.
-        source: where they stand.
-        miou: by data set.
-        conditions: settings that tell this row from others of the same method.
-        unknown: what nobody wrote of how it was made; empty: nothing that is known of.
+        method, backbone, protocol: what was measured; protocol is empty if it is not stated.
+        source: where the numbers are published.
+        miou: mIoU by data set.
+        conditions: settings that distinguish this row from other rows of the same method.
+        unknown: what is not published about how it was made; empty: nothing known to be missing.
     """
 
     method: str
@@ -49,7 +49,7 @@ class PublishedResult:
 
 
 def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) -> PublishedResult:
-    """A row of a table: a number for each of _SETS, '-' where there is none."""
+    """Make a row from a number for each of _SETS, '-' if there is none."""
     values = zip(_SETS, miou.split(), strict=True)
     numbers = {name: float(value) for name, value in values if value != '-'}
     protocol = conditions.pop('protocol', 'sliding')
@@ -58,7 +58,7 @@ def _row(method: str, backbone: str, source: str, miou: str, **conditions: Any) 
 
 
 _OWN = {'protocol': 'cliptrase'}
-# Of baselines that a paper made itself.
+# For baselines that a paper computed itself.
 _UNTOLD = {'unknown': 'its settings are not published'}
 _PAMR, _PLAIN = {'refine': 'pamr'}, {'refine': 'none'}
 
@@ -74,7 +74,7 @@ ROWS = (
     _row(
         'maskclip',
         'B/16',
-        "MaskCLIP's README, refined, a protocol of its own",
+        "MaskCLIP's README, refined, in its own protocol",
         '- - - 49.5 - 21.7 - 12.5',
         protocol='',
     ),
@@ -147,7 +147,7 @@ ROWS = (
 
 
 def rows_for(dataset: str, settings: Settings) -> list[PublishedResult]:
-    """The rows that have a number of this set, method and backbone."""
+    """Return the rows that have a number for this set, method and backbone."""
     backbone = BACKBONES.get(settings.model)
     return [
         row
@@ -163,24 +163,25 @@ def differences(
     incomplete: str = '',
     bfloat16: bool = False,
 ) -> list[str]:
-    """Why a number that was measured with these settings is no reproduction of a row; empty where
-    nothing is known to differ.
+    """Return the reasons why a number with these settings does not reproduce a row.
+
+    The list is empty if no difference is known.
 
     Args:
-        changed: names of settings that are not as the protocol prescribes.
-        incomplete: how the pictures are not those of the row; empty if they are.
-        bfloat16: whether the image tower computed in it; it is three bits less exact than float16,
-            in which most numbers were made. float32, which is more exact, is no difference.
+        changed: names of settings that differ from the protocol.
+        incomplete: how the pictures differ from those of the row; empty if they do not.
+        bfloat16: True if the image tower computed in bfloat16. That is three bits less exact than
+            float16, which most published numbers used. float32 is more exact: no difference.
     """
     found = []
     if file_of(settings.weights):
-        found.append(f"weights are those in {settings.weights}, published with OpenAI's")
+        found.append(f"weights are those in {settings.weights}, the published number used OpenAI's")
     elif settings.weights != WEIGHTS:
         found.append(f'weights are {settings.weights}, not those of OpenAI')
     if settings.model.removesuffix('-quickgelu') == settings.model:
-        found.append(f'{settings.model} has GELU, the published model QuickGELU')
+        found.append(f'{settings.model} uses GELU, the published model used QuickGELU')
     if not row.protocol:
-        found.append('the protocol of that number is another one, or not stated')
+        found.append('the published number has another protocol, or its protocol is not stated')
     elif settings.protocol != row.protocol:
         found.append(f'the protocol is {settings.protocol}, not {row.protocol}')
     for name, value in row.conditions.items():
@@ -189,8 +190,8 @@ def differences(
     if row.unknown:
         found.append(row.unknown)
     if bfloat16:
-        found.append('the arithmetic is bfloat16, theirs float16 or float32')
-    # `sliding` prescribes none of the precisions: `bfloat16` says which counts.
+        found.append('the arithmetic is bfloat16, the published number used float16 or float32')
+    # `sliding` prescribes no precision. Only bfloat16 counts as a difference, see above.
     free = {'precision'} if row.protocol == 'sliding' else set()
     others = [name for name in changed if name not in {*row.conditions, *free}]
     if others:

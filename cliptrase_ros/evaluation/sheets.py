@@ -1,4 +1,4 @@
-"""Pictures for people: a picture, what is true of it, and what was found, side by side."""
+"""Sheets for people: a picture, its truth and its labels, side by side."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from ..words.vocabulary import Vocabulary
 from .metrics import IGNORED
 
 GREY = (128, 128, 128)
-# Of one panel, and between two, in pixels.
+# The largest width of a panel, and the gap between two panels, in pixels.
 WIDEST, GAP = 640, 4
 
 
 def sheet(
     picture: np.ndarray, truth: np.ndarray, labels: np.ndarray, words: Vocabulary, zero: str
 ) -> np.ndarray:
-    """[h, w, 3] uint8: three panels, and below them a legend of all classes in the last two.
+    """Return [h, w, 3] uint8: three panels, and below them a legend of all classes that occur.
 
     Args:
         picture: [H, W, 3] uint8 RGB.
-        truth, labels: [H, W] ids of the vocabulary, 0 or, in the truth, IGNORED (grey).
-        zero: the name of 0, which is black.
+        truth, labels: [H, W] ids of the vocabulary, or 0; in the truth also IGNORED (grey).
+        zero: the name of id 0, which is drawn black.
     """
     height, width = picture.shape[:2]
     scale = min(1.0, WIDEST / width)
@@ -41,7 +41,7 @@ def sheet(
     gap = np.full((len(panels[0]), GAP, 3), 255, np.uint8)
     row = np.hstack([panels[0], gap, panels[1], gap, panels[2]])
     legend = drawing.legend(_legend(truth, labels, words, zero), row.shape[1])
-    return np.vstack([row, drawing.titled(legend, 'share of truth / of labels, IoU; in %')])
+    return np.vstack([row, drawing.titled(legend, 'share of truth / share of labels, IoU; in %')])
 
 
 def _coloured(ids: np.ndarray, words: Vocabulary) -> np.ndarray:
@@ -54,7 +54,7 @@ def _coloured(ids: np.ndarray, words: Vocabulary) -> np.ndarray:
 def _legend(
     truth: np.ndarray, labels: np.ndarray, words: Vocabulary, zero: str
 ) -> list[tuple[str, RGB]]:
-    """(text, colour) of each class of the picture, the largest in truth first."""
+    """Return (text, colour) of each class in the picture, largest in the truth first."""
     counted = truth != IGNORED
     truth, labels = truth[counted], labels[counted]
     total, lines = max(1, truth.size), []

@@ -1,4 +1,4 @@
-"""`cliptrase bench`: what the stages of the pipeline take beside the bare model."""
+"""`cliptrase bench`: time and memory of the pipeline stages, compared with the bare model."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ Work = dict[str, Callable[[], Any]]
 
 
 def run(options: argparse.Namespace) -> None:
-    """`cliptrase bench`: print the machine and one table."""
+    """Run `cliptrase bench`: print the machine and one table."""
     segmenter, machine = _load(options, regions=options.regions)
     if not options.json:
         print(machine)
         if options.weights == 'random':
             print(
-                'Random weights take the time and memory of real ones; how many clusters they '
-                'find, which region maps cost by, is their own.'
+                'Random weights need the time and memory of real ones, except for region maps: '
+                'their cost depends on the number of clusters, which differs.'
             )
         columns = 'input', 'method', 'precision', 'words', 'what', 'p50 ms', 'p95 ms', 'of bare'
         print_header(*columns, 'peak MB')
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 class TimingRow(NamedTuple):
-    """What one call took: ms of each turn, those of the bare model, and its peak memory."""
+    """Cost of one call: ms of each turn, ms of the bare model, and peak memory."""
 
     size: tuple[int, int]
     method: str
@@ -65,14 +65,14 @@ class TimingRow(NamedTuple):
     peak_mb: float
 
     def print(self) -> None:
-        """As a line of a Markdown table."""
+        """Print a line of a Markdown table."""
         height, width = self.size
         words = '-' if self.words is None else self.words
         lead = f'{height} x {width} | {self.method} | {self.precision} | {words}'
         print_rows(lead, {self.what: self.times}, self.base, (_rounded(self.peak_mb),))
 
     def values(self) -> dict[str, Any]:
-        """For JSON; peak_mb is None where the system does not tell."""
+        """Return the values for JSON. peak_mb is None if the system does not report it."""
         p50, p95 = np.percentile(self.times, (50, 95))
         return {
             'height': self.size[0],
@@ -92,7 +92,7 @@ class TimingRow(NamedTuple):
 def rows(
     segmenter: Segmenter, image: np.ndarray, word_counts: Sequence[int], repeats: int
 ) -> Iterator[TimingRow]:
-    """The rows of one segmenter: the bare model, all stages, and the whole."""
+    """Yield the rows of one segmenter: the bare model, all stages, and the whole pipeline."""
     tower = segmenter.encoder.tower
     height, width = segmenter.encode(image).working_size
     pixels = torch.randn(1, 3, height, width, generator=_generator())
@@ -112,14 +112,14 @@ def rows(
         yield TimingRow(*run, *key, values, base, peaks[key])
 
 
-# The only places that know what the pipeline calls.
+# Only the functions below know what the pipeline calls.
 
 
 def bare(segmenter: Segmenter, size: tuple[int, int]) -> nn.Module:
-    """The model's own forward, as open_clip has it: normalised images [B, 3, *size] -> [B, E].
+    """Return the model's own forward, as in open_clip: normalised images [B, 3, *size] -> [B, E].
 
-    A copy of its image tower, all of it in the segmenter's precision, with the position
-    embeddings of that size.
+    It is a copy of the image tower. All of it is in the segmenter's precision, and its position
+    embeddings are for this size.
     """
     tower = segmenter.encoder.tower
     visual = copy.deepcopy(segmenter.backbone.visual).to(tower.dtype).eval()
@@ -129,7 +129,7 @@ def bare(segmenter: Segmenter, size: tuple[int, int]) -> nn.Module:
 
 
 def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
-    """What `Segmenter.encode` does with an image, stage by stage: {name: what to call}."""
+    """Return the stages of `Segmenter.encode` for an image: {name: function to call}."""
     encoder, backbone = segmenter.encoder, segmenter.backbone
     tower, encoded = encoder.tower, segmenter.encode(image)
 
@@ -160,7 +160,7 @@ def image_stages(segmenter: Segmenter, image: np.ndarray) -> Work:
 
 
 def word_stages(segmenter: Segmenter, image: np.ndarray, count: int) -> Work:
-    """What labelling an encoded image with `count` words does, and the whole pipeline."""
+    """Return the stages that label an encoded image with `count` words, and the whole pipeline."""
     encoded = segmenter.encode(image)
     words = random_words(count, encoded.features.shape[-1])
     scores = segmenter.scores(encoded, words)
@@ -172,16 +172,16 @@ def word_stages(segmenter: Segmenter, image: np.ndarray, count: int) -> Work:
 
 
 def precision_of(segmenter: Segmenter) -> str:
-    """That of its tower, such as 'fp32', also where the settings say 'auto'."""
+    """Return the precision of the tower, such as 'fp32', also if the settings say 'auto'."""
     kind = torch.finfo(segmenter.encoder.tower.dtype)
     return 'bf16' if kind.dtype == 'bfloat16' else f'fp{kind.bits}'
 
 
-# What the scripts of bench/ share.
+# Shared by the scripts in bench/.
 
 
 def load_printed(options: argparse.Namespace, **changes: Any) -> Segmenter:
-    """The segmenter of the options; prints the machine and the model."""
+    """Return the segmenter of the options. Print the machine and the model."""
     segmenter, machine = _load(options, **changes)
     print(machine)
     return segmenter
@@ -195,8 +195,10 @@ def _load(options: argparse.Namespace, **changes: Any) -> tuple[Segmenter, str]:
 
 
 def scene(height: int, width: int) -> np.ndarray:
-    """A picture [H, W, 3] uint8 of flat things before a wall and a floor, lit from one side, with
-    a sensor's noise: random weights, too, find clusters in it."""
+    """Return a picture [H, W, 3] uint8 of flat things in front of a wall and a floor.
+
+    It has light from one side and sensor noise. Even random weights find clusters in it.
+    """
     random = np.random.default_rng(0)
     image = np.empty((height, width, 3))
     image[: height // 2], image[height // 2 :] = random.integers(0, 256, (2, 3))
@@ -209,7 +211,7 @@ def scene(height: int, width: int) -> np.ndarray:
 
 
 def random_words(count: int, channels: int, seed: int = 0) -> Vocabulary:
-    """A vocabulary of `count` words with random embeddings."""
+    """Return a vocabulary of `count` words with random embeddings."""
     embeddings = torch.randn(count, channels, generator=_generator(seed))
     return Vocabulary.from_embeddings([f'w{n}' for n in range(count)], embeddings)
 

@@ -1,4 +1,4 @@
-"""The result of an evaluation as text for people, and as JSON for files."""
+"""The result of an evaluation, as text for people and as JSON for files."""
 
 from __future__ import annotations
 
@@ -7,8 +7,10 @@ from typing import Any
 
 
 def dumped(result: dict[str, Any]) -> str:
-    """JSON with a line for each entry, and for each part of those that are lists of lists or of
-    objects."""
+    """Return JSON with one line for each entry.
+
+    An entry that is a list of lists or of objects has one line for each item.
+    """
     lines = (f' {json.dumps(name)}: {_value(value)}' for name, value in result.items())
     return '{\n' + ',\n'.join(lines) + '\n}\n'
 
@@ -20,7 +22,7 @@ def _value(value: Any) -> str:
 
 
 def text(result: dict[str, Any]) -> str:
-    """What was measured, each class, and the numbers of others."""
+    """Return a text with the scores, each class, and the published numbers."""
     settings = result['settings']
     head = [
         f'{result["dataset"]}{" " + result["split"] if result["split"] else ""}, '
@@ -33,12 +35,12 @@ def text(result: dict[str, Any]) -> str:
         f'fwIoU {_percent(result["fwiou"])}',
     ]
     if result['unreadable']:
-        head.append(f'{len(result["unreadable"])} pictures could not be read and are not in it')
+        head.append(f'{len(result["unreadable"])} pictures could not be read and were skipped')
     if settings['weights'] == 'random':
         head.append('The weights are random: these numbers mean nothing.')
     parts = [head, _table(result['classes']), _published(result)]
     if result['differs']:
-        heading = 'Not as the protocol prescribes, or not as by default:'
+        heading = 'Differences from the protocol or from the defaults:'
         parts.insert(1, [heading, *(f'  - {sentence}' for sentence in result['differs'])])
     return '\n\n'.join('\n'.join(part) for part in parts)
 
@@ -58,14 +60,14 @@ def _table(classes: list[dict[str, Any]]) -> list[str]:
 
 def _published(result: dict[str, Any]) -> list[str]:
     if not result['published']:
-        return ['No published number of this method, model and set is known here.']
+        return ['No published numbers are known for this method, model and data set.']
     lines = ['Published mIoU:']
     for row in result['published']:
         conditions = ', '.join(f'{name} {value}' for name, value in row['conditions'].items())
         source = f'{row["source"]}{f" ({conditions})" if conditions else ""}'
         lines.append(f'  {_percent(row["miou"])}  {source}')
         if row['differs']:
-            lines.append(f'         not to be compared: {"; ".join(row["differs"])}')
+            lines.append(f'         not comparable: {"; ".join(row["differs"])}')
         else:
-            lines.append('         same weights, protocol and settings, as far as is known')
+            lines.append('         same weights, protocol and settings, as far as known')
     return lines

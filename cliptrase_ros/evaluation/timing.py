@@ -1,7 +1,7 @@
-"""Time, memory and machine: what `cliptrase bench` and the scripts of bench/ measure with.
+"""Measurement of time, memory and machine, for `cliptrase bench` and the scripts in bench/.
 
-Whatever a table compares is measured in turn within one process, after a warm-up, so that the
-machine's moods hit all of it alike. Ratios are medians of the ratios turn by turn.
+The entries of a table are measured in turn within one process, after a warm-up. So changes in the
+speed of the machine affect all entries alike. A ratio is the median of the ratios of all turns.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 WARM_UP = 2
-# Writing 5 here sets the high-water mark of this process's memory back to what it has now.
+# Writing 5 here resets the peak memory of this process to its current memory.
 CLEAR_REFS = Path('/proc/self/clear_refs')
 
 Key = TypeVar('Key', bound=Hashable)
@@ -29,7 +29,7 @@ Key = TypeVar('Key', bound=Hashable)
 def timed(
     work: dict[Key, Callable[[], Any]], repeats: int, device: torch.device
 ) -> dict[Key, list[float]]:
-    """Milliseconds of each of the calls, `repeats` times, all in turn."""
+    """Return the milliseconds of each call, `repeats` times, all calls in turn."""
     times: dict[Key, list[float]] = {name: [] for name in work}
     for turn in range(WARM_UP + repeats):
         for name, function in work.items():
@@ -43,8 +43,11 @@ def timed(
 
 
 def peak_mb(function: Callable[[], Any], device: torch.device) -> float:
-    """The most memory that a call takes beyond what is in use, in MB (10^6 bytes): on CUDA of
-    tensors, on the CPU of the process; NaN where the system does not tell."""
+    """Return the peak memory of a call beyond the memory in use before it, in MB (10^6 bytes).
+
+    On CUDA this is the memory of tensors. On the CPU it is the memory of the process; NaN if the
+    system does not report it.
+    """
     _finish(device)
     if device.type == 'cuda':
         torch.cuda.reset_peak_memory_stats(device)
@@ -62,25 +65,28 @@ def peak_mb(function: Callable[[], Any], device: torch.device) -> float:
 
 
 def give_back_memory() -> None:
-    """Return what is freed but kept for reuse to the system, so that its use shows in full."""
+    """Give freed memory back to the system.
+
+    Otherwise the next call reuses it, and its memory is not counted in full.
+    """
     trim = getattr(ctypes.CDLL(None), 'malloc_trim', None)
-    if trim:  # glibc alone has it
+    if trim:  # only glibc has it
         trim(0)
 
 
 def status_mb(name: str, process: int | str = 'self') -> float:
-    """A line of /proc/PROCESS/status, such as 'VmRSS', in MB (10^6 bytes)."""
+    """Return a value of /proc/PROCESS/status, such as 'VmRSS', in MB (10^6 bytes)."""
     lines = Path(f'/proc/{process}/status').read_text().splitlines()
     return next(int(x.split()[1]) for x in lines if x.startswith(name + ':')) * 1.024e-3
 
 
 def ratio(times: Sequence[float], base: Sequence[float]) -> float:
-    """How many times as long, turn by turn: the median."""
+    """Return the median over all turns of `times` / `base`."""
     return float(np.median(np.divide(times, base)))
 
 
 def print_header(*columns: str) -> None:
-    """The head of a Markdown table, which begins with an empty line."""
+    """Print an empty line and the head of a Markdown table."""
     print(f'\n| {" | ".join(columns)} |\n|{"---|" * len(columns)}')
 
 
@@ -91,7 +97,7 @@ def print_rows(
     more: Sequence[str] = (),
     digits: int = 2,
 ) -> None:
-    """A line for each of {name: ms of each turn}: p50, p95, the ratio to `base`, further cells."""
+    """Print a line for each of {name: ms of each turn}: p50, p95, ratio to `base`, more cells."""
     for name, values in times.items():
         p50, p95 = np.percentile(values, (50, 95))
         cells = lead, name, f'{p50:.1f}', f'{p95:.1f}', f'{ratio(values, base):.{digits}f}', *more
@@ -99,7 +105,7 @@ def print_rows(
 
 
 def hardware(device: torch.device) -> str:
-    """What computes, with what, and how busy it was before."""
+    """Return the processor, its load before the measurement, and the versions of the software."""
     if device.type == 'cuda':
         name = torch.cuda.get_device_name(device)
     else:

@@ -1,4 +1,4 @@
-"""Connected components, in a number of steps that is known before."""
+"""Connected components, in a number of steps that is known in advance."""
 
 from __future__ import annotations
 
@@ -14,20 +14,21 @@ EXACT_IN_FLOAT32 = 1 << 24
 
 
 def components(nearest: Callable[[Tensor], Tensor], member: Tensor, largest: int) -> Tensor:
-    """The smallest member [N] of the component of each member; N for what is no member.
+    """Return, for each member, the smallest member [N] of its component; N for non-members.
 
-    Numbers 0 .. N are float32, or float64 where that would not hold them exactly. In each round
-    every fragment of a component hooks onto the smallest root of those that it touches, itself
-    included, and all pointers are followed to their ends. A fragment that neither hooks nor is
-    hooked onto has the smaller root of its neighbours beside it in the next round, and hooks then:
-    so two rounds at least halve the fragments of a component, and 2 log2 of their first number are
-    enough.
+    Numbers 0 .. N are float32, or float64 if float32 cannot hold them exactly.
+
+    In each round, every fragment of a component hooks onto the smallest root among the fragments
+    that it touches and itself. Then all pointers are followed to their ends. If a fragment neither
+    hooks nor is hooked onto, its neighbours have hooked onto smaller roots. So it touches a smaller
+    root in the next round, and hooks then. Two rounds therefore at least halve the number of
+    fragments of a component, and 2 log2 of the initial number are enough.
 
     Args:
-        nearest: numbers [N] -> [N], the smallest number in each member's neighbourhood, of which
-            it is part itself. The neighbourhood is mutual between members.
+        nearest: numbers [N] -> [N], the smallest number in the neighbourhood of each member. The
+            neighbourhood includes the member itself, and is mutual between members.
         member: [N] bool.
-        largest: no component has more members.
+        largest: upper bound of the number of members of a component.
     """
     count = len(member)
     dtype = torch.float32 if count < EXACT_IN_FLOAT32 else torch.float64

@@ -1,7 +1,7 @@
-"""The median filter, by sorting whole maps against each other.
+"""A median filter that sorts whole maps against each other.
 
-A sorted stack is a list of tensors of one shape, whose values at each place rise along the list.
-Nothing but the smaller and the larger of two tensors is ever taken, so the result is exact.
+A sorted stack is a list of tensors of one shape. At each place, the values rise along the list.
+The only operations are the minimum and the maximum of two tensors, so the result is exact.
 """
 
 from __future__ import annotations
@@ -16,19 +16,21 @@ Stack = list[Tensor]
 
 
 def median_filter(maps: Tensor, size: int) -> Tensor:
-    """Median over size x size pixels of maps [R, h, w]; borders mirror the edge pixel too
-    (scipy's mode 'reflect'). `size` is odd."""
+    """Return the median over size x size pixels of maps [R, h, w]. `size` is odd.
+
+    At the border, pixels are mirrored, including the edge pixel (scipy's mode 'reflect').
+    """
     if size == 1:
         return maps
     rows, cols = (_mirror(side, size // 2, maps.device) for side in maps.shape[1:])
-    # Rows first: what is cut from them lies together, and is read fast.
+    # Rows become the first axis: slices along it are contiguous, and are read fast.
     padded = maps.transpose(0, 1).index_select(0, rows).index_select(2, cols)
     across = _windows([padded], size, 2, merged)
     return _windows(across, size, 0, lambda a, b: [median(a, b)])[0].transpose(0, 1)
 
 
 def merged(a: Stack, b: Stack) -> Stack:
-    """The stack of all values of two: Batcher's odd-even merge (Knuth, TAOCP 3, 5.3.4)."""
+    """Merge two stacks with Batcher's odd-even merge (Knuth, TAOCP 3, 5.3.4)."""
     if not a or not b:
         return a + b
     if len(a) == len(b) == 1:
@@ -43,8 +45,11 @@ def merged(a: Stack, b: Stack) -> Stack:
 
 
 def median(a: Stack, b: Stack) -> Tensor:
-    """The median of all values of two stacks, an odd number: the smallest that may be the largest
-    of a lower half, which is the first i of one and the rest of the other."""
+    """Return the median of all values of two stacks, which hold an odd number of values together.
+
+    A candidate for the lower half is the first i values of one stack and the first values of the
+    other. The median is the smallest of the maxima of all candidates.
+    """
     half = (len(a) + len(b) + 1) // 2
 
     def top(i: int) -> Tensor:
@@ -56,10 +61,10 @@ def median(a: Stack, b: Stack) -> Tensor:
 
 
 def _windows(stack: Stack, size: int, axis: int, last: Callable[[Stack, Stack], Stack]) -> Stack:
-    """The stack of each `size` (odd) neighbours along an axis, from that of each alone.
+    """Return the stacks of each `size` (odd) neighbours along an axis, from those of each alone.
 
-    Stacks of 1, 2, 4, ... neighbours, each made of two of the one before, are put together as the
-    binary digits of the size say, and by `last` in the end.
+    Two equal stacks are merged into stacks of 2, 4, ... neighbours. The binary digits of the size
+    say which of these are joined. The last join uses `last`.
     """
     part, width = stack, 1
     while 2 * width <= size:
@@ -73,7 +78,7 @@ def _windows(stack: Stack, size: int, axis: int, last: Callable[[Stack, Stack], 
 def _joined(
     a: Stack, b: Stack, step: int, axis: int, join: Callable[[Stack, Stack], Stack]
 ) -> Stack:
-    """Two stacks joined, the second being taken `step` places further along an axis."""
+    """Join two stacks, with the second one shifted by `step` places along an axis."""
     length = b[0].shape[axis] - step
     return join([x.narrow(axis, 0, length) for x in a], [x.narrow(axis, step, length) for x in b])
 

@@ -1,6 +1,6 @@
-"""Whose words the queries are: which class each speaks for, and a vocabulary on a device.
+"""The class of each query, and a vocabulary on a device.
 
-Shapes: Q queries (one per prompt and background word), K classes, P prompts of a class at most.
+Shapes: Q queries (one per prompt and background word), K classes, at most P prompts of a class.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from ..words.vocabulary import Vocabulary
 
 
 class Queries(NamedTuple):
-    """Which class each query speaks for.
+    """The class of each query.
 
     Attributes:
         owner: [Q] int64, 0 .. K - 1; K for a background word.
-        prompts: [K, P] int64, the queries of each class; the first again where there are fewer.
+        prompts: [K, P] int64, the queries of each class; padded with the first one.
     """
 
     owner: Tensor
@@ -30,7 +30,7 @@ class Queries(NamedTuple):
 
     @classmethod
     def of(cls, owner: Sequence[int], classes: int, device: torch.device | None = None) -> Queries:
-        """The queries of `owner`, in which each of the classes has one at least."""
+        """Make the queries from `owner`, in which each class has at least one query."""
         prompts = [[q for q, k in enumerate(owner) if k == number] for number in range(classes)]
         most = max(map(len, prompts))
         padded = [row + row[:1] * (most - len(row)) for row in prompts]
@@ -38,7 +38,7 @@ class Queries(NamedTuple):
 
     @property
     def classes(self) -> int:
-        """K."""
+        """The number of classes K."""
         return len(self.prompts)
 
 
@@ -47,9 +47,9 @@ class DeviceWords(NamedTuple):
 
     Attributes:
         embeddings: [Q, E] float32, unit rows.
-        queries: which class each of them is for.
-        ids: [K + 1] uint8, or int32 above 254 (torch 2.2 has no uint16): of each class and of
-            background.
+        queries: the class of each of them.
+        ids: [K + 1], the id of each class and of background; uint8, or int32 if an id is above 254
+            (torch 2.2 has no uint16).
     """
 
     embeddings: Tensor
@@ -59,7 +59,7 @@ class DeviceWords(NamedTuple):
 
 @lru_cache(maxsize=8)
 def on_device(words: Vocabulary, device: torch.device) -> DeviceWords:
-    """The words on a device; made once, as every frame needs them."""
+    """Return the words on a device. They are cached, because every frame needs them."""
     small = words.label_dtype == np.uint8
     return DeviceWords(
         words.embeddings.to(device),
@@ -69,10 +69,10 @@ def on_device(words: Vocabulary, device: torch.device) -> DeviceWords:
 
 
 def embeddings_beside(words: Vocabulary, features: Tensor) -> Tensor:
-    """The word embeddings [Q, E] on the device of image features [..., E].
+    """Return the word embeddings [Q, E] on the device of image features [..., E].
 
     Raises:
-        ShapeError: they are not of one joint space.
+        ShapeError: words and features are not in the same joint space.
     """
     embeddings = on_device(words, features.device).embeddings
     if embeddings.shape[1] != features.shape[-1]:
@@ -84,7 +84,7 @@ def embeddings_beside(words: Vocabulary, features: Tensor) -> Tensor:
 
 
 def check_present(present: Tensor, words: Vocabulary) -> None:
-    """Raise ShapeError unless `present` is [K] bool, which of the classes may be labelled."""
+    """Raise ShapeError unless `present` is [K] bool: true for the classes that may be labelled."""
     count = len(words.classes)
     if not isinstance(present, Tensor) or present.dtype != torch.bool or present.shape != (count,):
         got = getattr(present, 'dtype', type(present).__name__), list(getattr(present, 'shape', ()))

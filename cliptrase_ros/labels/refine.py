@@ -1,8 +1,8 @@
-"""Scores that follow the edges of the picture when they are enlarged.
+"""Enlarging scores so that they follow the edges of the picture.
 
-A score map is as coarse as the patches. Two rules bring it to the picture's edges: PAMR averages
-scores along similar colours; a guided filter writes them as functions of the colour. Both are
-linear in the scores, so cosines stay in the units of cosines.
+A score map is as coarse as the patches. Two rules align it with the edges of the picture: PAMR
+averages scores along similar colours; a guided filter writes scores as functions of the colour.
+Both are linear in the scores, so cosines keep their units.
 
 Shapes: M maps on any grid (h, w); a picture [3, H', W'] of colours in 0..255; (H, W) the result.
 """
@@ -20,17 +20,17 @@ from ..errors import SettingError
 from ..settings import Settings
 from .resample import Bands, Enlarge, Rows, band_elements, bands, enlarged, enlarger, size_of
 
-# Of PAMR in the official code of NACLIP (arXiv 2404.08181).
+# Parameters of PAMR in the official code of NACLIP (arXiv 2404.08181).
 STEPS = 10
 DILATIONS = (8, 16)
 
-# Guided filter: cells a patch, half the side of its window in cells, and the variance of colours
-# in 0..1 above which they count as an edge.
+# Guided filter: cells along a side of a patch; cells from the centre of a window to its border; and
+# the variance of colours in 0..1 above which they count as an edge.
 CELLS = 4
 RADIUS = 3
 EPSILON = 1e-4
 
-# Maps are spread so many numbers at a time: 4 MB of float32.
+# Limit of the numbers that PAMR processes at a time: 4 MB of float32.
 CHUNK_ELEMENTS = 1 << 20
 
 
@@ -41,10 +41,12 @@ def enlarging(
     working: tuple[int, int],
     picture: Tensor | None,
 ) -> Enlarge:
-    """How maps that decide where labels end are enlarged to `size`, by the setting `refine`.
+    """Return the function that enlarges maps to `size`, as the setting `refine` says.
+
+    It is used for the maps that decide where labels end.
 
     Args:
-        patch: side in pixels of the working image.
+        patch: side of a patch in pixels of the working image.
         working: (height, width) of the working image.
         picture: see `EncodedImage.image`.
 
@@ -72,10 +74,10 @@ def along(
     rule: Callable[[Tensor, tuple[int, int]], Rows],
     most: int,
 ) -> Bands:
-    """Maps [M, h, w] enlarged to `size`, at most `most` of them by a rule, in bands.
+    """Enlarge maps [M, h, w] to `size`, in bands. At most `most` maps are enlarged by the rule.
 
-    Those are the maps that are the largest in most places; the others, which matter little, are
-    enlarged bilinearly. So the cost of the rule does not grow with the number of words.
+    These are the maps that are the largest one in the most places. The others matter little, and
+    are enlarged bilinearly. So the cost of the rule does not grow with the number of words.
     """
     elements = band_elements(maps.device)
     if len(maps) <= most:
@@ -92,8 +94,10 @@ def along(
 
 
 def leaders(maps: Tensor, count: int) -> Tensor:
-    """Indices [count] of the maps [M, h, w] that are the largest in most places; of those that
-    are so equally often, the ones with the highest peaks."""
+    """Return the indices [count] of the maps [M, h, w] that are the largest in the most places.
+
+    Ties: the maps with the highest peaks.
+    """
     winner = maps.max(0).indices.flatten()
     wins = torch.zeros(len(maps), dtype=torch.int32, device=maps.device)
     wins.scatter_add_(0, winner, wins.new_ones(1).expand_as(winner))
@@ -103,7 +107,7 @@ def leaders(maps: Tensor, count: int) -> Tensor:
 
 
 def pamr_rows(maps: Tensor, size: tuple[int, int], image: Tensor) -> Rows:
-    """Rule for `along`: PAMR at the size of the image, then bilinear."""
+    """Apply PAMR at the size of the image, then enlarge bilinearly. A rule for `along`."""
     maps = enlarged(maps, size_of(image))
     return enlarger(pamr(maps, image), size)
 
@@ -111,16 +115,17 @@ def pamr_rows(maps: Tensor, size: tuple[int, int], image: Tensor) -> Rows:
 def pamr(
     maps: Tensor, image: Tensor, steps: int = STEPS, dilations: tuple[int, ...] = DILATIONS
 ) -> Tensor:
-    """Pixel-adaptive mask refinement (Araslanov and Roth, CVPR 2020, arXiv 2005.08104).
+    """Refine maps with pixel-adaptive mask refinement (PAMR).
 
-    In each step every pixel takes the mean of its neighbours' scores, weighted by `affinity`.
+    Source: Araslanov and Roth, CVPR 2020, arXiv 2005.08104. In each step every pixel takes the mean
+    of its neighbours' scores, weighted by `affinity`.
 
     Args:
         maps: [M, H, W] float.
-        image: [3, H, W]; any range, the weights do not depend on it.
+        image: [3, H, W], any range of values: the weights do not depend on it.
 
     Returns:
-        [M, H, W]; no value leaves the range of its map.
+        [M, H, W]; values stay within the range of their map.
     """
     weights = affinity(image.float(), dilations)
     chunk = max(1, CHUNK_ELEMENTS // weights[0].numel())
@@ -137,12 +142,13 @@ def _spread(maps: Tensor, weights: Tensor, steps: int, dilations: tuple[int, ...
 
 
 def affinity(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
-    """Weights [8 D, H, W] of the neighbours of every pixel of an image [3, H, W]; they sum to 1.
+    """Return the weights [8 D, H, W] of the neighbours of every pixel of an image [3, H, W].
 
-    softmax over the neighbours n of -mean over channels of |x - x_n| / (0.1 s), with s the
-    standard deviation of the D 3 x 3 neighbourhoods together, each with its centre.
+    The weights of a pixel sum to 1. They are the softmax over the neighbours n of -mean over
+    channels of |x - x_n| / (0.1 s), with s the standard deviation of the D 3 x 3 neighbourhoods
+    together, each with its centre.
     """
-    # Steps away from the pixel are exact where colours are nearly equal.
+    # Differences to the pixel, because they are exact if colours are nearly equal.
     total, square = torch.zeros_like(image), torch.zeros_like(image)
     for neighbour in neighbours(image, dilations):
         step = neighbour - image
@@ -155,7 +161,7 @@ def affinity(image: Tensor, dilations: tuple[int, ...]) -> Tensor:
 
 
 def neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
-    """The 8 neighbours at each distance, views [M, H, W] each; edges are repeated outside."""
+    """Yield the 8 neighbours at each distance, each a view [M, H, W]; edges are replicated."""
     height, width = maps.shape[1:]
     border = max(dilations)
     padded = F.pad(maps, (border,) * 4, mode='replicate')
@@ -168,10 +174,10 @@ def neighbours(maps: Tensor, dilations: tuple[int, ...]) -> Iterator[Tensor]:
 
 
 def guided_rows(maps: Tensor, size: tuple[int, int], image: Tensor, grid: tuple[int, int]) -> Rows:
-    """Rule for `along`: the fast guided filter (He and Sun, arXiv 1505.00996).
+    """Apply the fast guided filter (He and Sun, arXiv 1505.00996). A rule for `along`.
 
-    Scores are locally a . colour + b. The coefficients come from a small grid, are enlarged
-    bilinearly, and meet the colours of the image [3, H, W] there.
+    Locally, scores are a . colour + b. The coefficients are computed on a small grid, enlarged
+    bilinearly, and then applied to the colours of the image [3, H, W].
     """
     guide = F.interpolate(image[None].float() / 255, grid, mode='area')[0]
     coarse = enlarged(maps, grid)
@@ -187,10 +193,11 @@ def guided_rows(maps: Tensor, size: tuple[int, int], image: Tensor, grid: tuple[
 
 
 def guided(maps: Tensor, guide: Tensor, radius: int = RADIUS, epsilon: float = EPSILON) -> Tensor:
-    """Coefficients [4, M, h, w] of the guided filter (He, Sun and Tang, TPAMI 2013): a [3] and b.
+    """Return the coefficients a [3] and b of the guided filter, [4, M, h, w].
 
-    Over each window of the guide: a = (cov(I, I) + epsilon)^-1 cov(I, p), b = mean p - a . mean I;
-    each pixel takes the mean of the windows that it is in. Windows end at the border.
+    Source: He, Sun and Tang, TPAMI 2013. Over each window of the guide:
+    a = (cov(I, I) + epsilon)^-1 cov(I, p), b = mean p - a . mean I. Each pixel takes the mean of
+    all windows that contain it. Windows are cut at the border.
 
     Args:
         maps: p, [M, h, w] float.
@@ -201,7 +208,8 @@ def guided(maps: Tensor, guide: Tensor, radius: int = RADIUS, epsilon: float = E
     def mean(x: Tensor) -> Tensor:
         return rows @ x @ cols.T
 
-    # About their means, numbers are small and differences of products exact enough in float32.
+    # Without their means the numbers are small, and differences of products are exact enough in
+    # float32.
     color, level = guide.mean((1, 2), keepdim=True), maps.mean((1, 2), keepdim=True)
     guide, maps = guide - color, maps - level
     mean_guide, mean_maps = mean(guide), mean(maps)
@@ -214,14 +222,17 @@ def guided(maps: Tensor, guide: Tensor, radius: int = RADIUS, epsilon: float = E
 
 
 def inverses(matrices: Tensor) -> Tensor:
-    """Inverses of symmetric positive matrices [3, 3, ...], by cross products of their rows."""
+    """Invert symmetric positive matrices [3, 3, ...], by cross products of their rows."""
     a, b, c = matrices
     columns = torch.stack([torch.linalg.cross(x, y, dim=0) for x, y in ((b, c), (c, a), (a, b))])
     return columns / (a * columns[0]).sum(0)
 
 
 def box_matrix(length: int, radius: int, device: torch.device | None = None) -> Tensor:
-    """Weights [length, length] of the mean over 2 radius + 1 places, or those inside."""
+    """Return the weights [length, length] of the mean over 2 radius + 1 places.
+
+    At the border, the mean is over the places inside.
+    """
     index = torch.arange(length, device=device)
     near = ((index[:, None] - index).abs() <= radius).float()
     return near / near.sum(1, keepdim=True)

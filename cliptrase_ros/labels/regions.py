@@ -1,4 +1,4 @@
-"""From the semantic correlation of one image to its regions, by the settings (CLIPtrase)."""
+"""From the semantic correlation of one image to its regions, as the settings say (CLIPtrase)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from . import clusters, refine
 
 
 class RegionFinder:
-    """The steps of `clusters` with the numbers that the settings give them; immutable.
+    """The steps of `clusters` with the numbers of the settings; immutable.
 
     Args:
         patch: side of a patch in pixels of the working image.
@@ -25,39 +25,33 @@ class RegionFinder:
         size: tuple[int, int],
         picture: Tensor | None,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Affinity [N, N] and clusters [rows, cols] of patches, and the region [H, W] of pixels.
+        """Return affinity [N, N] and clusters [rows, cols] of patches, regions [H, W] of pixels.
 
         Args:
             correlation: [1 + N, 1 + N] of all tokens.
-            grid: (rows, cols).
-            size: (H, W).
+            grid: (rows, cols) of patches.
+            size: (H, W) of the labels.
             picture: see `EncodedImage.image`.
         """
-        affinity = clusters.denoised_affinity(correlation, self._settings.denoise_weight)
+        affinity = clusters.denoised_affinity(correlation)
         labels = self.clusters(affinity, grid)
         return affinity, labels, self.regions(affinity, labels, size, picture)
 
     def clusters(self, affinity: Tensor, grid: tuple[int, int]) -> Tensor:
-        """The cluster [rows, cols] of each patch, from their affinity [N, N]."""
-        settings = self._settings
+        """Return the cluster [rows, cols] of each patch, from their affinity [N, N]."""
+        chosen = self._settings.cluster
         eps, min_samples = clusters.dbscan_parameters(len(affinity))
-        labels = clusters.dbscan(
-            affinity, settings.cluster_eps or eps, settings.cluster_min_samples or min_samples
-        )
-        return labels.view(grid)
+        eps = eps if chosen.eps == 'auto' else chosen.eps
+        min_samples = min_samples if chosen.min_samples == 'auto' else chosen.min_samples
+        return clusters.dbscan(affinity, eps, min_samples).view(grid)
 
     def regions(
         self, affinity: Tensor, labels: Tensor, size: tuple[int, int], picture: Tensor | None
     ) -> Tensor:
-        """The region [H, W] of each pixel, from clusters [rows, cols]."""
-        settings, (rows, cols) = self._settings, labels.shape
-        maps = clusters.region_maps(
-            affinity,
-            labels.flatten(),
-            (rows, cols),
-            settings.region_upsampling,
-            settings.region_median,
-        )
-        working = (rows * self._patch, cols * self._patch)
+        """Return the region [H, W] of each pixel, from clusters [rows, cols]."""
+        settings, grid = self._settings, (labels.shape[0], labels.shape[1])
+        median = settings.region.median
+        maps = clusters.region_maps(affinity, labels.flatten(), grid, median=median)
+        working = (grid[0] * self._patch, grid[1] * self._patch)
         enlarge = refine.enlarging(settings, self._patch, size, working, picture)
         return clusters.regions(maps, size, enlarge)

@@ -1,7 +1,7 @@
-"""Bilinear enlargement as two small matrix products, a band of rows at a time.
+"""Bilinear enlargement as two small matrix products, one band of rows at a time.
 
-Scores live on the patch grid and labels at image size. Bands keep the C x H x W volume in
-between from ever existing whole.
+Scores are on the patch grid, labels are at image size. With bands, the C x H x W volume between
+them is never stored as a whole.
 """
 
 from __future__ import annotations
@@ -11,13 +11,12 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Tensor
 
-# 1 MB of float32 a thread: a core's share of a band stays in its own cache while it is read several
-# times. A GPU would wait for work more often than for its memory, and gets larger bands.
+# 1 MB of float32 for each thread: each core's share of a band stays in the core's cache while it is
+# read several times. With such small bands, a GPU would mostly wait for work: its bands are larger.
 BAND_ELEMENTS = 1 << 18
 BAND_ELEMENTS_ON_GPU = 1 << 23
 
-# What a map holds that shall be the largest nowhere: far below any other, and yet finite, since 0
-# times infinity is no number.
+# A finite stand-in for -inf (0 * inf is NaN): a map with this value is never the largest one.
 NOWHERE = -1e30
 
 # A slice of rows -> [M, len(rows), W].
@@ -25,16 +24,19 @@ Rows = Callable[[slice], Tensor]
 
 
 def positions(source: int, target: int, device: torch.device | None = None) -> Tensor:
-    """Where the centres [target] of pixels are on a side of `source` pixels: float64 in
-    0 .. source - 1, integers being the centres there."""
+    """Return where the centres of `target` pixels lie on a side of `source` pixels, [target].
+
+    Values are float64 in 0 .. source - 1. Integers are the centres of source pixels.
+    """
     at = (torch.arange(target, dtype=torch.float64, device=device) + 0.5) * (source / target)
     return (at - 0.5).clamp(0, source - 1)
 
 
 def bilinear_matrix(source: int, target: int, device: torch.device | None = None) -> Tensor:
-    """Weights [target, source] of bilinear resizing with half-pixel centres; rows sum to 1.
+    """Return the weights [target, source] of bilinear resizing with half-pixel centres.
 
-    The same samples as torch's `interpolate(mode='bilinear', align_corners=False)`.
+    Rows sum to 1. The samples are those of torch's `interpolate(mode='bilinear',
+    align_corners=False)`.
     """
     place = torch.arange(source, dtype=torch.float64, device=device)
     distance = (positions(source, target, device)[:, None] - place).abs()
@@ -42,13 +44,16 @@ def bilinear_matrix(source: int, target: int, device: torch.device | None = None
 
 
 def enlarger(maps: Tensor, size: tuple[int, int]) -> Rows:
-    """Enlarge maps [M, h, w] to `size` (H, W) bilinearly: a function rows -> [M, len(rows), W]."""
+    """Return a function rows -> [M, len(rows), W] of maps [M, h, w] enlarged to `size` (H, W).
+
+    The enlargement is bilinear.
+    """
     source = maps.shape[1]
     wide = maps @ bilinear_matrix(maps.shape[2], size[1], maps.device).T
     down = bilinear_matrix(source, size[0], maps.device)
 
     def rows_of(rows: slice) -> Tensor:
-        # Only the source rows around these have weights that are not 0; see `positions`.
+        # Only the source rows around these rows have non-zero weights; see `positions`.
         first, last = (
             int(max(0, (row + 0.5) * (source / size[0]) - 0.5))
             for row in (rows.start, rows.stop - 1)
@@ -60,13 +65,16 @@ def enlarger(maps: Tensor, size: tuple[int, int]) -> Rows:
 
 
 def enlarged(maps: Tensor, size: tuple[int, int]) -> Tensor:
-    """Maps [M, h, w] enlarged to `size` (H, W) bilinearly, as a whole: [M, H, W]."""
+    """Enlarge maps [M, h, w] to `size` (H, W) bilinearly. Return all of them, [M, H, W]."""
     return enlarger(maps, size)(slice(0, size[0]))
 
 
 def picker(maps: Tensor, size: tuple[int, int]) -> Callable[[slice, Tensor], Tensor]:
-    """Of maps [M, h, w], enlarged to `size` (H, W) bilinearly, one at each pixel: a function of
-    rows and which [len(rows), W] of the maps it is there, 0 .. M - 1 -> [len(rows), W]."""
+    """Return a function that picks, at each pixel, the value of one of the enlarged maps.
+
+    Maps [M, h, w] are enlarged to `size` (H, W) bilinearly. The function takes rows, and the number
+    [len(rows), W] of the map at each pixel, 0 .. M - 1. It returns [len(rows), W].
+    """
     height, width = maps.shape[1], size[1]
     wide = (maps @ bilinear_matrix(maps.shape[2], width, maps.device).T).flatten()
     at = positions(height, size[0], maps.device)[:, None]
@@ -88,16 +96,16 @@ def picker(maps: Tensor, size: tuple[int, int]) -> Callable[[slice, Tensor], Ten
 
 
 def size_of(maps: Tensor) -> tuple[int, int]:
-    """(H, W) of maps [..., H, W]."""
+    """Return (H, W) of maps [..., H, W]."""
     height, width = maps.shape[-2:]
     return height, width
 
 
 class Bands:
-    """M maps of `size` (H, W) that never exist whole: iterating, as often as wanted, yields
-    (rows, [M, len(rows), W]) from top to bottom, each band for the reader to overwrite.
+    """M maps of `size` (H, W) that are never stored as a whole.
 
-    A band holds at most about `elements` numbers, and at least one row.
+    Iterating yields (rows, [M, len(rows), W]) from top to bottom. This can be repeated. The reader
+    may overwrite each band. A band holds about `elements` numbers at most, and at least one row.
     """
 
     def __init__(self, rows_of: Rows, count: int, size: tuple[int, int], elements: int):
@@ -113,17 +121,17 @@ class Bands:
 
 
 def band_elements(device: torch.device) -> int:
-    """How many numbers a band has on a device."""
+    """Return the number of values in a band on a device."""
     if device.type == 'cpu':
         return BAND_ELEMENTS * torch.get_num_threads()
     return BAND_ELEMENTS_ON_GPU
 
 
 def bands(maps: Tensor, size: tuple[int, int], elements: int | None = None) -> Bands:
-    """Maps [M, h, w] enlarged to `size` (H, W) bilinearly, in bands."""
+    """Enlarge maps [M, h, w] to `size` (H, W) bilinearly, in bands."""
     elements = elements or band_elements(maps.device)
     return Bands(enlarger(maps, size), len(maps), size, elements)
 
 
-# How maps [M, h, w] become maps of a size (H, W): `bands`, or a rule with an eye on the picture.
+# Enlarges maps [M, h, w] to a size (H, W): `bands`, or a rule that follows the picture's edges.
 Enlarge = Callable[[Tensor, tuple[int, int]], Bands]

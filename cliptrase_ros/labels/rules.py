@@ -1,7 +1,7 @@
 """From scores to ids: one pass over a list of rules.
 
-Some rules take words away, so that pixels take their next best word; some take the label away from
-pixels. Each gets the draft that the one before it made.
+Some rules remove words, so that pixels take their next best word. Others remove the labels of
+pixels. Each rule gets the draft of the rule before it.
 
 Shapes: Q queries, K classes; logits [Q, h, w] on the patch grid or on the working image; labels
 [H, W].
@@ -25,12 +25,12 @@ from .resample import NOWHERE, Enlarge
 
 
 class Surface(NamedTuple):
-    """What is labelled.
+    """The surface that gets labels.
 
     Attributes:
         size: (H, W) of the labels.
         regions: [H, W] int64, the region of each pixel, or None.
-        enlarge: how scores become maps of that size.
+        enlarge: function that enlarges scores to that size.
     """
 
     size: tuple[int, int]
@@ -39,12 +39,12 @@ class Surface(NamedTuple):
 
 
 class Draft(NamedTuple):
-    """Labels in the making.
+    """Preliminary labels, which the rules change.
 
     Attributes:
-        logits: [Q, h, w]; `NOWHERE` for words that are taken away.
-        ids: [K + 1], of each class, and of background, which is unlabelled; so are classes that
-            are taken away, should all pixels be left without any other word.
+        logits: [Q, h, w]; `NOWHERE` for removed words.
+        ids: [K + 1], the id of each class and of background. Background is unlabelled. Removed
+            classes are unlabelled too, because they still win if no other word is left.
         labels: [H, W] int32, the number of a class, or K for background and unlabelled.
         confidence: [H, W] float32.
     """
@@ -59,10 +59,10 @@ Rule = Callable[[Draft], Draft]
 
 
 class Labelling:
-    """How one image is labelled.
+    """Labels one image.
 
     Args:
-        scale: of the logits, which are cosines times this.
+        scale: factor of the logits, which are cosines times this.
     """
 
     def __init__(self, settings: Settings, scale: float, surface: Surface, words: DeviceWords):
@@ -71,12 +71,12 @@ class Labelling:
 
     @torch.no_grad()
     def __call__(self, logits: Tensor, present: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Ids [H, W] and confidence [H, W] float32 of logits [Q, h, w].
+        """Return ids [H, W] and confidence [H, W] float32 of logits [Q, h, w].
 
         Args:
             present: [K] bool, the classes that may be labelled; None: all.
         """
-        # Nothing but differences counts, and large numbers would cost digits.
+        # Only differences of logits matter, and large numbers would lose digits.
         nothing = logits.new_empty(0)
         draft = Draft(logits - logits.amax(0), self._words.ids, nothing, nothing)
         for rule in self._rules(present):
@@ -101,14 +101,14 @@ class Labelling:
         return self._words.queries
 
     def _only(self, classes: Tensor, draft: Draft) -> Draft:
-        """Take away all classes but these, [K] bool."""
+        """Remove all classes except these, [K] bool."""
         return draft._replace(
             logits=only(classes, draft.logits, self._queries.owner),
             ids=torch.where(F.pad(classes, (0, 1), value=True), draft.ids, UNLABELED),
         )
 
     def _best_word(self, draft: Draft) -> Draft:
-        """Give each pixel, or each region, its best word; by the setting `regions`."""
+        """Give each pixel or each region its best word, as the setting `regions` says."""
         size, regions, enlarge = self._surface
         if regions is None:
             found = voting.label_pixels(draft.logits, size, self._queries, enlarge)
@@ -119,7 +119,7 @@ class Labelling:
         return draft._replace(labels=found[0], confidence=found[1])
 
     def _only_large_words(self, draft: Draft) -> Draft:
-        """Take words away that cover little. Confidence stays a share among all words."""
+        """Remove words that cover little. Confidence is still computed among all words."""
         threshold, queries = self._settings.area_threshold, self._queries
         large = voting.covering(draft.labels, queries.classes, threshold)
         left = self._best_word(self._only(large, draft))
@@ -128,7 +128,7 @@ class Labelling:
         return left._replace(confidence=confidence)
 
     def _only_leading_pixels(self, draft: Draft) -> Draft:
-        """Take labels away that lead the next class by little."""
+        """Remove labels whose lead over the next class is small."""
         size, regions, enlarge = self._surface
         if regions is None:
             scores = enlarge(draft.logits, size)
@@ -140,7 +140,7 @@ class Labelling:
         return self._without(draft, margins < self._settings.margin_threshold * self._scale)
 
     def _only_sure_pixels(self, draft: Draft) -> Draft:
-        """Take labels away that are little probable."""
+        """Remove labels with a low probability."""
         return self._without(draft, draft.confidence < self._settings.confidence_threshold)
 
     def _without(self, draft: Draft, pixels: Tensor) -> Draft:
@@ -148,7 +148,9 @@ class Labelling:
 
 
 def only(present: Tensor, logits: Tensor, owner: Tensor) -> Tensor:
-    """Logits [Q, ...] in which classes that are not `present` [K] bool have `NOWHERE` and win
-    against nobody; background words stay. `owner` [Q]: see `Queries`."""
+    """Return logits [Q, ...] with `NOWHERE` for the classes that are not `present` [K] bool.
+
+    These classes never win. Background words stay. `owner` [Q]: see `Queries`.
+    """
     kept = F.pad(present, (0, 1), value=True)[owner]
     return torch.where(kept.view(-1, *[1] * (logits.dim() - 1)), logits, NOWHERE)

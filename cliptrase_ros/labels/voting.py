@@ -1,8 +1,8 @@
-"""Patch scores to labels: softmax over words, votes of regions, synonyms and background.
+"""From patch scores to labels: softmax over words, votes of regions, synonyms and background.
 
-Shapes: Q queries (one per prompt and background word), K classes, R regions; maps of logits
-[Q, h, w] are enlarged to the size (H, W) of the labels. Regions [H, W] are int64, -1 where a pixel
-is in none. Labels here are the numbers of classes, 0 .. K - 1, and K for any background word; ids
+Shapes: Q queries (one per prompt and background word), K classes, R regions. Maps of logits
+[Q, h, w] are enlarged to the size (H, W) of the labels. Regions [H, W] are int64, -1 for a pixel in
+no region. Labels here are the numbers of classes, 0 .. K - 1, and K for any background word. Ids
 come later.
 """
 
@@ -22,7 +22,7 @@ from .resample import Bands, Enlarge, band_elements, bands, bilinear_matrix, pic
 
 
 def cosines(features: Tensor, embeddings: Tensor) -> Tensor:
-    """Cosine of features [..., E] with unit word embeddings [Q, E]: [..., Q] float32."""
+    """Return the cosines [..., Q] float32 of features [..., E] and unit word embeddings [Q, E]."""
     features = features.float()
     return features / features.norm(dim=-1, keepdim=True) @ embeddings.T
 
@@ -30,27 +30,26 @@ def cosines(features: Tensor, embeddings: Tensor) -> Tensor:
 def label_pixels(
     maps: Tensor, size: tuple[int, int], queries: Queries, enlarge: Enlarge = bands
 ) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w].
+    """Return labels [H, W] int32 and confidence [H, W] of logits [Q, h, w].
 
-    Each pixel takes the class of its best query (ties: the first query), and its confidence is
-    the probability of that query.
+    Each pixel takes the class of its best query (ties: the first query). Its confidence is the
+    probability of that query.
     """
     labels, _, confidence = _strongest(enlarge(_relative(maps), size), queries)
     return labels, confidence
 
 
 def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w]: `label_pixels`, then every
-    region [H, W] takes its most frequent class.
+    """Return labels [H, W] int32 and confidence [H, W] of logits [Q, h, w].
 
-    The confidence is the pixel's own probability of the label that it ends up with: the largest
-    among those of the label's prompts. Where background words outvote a pixel's class it is of no
-    meaning.
+    The steps are: `label_pixels`, then every region of [H, W] takes its most frequent class. The
+    confidence is the pixel's own probability of its final label: the largest among the label's
+    prompts. It has no meaning if background words outvote the class of a pixel.
     """
     maps, size = _relative(maps), size_of(regions)
     labels, best, share = _strongest(bands(maps, size), queries)
     voted = majority(labels, regions, queries.classes + 1)
-    # The scores of all words are gone; those of the voted label are looked up, prompt by prompt.
+    # The scores of all words are not stored: compute those of the voted label, prompt by prompt.
     prompts = queries.prompts[voted.clamp(max=queries.classes - 1)]
     pickers = [picker(maps[column], size) for column in prompts.T]
     for rows, region in _rows_of(regions):
@@ -66,21 +65,25 @@ def label_votes(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor
 
 
 def _relative(maps: Tensor) -> Tensor:
-    """Logits [Q, h, w] that compete as these do: to base 2, whose powers are the cheaper ones, and
-    less the best of each patch, so that large ones keep the digits that decide."""
+    """Return logits [Q, h, w] of the same softmax, to base 2 and minus the best of each patch.
+
+    Powers of 2 are cheaper. Without the best logit, large logits keep the digits that decide.
+    """
     return (maps - maps.amax(0)) * math.log2(math.e)
 
 
 def _strongest(scores: Bands, queries: Queries) -> tuple[Tensor, Tensor, Tensor]:
-    """Of logits to base 2 in bands: the class [H, W] int32 of the best query, its logit, and its
-    probability. K where logits are not numbers.
+    """Return the class [H, W] int32 of the best query, its logit and its probability.
 
-    One pass over a band while it is in the cache. The best logit of each pixel is taken off before
-    any power, so that none overflows and the best has the power 1, whatever the logits. Equal are
-    logits that no power tells apart, which is to say within 2^-25.
+    There is one pass over a band while it is in the cache. The best logit of each pixel is
+    subtracted before powers are computed: no power overflows, and the best one is always 1. Logits
+    count as equal if their powers are equal, that is, if they are within 2^-25.
+
+    Args:
+        scores: logits to base 2, in bands. The class is K if logits are not numbers.
     """
     owner = queries.owner
-    # Of several best queries the first has the highest rank; 0 is none at all.
+    # If several queries are best, the first one has the highest rank. Rank 0 means no query.
     ranks = torch.arange(len(owner), 0, -1, dtype=torch.float32, device=owner.device)
     ranks = ranks[:, None, None]
     of_rank = F.pad(owner.flip(0), (1, 0), value=queries.classes).int()
@@ -89,20 +92,22 @@ def _strongest(scores: Bands, queries: Queries) -> tuple[Tensor, Tensor, Tensor]
     for rows, band in scores:
         torch.amax(band, 0, out=best[rows])
         torch.sum(band.sub_(best[rows]).exp2_(), 0, out=total[rows])
-        # A maximum with its place costs several times as much as these three.
+        # A maximum with its index costs several times as much as these three operations.
         labels[rows] = _at(of_rank, band.eq_(1).mul_(ranks).amax(0).int())
     return labels, best, total.reciprocal_()
 
 
 def _at(table: Tensor, index: Tensor) -> Tensor:
-    """table[index] of a table [n]; several times as fast on the CPU."""
+    """Return table[index] of a table [n]. It is several times as fast on the CPU."""
     return table.index_select(0, index.flatten()).view(index.shape)
 
 
 def majority(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
-    """The most frequent label [R] int32 of each region of [H, W], the lowest of several; labels
-    [H, W] in 0 .. classes - 1."""
-    # Pixels of no region vote in a row of their own.
+    """Return the most frequent label [R] int32 of each region of [H, W] (ties: the lowest).
+
+    `labels` [H, W] are in 0 .. classes - 1.
+    """
+    # Pixels of no region vote in a separate row.
     votes = torch.zeros(region_count(regions) + 1, classes, dtype=torch.int32, device=labels.device)
     for rows, region in _rows_of(regions):
         pairs = ((region + 1) * classes + labels[rows]).flatten()
@@ -111,7 +116,7 @@ def majority(labels: Tensor, regions: Tensor, classes: int) -> Tensor:
 
 
 def _rows_of(regions: Tensor) -> Iterator[tuple[slice, Tensor]]:
-    """Regions [H, W] a few rows at a time, so that what is made of them stays in the cache."""
+    """Yield regions [H, W] a few rows at a time, so that results for them stay in the cache."""
     step = max(1, band_elements(regions.device) // regions.shape[1])
     for top in range(0, len(regions), step):
         rows = slice(top, top + step)
@@ -119,9 +124,11 @@ def _rows_of(regions: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 
 def label_regions(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tensor, Tensor]:
-    """Labels [H, W] int32 and confidence [H, W] of logits [Q, h, w]: their mean over the pixels of
-    each region [H, W] decides, so that a region has one label and one confidence. Pixels of no
-    region have their own."""
+    """Return labels [H, W] int32 and confidence [H, W] of logits [Q, h, w].
+
+    The mean of the logits over the pixels of each region of [H, W] decides: a region has one label
+    and one confidence. Pixels of no region have their own.
+    """
     means = region_means(maps, regions)
     labels = queries.owner[means.argmax(0)].int()
     confidence = probability(means, queries.owner, labels)
@@ -134,16 +141,16 @@ def label_regions(maps: Tensor, regions: Tensor, queries: Queries) -> tuple[Tens
 
 
 def _may_stray(regions: Tensor) -> bool:
-    """Whether pixels of [H, W] may be in no region; known for certain where the host may look."""
+    """Return True if pixels of [H, W] may be in no region. It is certain if `may_look` is true."""
     return not may_look(regions) or bool((regions < 0).any())
 
 
 def region_means(maps: Tensor, regions: Tensor) -> Tensor:
-    """Logits [Q, R] of each region of [H, W]: the mean over its pixels of the enlarged maps
-    [Q, h, w]; 0 if it has none.
+    """Return the logits [Q, R] of each region of [H, W].
 
-    Enlarging is linear, and so is the mean: the weight of each patch in each region is found
-    first, so that the cost does not grow with the number of words.
+    They are the mean of the enlarged maps [Q, h, w] over the pixels of the region; 0 if it has no
+    pixels. Enlarging and mean are both linear. So the weight of each patch in each region is
+    computed first, and the cost does not grow with the number of words.
     """
     count, device = region_count(regions), maps.device
     number = torch.arange(count, device=device)[:, None, None]
@@ -155,21 +162,24 @@ def region_means(maps: Tensor, regions: Tensor) -> Tensor:
     )
     for rows, member in members:
         weights += down[rows].T @ (member @ across)
-    # The weights of a pixel sum to 1, so those of a region to its number of pixels.
+    # The weights of a pixel sum to 1, so the weights of a region sum to its number of pixels.
     weights /= weights.sum((1, 2), keepdim=True).clamp(min=1)
     return maps.flatten(1) @ weights.flatten(1).T
 
 
 def probability(logits: Tensor, owner: Tensor, labels: Tensor) -> Tensor:
-    """Probability of each given label: softmax of logits [Q, ...] over all queries, then the
-    largest among those of the label's class. labels [...] -> [...] in 0..1."""
+    """Return the probability [...] in 0..1 of each given label [...].
+
+    It is the softmax of logits [Q, ...] over all queries, then the largest one of the label's
+    class.
+    """
     mine = owner.view(-1, *[1] * labels.dim()) == labels
     best = torch.where(mine, logits, -torch.inf).amax(0)
     return (best - logits.logsumexp(0)).exp()
 
 
 def confidence(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
-    """`probability` [H, W] of the label of each pixel, of logits [Q, H, W] in bands."""
+    """Return the `probability` [H, W] of the label of each pixel. Scores: logits [Q, H, W]."""
     result = torch.empty(scores.size, device=owner.device)
     for rows, band in scores:
         result[rows] = probability(band, owner, labels[rows])
@@ -177,8 +187,10 @@ def confidence(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
 
 
 def covering(labels: Tensor, classes: int, share: float) -> Tensor:
-    """[K] bool: which of the classes have more than this share of the pixels that have any;
-    labels [H, W] in 0 .. K, K being background."""
+    """Return [K] bool: true for classes with more than this share of all pixels with a class.
+
+    `labels` [H, W] are in 0 .. K; K is background.
+    """
     counts = torch.zeros(classes + 1, device=labels.device)
     flat = labels.flatten().long()
     counts.scatter_add_(0, flat, counts.new_ones(1).expand_as(flat))
@@ -186,9 +198,9 @@ def covering(labels: Tensor, classes: int, share: float) -> Tensor:
 
 
 def margins(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
-    """How far the label of each pixel leads all other classes: [H, W], in the units of the logits
-    [Q, H, W] in bands; infinite where there is no other class.
+    """Return how far the label of each pixel leads all other classes, [H, W].
 
+    The unit is that of the logits [Q, H, W] in bands. It is infinite if there is no other class.
     All background words together are one class.
     """
     result = torch.empty(scores.size, device=owner.device)
@@ -198,8 +210,11 @@ def margins(scores: Bands, owner: Tensor, labels: Tensor) -> Tensor:
 
 
 def region_margins(maps: Tensor, regions: Tensor, owner: Tensor, labels: Tensor) -> Tensor:
-    """`margins` [H, W] of logits [Q, h, w] where each region of [H, W] has one label: those of its
-    mean scores, since a region stands or falls as one. Pixels of no region have their own."""
+    """Return the `margins` [H, W] of logits [Q, h, w] if each region of [H, W] has one label.
+
+    A region has the margin of its mean scores, because it keeps or loses its label as a whole.
+    Pixels of no region have their own.
+    """
     means = region_means(maps, regions)
     of_region = labels.new_zeros(1 + means.shape[1])
     of_region.scatter_(0, (1 + regions).flatten(), labels.flatten())
@@ -211,8 +226,10 @@ def region_margins(maps: Tensor, regions: Tensor, owner: Tensor, labels: Tensor)
 
 
 def lead(logits: Tensor, owner: Tensor, labels: Tensor) -> Tensor:
-    """The best logit of each given label less the best of the other classes: logits [Q, ...],
-    labels [...] -> [...]."""
+    """Return the best logit of each given label minus the best logit of the other classes.
+
+    Shapes: logits [Q, ...], labels [...] -> [...].
+    """
     mine = owner.view(-1, *[1] * labels.dim()) == labels
     best, rival = (torch.where(of, logits, -torch.inf).amax(0) for of in (mine, ~mine))
     return best - rival

@@ -1,4 +1,4 @@
-"""Pictures for people: labels in colours, labels over the image."""
+"""Drawing of labels: in colours, over the image, with a legend or a title."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _FONT, _SIZE = cv2.FONT_HERSHEY_SIMPLEX, 0.5
 
 
 def colorize(labels: np.ndarray, words: Vocabulary) -> np.ndarray:
-    """Labels [H, W] of a vocabulary -> [H, W, 3] uint8 RGB; unlabelled is black."""
+    """Return labels [H, W] of a vocabulary as [H, W, 3] uint8 RGB; unlabelled is black."""
     return words.palette.take(labels, axis=0)  # four times as fast as palette[labels]
 
 
 def overlay(
     image: np.ndarray, labels: np.ndarray, words: Vocabulary, alpha: float = 0.5
 ) -> np.ndarray:
-    """The image [H, W, 3] uint8 RGB with class colours mixed in; unlabelled pixels stay as is.
+    """Return the image [H, W, 3] uint8 RGB mixed with class colours; unlabelled pixels stay.
 
     Args:
         alpha: share of the colour, 0..1.
@@ -43,8 +43,8 @@ def overlay(
 
 
 def legend(entries: Sequence[tuple[str, RGB]], width: int) -> np.ndarray:
-    """Texts beside squares of their colours, in columns of like width, black on white: a strip
-    [h, width, 3] uint8 RGB, h > 0."""
+    """Return a strip [h, width, 3] uint8 RGB, h > 0, with a coloured square and a text per entry,
+    black on white, in columns of equal width."""
     row, square = 26, 30
     texts = [cv2.getTextSize(text, _FONT, _SIZE, 1)[0][0] for text, _ in entries]
     column = square + max(texts, default=0) + 12
@@ -59,7 +59,7 @@ def legend(entries: Sequence[tuple[str, RGB]], width: int) -> np.ndarray:
 
 
 def titled(picture: np.ndarray, title: str) -> np.ndarray:
-    """A picture [H, W, 3] uint8 RGB below a line of text."""
+    """Return a picture [H, W, 3] uint8 RGB with a line of text above it."""
     head = np.full((22, picture.shape[1], 3), 255, np.uint8)
     cv2.putText(head, title, (6, 16), _FONT, _SIZE, (0, 0, 0), 1, cv2.LINE_AA)
     return np.vstack([head, picture])

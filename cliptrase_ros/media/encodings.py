@@ -1,5 +1,7 @@
-"""sensor_msgs/Image and CompressedImage <-> numpy, for all that cameras send. Duck-typed: no ROS
-here. Arrays equal those of cv_bridge where that converts; bridge.py chooses between the two.
+"""Conversion between sensor_msgs/Image or CompressedImage and numpy, for all that cameras send.
+
+Duck-typed, without ROS. For encodings that cv_bridge converts, the arrays equal those of cv_bridge.
+bridge.py chooses between the two.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ class ImageError(ValueError):
 
 
 class Encoding(NamedTuple):
-    """Bytes of a channel, channels, and OpenCV's conversion to RGB, if one is needed."""
+    """Bytes per channel, number of channels, and OpenCV's conversion to RGB if one is needed."""
 
     size: int
     channels: int
@@ -60,7 +62,7 @@ ENCODINGS = {
     **_BAYER,
 }
 
-# Millimetres and metres (REP 118); OpenNI's drivers call the first mono16.
+# uint16 in millimetres and float32 in metres (REP 118). OpenNI's drivers call the first mono16.
 DEPTH_ENCODINGS: dict[str, np.dtype] = {
     '16UC1': np.dtype(np.uint16),
     'mono16': np.dtype(np.uint16),
@@ -69,11 +71,11 @@ DEPTH_ENCODINGS: dict[str, np.dtype] = {
 
 
 def row_bytes(message: Any) -> int:
-    """The bytes of a row of a sensor_msgs/Image without its padding.
+    """Return the bytes per row of a sensor_msgs/Image, without padding.
 
     Raises:
-        ImageError: unknown encoding, no pixels, odd width of a YUV image, or fewer bytes than
-            height and step promise.
+        ImageError: the encoding is unknown, there are no pixels, a YUV image has an odd width, or
+            the data are shorter than height and step require.
     """
     if message.encoding not in ENCODINGS:
         raise ImageError(
@@ -90,7 +92,7 @@ def _checked_row(message: Any, pixel_bytes: int, what: str = 'image') -> int:
     height, width, step = message.height, message.width, message.step
     row = width * pixel_bytes
     if not height or not width:
-        raise ImageError(f'{what} of {width} x {height} px')
+        raise ImageError(f'{what} of {width} x {height} px has no pixels')
     if step < row or len(message.data) < height * step:
         raise ImageError(
             f'{what} of {width} x {height} px {message.encoding} needs rows of {row} bytes; it has '
@@ -100,11 +102,13 @@ def _checked_row(message: Any, pixel_bytes: int, what: str = 'image') -> int:
 
 
 def depth(message: Any) -> np.ndarray:
-    """The pixels of a depth image: [H, W] uint16 (mm) or float32 (m), any row step and either byte
-    order; maybe a view of the message's data.
+    """Return the pixels of a depth image as [H, W] uint16 (mm) or float32 (m).
+
+    Any row step and either byte order are accepted. The array may be a view of the message's data.
 
     Raises:
-        ImageError: another encoding, no pixels, or fewer bytes than height and step promise.
+        ImageError: the encoding is not one of depth, there are no pixels, or the data are shorter
+            than height and step require.
     """
     if message.encoding not in DEPTH_ENCODINGS:
         raise ImageError(
@@ -123,13 +127,13 @@ def depth(message: Any) -> np.ndarray:
 
 
 def to_rgb(message: Any) -> np.ndarray:
-    """The pixels of a sensor_msgs/Image as [H, W, 3] uint8 RGB; 16-bit values are divided by 257
-    and rounded.
+    """Return the pixels of a sensor_msgs/Image as [H, W, 3] uint8 RGB; 16-bit values are divided by
+    257 and rounded.
 
-    Any row step and either endianness. The array may be a view of the message's data.
+    Any row step and either byte order are accepted. The array may be a view of the message's data.
 
     Raises:
-        ImageError: as row_bytes.
+        ImageError: see row_bytes.
     """
     row_bytes(message)
     size, channels, conversion = ENCODINGS[message.encoding]
@@ -143,14 +147,14 @@ def to_rgb(message: Any) -> np.ndarray:
 
 
 def compressed_to_rgb(message: Any) -> np.ndarray:
-    """The pixels of a sensor_msgs/CompressedImage, JPEG or PNG, as [H, W, 3] uint8 RGB.
+    """Return the pixels of a sensor_msgs/CompressedImage, JPEG or PNG, as [H, W, 3] uint8 RGB.
 
     `format` is read as compressed_image_transport's subscriber reads it: 'jpeg', 'png', or
     '<encoding>; jpeg compressed <what was compressed>'. Alpha is dropped. An EXIF orientation is
-    ignored, since camera_info and depth know nothing of it.
+    ignored, because camera_info and depth do not follow it.
 
     Raises:
-        ImageError: another format, or data that cannot be decoded.
+        ImageError: the format is another one, or the data cannot be decoded.
     """
     encoding, _, packing = message.format.rpartition(';')
     kind, _, compressed = (*packing.lower().split(), '', '', '')[:3]
@@ -163,7 +167,7 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
     if pixels is None:
         raise ImageError(f'{len(message.data)} bytes of {kind} data are cut off or corrupt')
     if pixels.ndim == 2:
-        # What says mono8 was a Bayer mosaic before it was compressed, and is none any more.
+        # 'compressed mono8': the publisher converted the Bayer mosaic to grey before compression.
         mosaic = encoding in _BAYER and compressed != 'mono8'
         return _rgb8(pixels, _BAYER[encoding].conversion if mosaic else cv2.COLOR_GRAY2RGB)
     rgb = encoding in _COLOR and not compressed.startswith('bgr')
@@ -173,8 +177,10 @@ def compressed_to_rgb(message: Any) -> np.ndarray:
 
 
 def _decoded(data: bytes) -> np.ndarray | None:
-    """[H, W] or [H, W, C] uint8 or uint16, or None of data that are cut off or corrupt."""
-    # OpenCV 4.6 leaves grey what is missing of a JPEG: no end comes after the start of a last scan.
+    """Decode to [H, W] or [H, W, C] uint8 or uint16; return None for data that are cut off or
+    corrupt."""
+    # OpenCV 4.6 fills the missing part of a JPEG with grey instead of failing. So check that an end
+    # marker (FFD9) follows the last start of a scan (FFDA).
     if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
         return None
     try:
@@ -184,15 +190,16 @@ def _decoded(data: bytes) -> np.ndarray | None:
 
 
 def _rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
-    """[H, W, C] uint8 or uint16 as [H, W, 3] uint8; bits are dropped last, as cv_bridge does."""
+    """Convert [H, W, C] uint8 or uint16 to [H, W, 3] uint8 RGB. Like cv_bridge, reduce 16 bits to 8
+    last."""
     if conversion is not None:
         pixels = cv2.cvtColor(pixels, conversion)
     return pixels if pixels.dtype == np.uint8 else cv2.convertScaleAbs(pixels, alpha=1 / 257)
 
 
 def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> Any:
-    """Put pixels [H, W] or [H, W, 3] into a sensor_msgs/Image, without padding; the dtype (uint8,
-    uint16, float32) is to fit the encoding.
+    """Put pixels [H, W] or [H, W, 3] into a sensor_msgs/Image, without padding. The dtype (uint8,
+    uint16, float32) must fit the encoding.
 
     Returns:
         The message.
@@ -203,15 +210,15 @@ def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> 
     message.encoding = encoding
     message.is_bigendian = 0
     message.step = pixels.strides[0]
-    # One copy; assigning bytes checks each of them on some distributions.
+    # frombytes makes one copy. On some distributions, assigning bytes checks each of them.
     message.data.frombytes(pixels.reshape(-1).view(np.uint8))
     return message
 
 
 def to_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """[H, W, 3] uint8 RGB as the bytes of a JPEG, uint8 [n]; quality 0..100.
+    """Encode [H, W, 3] uint8 RGB as a JPEG, uint8 [n]; quality 0..100.
 
-    For `data.frombytes` of a CompressedImage of format 'rgb8; jpeg compressed bgr8'.
+    The result fits `data.frombytes` of a CompressedImage of format 'rgb8; jpeg compressed bgr8'.
     """
     bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
     return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

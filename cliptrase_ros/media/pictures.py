@@ -1,4 +1,4 @@
-"""Picture files: find them, read them, write the labels of one beside it."""
+"""Picture files: listing, reading, and writing of label files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..segmenter import Segmentation
 
 KINDS = ('labels', 'confidence', 'overlay')
-# Of pictures. What is one of them and yet cannot be read here, is told.
+# Suffixes of pictures. A file with one of them that cannot be read is reported, not ignored.
 SUFFIXES = {
     *('.avif', '.bmp', '.gif', '.heic', '.heif', '.jp2', '.jpeg', '.jpg'),
     *('.png', '.ppm', '.tif', '.tiff', '.webp'),
@@ -28,10 +28,10 @@ SUFFIXES = {
 
 
 def list_pictures(path: Path) -> list[Path]:
-    """The pictures of a folder by name, or the path itself.
+    """Return the pictures of a folder sorted by name; for a file, the path itself.
 
     Raises:
-        PictureError: a folder without any.
+        PictureError: the folder has no pictures.
     """
     if not path.is_dir():
         return [path]
@@ -42,14 +42,14 @@ def list_pictures(path: Path) -> list[Path]:
 
 
 def read_picture(path: Path | str, upright: bool = True) -> np.ndarray:
-    """The picture in a file as [H, W, 3] uint8 RGB.
+    """Read a picture file as [H, W, 3] uint8 RGB.
 
     Args:
-        upright: turn it as its EXIF orientation says.
+        upright: rotate it by its EXIF orientation.
 
     Raises:
-        PictureError: there is no such file, or it is damaged, cut off or no picture that can be
-            segmented.
+        PictureError: the file does not exist, is damaged or cut off, or is not a picture that can
+            be segmented.
     """
     with opened(path) as file:
         image = _rgb(ImageOps.exif_transpose(file) if upright else file)
@@ -62,33 +62,33 @@ def read_picture(path: Path | str, upright: bool = True) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[Image.Image]:
-    """The picture in a file, to be decoded before it closes.
+    """Open a picture file; the picture must be decoded before the block ends.
 
     Raises:
-        PictureError: there is no such file, or it is damaged or no picture.
+        PictureError: the file does not exist, is damaged or is not a picture.
     """
     try:
         with Image.open(path) as file:
             yield file
     except UnidentifiedImageError as error:
         raise PictureError(f'{path} is no picture') from error
-    except Exception as error:  # damage takes Pillow's decoders to errors of any kind
+    except Exception as error:  # on damaged files Pillow's decoders may raise anything
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise PictureError(f'{path} cannot be read ({reason})') from error
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:
     if picture.mode == 'F':
-        raise ValueError('floating-point numbers: not known which of them are white')
+        raise ValueError('floating-point numbers: it is not known which value is white')
     if picture.mode.startswith('I'):
-        # 16 bits of grey; Pillow would clip them at 255.
+        # 16-bit grey; Pillow would clip it at 255.
         grey = np.rint(np.asarray(picture).clip(0, 65535) / 257).astype(np.uint8)
         return np.repeat(grey[..., None], 3, axis=2)
     return np.asarray(picture.convert('RGB'))
 
 
 def list_unlabelled(path: Path) -> list[Path]:
-    """As `list_pictures`, without what was made of other pictures there."""
+    """Return the same as `list_pictures`, without the label files of other pictures there."""
     found = list_pictures(path)
     stems = {picture.stem for picture in found}
     return [picture for picture in found if not _made_of(picture.stem, stems)]
@@ -99,7 +99,7 @@ def _made_of(stem: str, stems: set[str]) -> bool:
 
 
 def read_each(paths: Iterable[Path]) -> Iterator[np.ndarray | PictureError]:
-    """Each picture [H, W, 3] uint8 RGB, upright, or why it cannot be read."""
+    """Yield each picture as [H, W, 3] uint8 RGB, upright, or the error if it cannot be read."""
     for path in paths:
         try:
             yield read_picture(path)
@@ -108,23 +108,23 @@ def read_each(paths: Iterable[Path]) -> Iterator[np.ndarray | PictureError]:
 
 
 def label_paths(stem: Path | str, overlay: bool = True) -> dict[str, Path]:
-    """Where the labels of a picture are written: {kind: STEM_kind.png}."""
+    """Return the paths of the label files of a picture: {kind: STEM_kind.png}."""
     return {kind: Path(f'{stem}_{kind}.png') for kind in KINDS[: 3 if overlay else 2]}
 
 
 def save_labels(
     paths: Mapping[str, Path], view: np.ndarray | None, result: Segmentation, words: Vocabulary
 ) -> None:
-    """Write them, each whole.
+    """Write the label files of a picture; each appears only when it is complete.
 
     Args:
         paths: see `label_paths`.
-        view: [H, W, 3] uint8 RGB, what the labels are for; only read for an overlay.
+        view: [H, W, 3] uint8 RGB, the picture that the labels fit; only needed for an overlay.
     """
     for kind, path in paths.items():
         if kind == 'overlay':
             if view is None:
-                raise ShapeError('overlay: there is no picture to lay the labels over')
+                raise ShapeError('overlay: no picture to draw the labels on; expected [H, W, 3]')
             made = drawing.overlay(view, result.labels, words)
         else:
             made = result.labels if kind == 'labels' else result.confidence_bytes

@@ -1,4 +1,4 @@
-"""Video files: frames of one, and a new one of frames."""
+"""Video files: reading and writing frames."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ import numpy as np
 
 from ..errors import PictureError
 
-# What OpenCV's own FFmpeg can write, by the suffix of the file.
+# Codecs that OpenCV's own FFmpeg can write, by file suffix.
 CODECS = {'.mp4': 'mp4v', '.mkv': 'mp4v', '.avi': 'MJPG'}
-# Of videos that do not say.
+# The default for videos that do not state a rate.
 RATE_HZ = 30.0
 
 
 class Video:
-    """The frames of a video, once.
+    """The frames of a video; can be iterated once.
 
     Attributes:
         rate_hz: frames a second.
-        count: how many frames its index promises; 0 if it has none.
-        read: how many were read until now.
+        count: number of frames by its index; 0 if it has none.
+        read: how many frames were read so far.
 
     Raises:
-        PictureError: there is no such file, or no frame can be read from it.
+        PictureError: the file does not exist, or no frame can be read from it.
     """
 
     def __init__(self, path: Path):
@@ -36,8 +36,8 @@ class Video:
         good, self._first = self._capture.read()
         if not good:
             raise PictureError(
-                f'{path} is no video that can be read, or its index (which .mp4 mostly has at its '
-                'end) is cut off'
+                f'{path} cannot be read as a video. If it is one, its index may be cut off '
+                '(usually at the end of an .mp4)'
             )
         rate = self._capture.get(cv2.CAP_PROP_FPS)
         self.rate_hz = rate if 0 < rate <= 1000 else RATE_HZ
@@ -45,7 +45,7 @@ class Video:
         self.read = 0
 
     def __iter__(self) -> Iterator[np.ndarray]:
-        """[H, W, 3] uint8 RGB, in order."""
+        """Yield the frames [H, W, 3] uint8 RGB in order."""
         good, frame = True, self._first
         while good:
             self.read += 1
@@ -55,23 +55,23 @@ class Video:
 
     @property
     def cut(self) -> bool:
-        """Whether frames that its index promises could not be read."""
-        # Some containers have an estimate only.
+        """Whether fewer frames could be read than the index has."""
+        # Tolerant because some containers only have an estimate.
         return self.count - self.read > max(2, self.count // 100)
 
 
 def check_writable(path: Path) -> None:
-    """Raise PictureError unless a video of that suffix can be written."""
+    """Raise PictureError unless a video with this suffix can be written."""
     if path.suffix.lower() not in CODECS:
-        raise PictureError(f'{path}: the name of a video ends with {", ".join(CODECS)}')
+        raise PictureError(f'{path}: expected a video name that ends with {", ".join(CODECS)}')
 
 
 class Writer:
-    """A new video file of frames [H, W, 3] uint8 RGB; its size is that of the first, even: an
-    odd last row or column is cut off.
+    """A new video file of frames [H, W, 3] uint8 RGB. Its size is that of the first frame, made
+    even: an odd last row or column is cut off.
 
     Raises:
-        OSError: it cannot be written whole.
+        OSError: the file cannot be written completely.
     """
 
     def __init__(self, path: Path, rate_hz: float):
@@ -84,7 +84,7 @@ class Writer:
         """Write one more frame."""
         writer = self._writer or self._opened(frame.shape[:2])
         if frame.shape[:2] != self._size:
-            raise PictureError(f'frame of {frame.shape[:2]} in a video of {self._size}')
+            raise PictureError(f'frame of {frame.shape[:2]} does not fit a video of {self._size}')
         writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
         self.count += 1
 
@@ -97,7 +97,13 @@ class Writer:
         return self._writer
 
     def close(self) -> None:
-        """Write what is left. OpenCV tells of no error on the way, so the frames are counted."""
+        """Finish the file.
+
+        OpenCV reports no errors while it writes, so the frames of the file are counted here.
+
+        Raises:
+            OSError: the file has fewer frames than were written.
+        """
         if self._writer is None:
             return
         self._writer.release()
@@ -105,6 +111,6 @@ class Writer:
         if written < self.count:
             disk = os.statvfs(self._path.parent)
             raise OSError(
-                f'{max(0, int(written))} of {self.count} frames could be written to '
+                f'only {max(0, int(written))} of {self.count} frames could be written to '
                 f'{self._path.parent}; {disk.f_bavail * disk.f_frsize / 1e6:.0f} MB are free there'
             )

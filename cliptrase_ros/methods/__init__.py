@@ -1,1 +1,1 @@
-"""How the last block attends: the table of methods, and the recipes that need more than a rule."""
+"""The table of methods, and the recipes that need more than an attention rule."""

@@ -1,7 +1,7 @@
 """Which words are in the picture: a score in 0..1 for each class.
 
-Shapes: Q queries, K classes, N = rows * cols patches. `owner` [Q] says which class a query speaks
-for: 0 .. K-1, and K for a background word.
+Shapes: Q queries, K classes, N = rows * cols patches. `owner` [Q] is the class of each query:
+0 .. K-1, and K for a background word.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from ..model import attention
 from ..model.recipes import Trace
 from ..model.visual import Block, Tower
 
-# As published: MaskCLIP's, and TagCLIP's for COCO-Stuff, whose words are things and surfaces as a
-# robot's are (0.5 for things alone).
+# The published thresholds of MaskCLIP, and of TagCLIP for COCO-Stuff. The words of COCO-Stuff are
+# things and surfaces, like the words of a robot. (TagCLIP uses 0.5 for things alone.)
 THRESHOLDS = {'denoise': 0.5, 'tagclip': 0.1}
 
 
 def probabilities(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
-    """Softmax of logits [Q, ...] over all queries, added up for each class: [K, ...].
+    """Return the softmax of logits [Q, ...] over all queries, summed for each class: [K, ...].
 
-    Added up, because two prompts of one class share its probability: neither need be large.
+    The sum is needed because two prompts of one class share its probability: both may be small.
     """
     shares = logits.float().softmax(0)
     sums = shares.new_zeros(classes + 1, *shares.shape[1:])
@@ -34,7 +34,7 @@ def probabilities(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
 
 
 def denoise(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
-    """How probable each class [K] is where it is most probable; logits [Q, h, w].
+    """Return the largest probability of each class [K] over all places of logits [Q, h, w].
 
     MaskCLIP's prompt denoising (arXiv 2112.01071).
     """
@@ -42,7 +42,7 @@ def denoise(logits: Tensor, owner: Tensor, classes: int) -> Tensor:
 
 
 class Evidence(NamedTuple):
-    """What TagCLIP asks of one image before any word is.
+    """Data of one image that TagCLIP needs; it does not depend on the words.
 
     Attributes:
         values: [rows, cols, E] features of patches that keep their own values in the last block.
@@ -54,10 +54,10 @@ class Evidence(NamedTuple):
 
 
 class PatchAttention:
-    """Which patches belong together by the attention of all blocks: DMAR of TagCLIP.
+    """Finds which patches belong together, from the attention of all blocks: DMAR of TagCLIP.
 
-    arXiv 2312.12828. Takes the attention of one block after the other, since all of them at once
-    are large.
+    Source: arXiv 2312.12828. It takes the attention of one block after the other, because the
+    attention of all blocks together is large.
 
     Args:
         depth: number of blocks L.
@@ -68,11 +68,11 @@ class PatchAttention:
         # The official code is for 12 blocks: 4 votes, and the mean of blocks 9 to 11.
         self._averaged = range(min(2 * depth // 3 + 1, depth - 1), depth)
         self._block = 0
-        self._votes: Tensor  # from the first block on
-        self._sum: Tensor  # from the first of the averaged ones on
+        self._votes: Tensor  # set by the first block
+        self._sum: Tensor  # set by the first averaged block
 
     def add(self, weights: Tensor) -> None:
-        """The attention [B, H, 1 + N, 1 + N] of the next block."""
+        """Add the attention [B, H, 1 + N, 1 + N] of the next block."""
         self._block += 1
         patches = weights[:, :, 1:, 1:].mean(1, dtype=torch.float32)
         votes = (patches > patches.mean((1, 2), keepdim=True)).to(torch.uint8)
@@ -81,8 +81,10 @@ class PatchAttention:
             self._sum = patches if self._block == self._averaged[0] else self._sum + patches
 
     def attention(self) -> Tensor:
-        """[B, N, N]: the mean attention of the late blocks, 0 where fewer than a third of all
-        blocks had more than their mean."""
+        """Return the mean attention of the late blocks, [B, N, N].
+
+        An entry is 0 if it is above the mean of its block in fewer than a third of all blocks.
+        """
         mean = self._sum / len(self._averaged)
         return mean.masked_fill(self._votes < self._needed, 0.0)
 
@@ -90,10 +92,10 @@ class PatchAttention:
 def evidence(
     tower: Tower, blocks: Sequence[Block], trace: Trace, belonging: PatchAttention
 ) -> list[Evidence]:
-    """What TagCLIP asks of each image [B], from what the blocks below the last one left.
+    """Return the evidence of each image [B], from the results of the blocks below the last one.
 
     Args:
-        belonging: has seen the attention of all blocks but the last.
+        belonging: already holds the attention of all blocks except the last.
     """
     last = blocks[-1]
     heads = last.heads(trace.x)
@@ -104,13 +106,14 @@ def evidence(
 
 
 def tagclip(probability: Tensor, attention: Tensor) -> Tensor:
-    """Score of each class [K] as a share of the best one's, so that that has 1.
+    """Return the score of each class [K], divided by the score of the best class.
 
-    TagCLIP (arXiv 2312.12828) up to its last step: patches ask the patches that they belong to,
-    then once more only those in boxes around where the class is above its own mean.
+    TagCLIP (arXiv 2312.12828) without its last step. First, each patch takes the probabilities of
+    the patches that it belongs to. Then this is repeated with only those patches that lie in boxes
+    around the places where the class is above its own mean.
 
     Args:
-        probability: [K, rows, cols] of each class at each patch, each with its own value only.
+        probability: [K, rows, cols] of each class at each patch, from the patch's own value only.
         attention: [N, N], see `PatchAttention`.
     """
     coarse = probability.flatten(1)
@@ -119,26 +122,28 @@ def tagclip(probability: Tensor, attention: Tensor) -> Tensor:
     inside = boxes(above.view(probability.shape)).flatten(1)
     scores = ((coarse * inside) @ attention.T).amax(1)
     best = scores.max()
-    # Where no patch belongs to any other (a picture of one patch), nothing is known.
+    # If no patch belongs to another one (a picture of one patch), nothing is known: keep all words.
     return torch.where(best > 0, scores / best, 1.0)
 
 
 def boxes(mask: Tensor) -> Tensor:
-    """[K, rows, cols] bool, true in the bounding box of each part of mask [K, rows, cols] whose
-    patches touch, corners included."""
+    """Return [K, rows, cols] bool, true in the bounding box of each part of mask [K, rows, cols].
+
+    A part is a set of patches that touch, also at corners.
+    """
     classes, height, width = mask.shape
     part = _parts(mask).flatten()
     count, device = mask.numel(), mask.device
     row = torch.arange(height, device=device)[:, None].expand(mask.shape).flatten()
     col = torch.arange(width, device=device).expand(mask.shape).flatten()
-    # A place for each number that a part may have; the last one takes what is in no part.
+    # One place for each possible number of a part; the last place is for patches in no part.
     low = torch.full((2, count + 1), max(height, width), device=device)
     high = torch.zeros(2, count + 1, dtype=torch.long, device=device)
     place, index = torch.stack([row, col]), part.expand(2, -1)
     top, left = low.scatter_reduce(1, index, place, 'amin')[:, :-1]
     bottom, right = high.scatter_reduce(1, index, 1 + place, 'amax')[:, :-1]
-    # Corners count up and down, so that the sums along both axes count the boxes of each patch.
-    # What is no part's number has no box.
+    # Add +1 and -1 at the corners of each box: the cumulative sums along both axes then count the
+    # boxes at each patch. A number that no part uses has no box.
     found = (bottom > 0).long()
     owner = torch.arange(count, device=device) // (height * width)
     corners = torch.zeros(classes, height + 1, width + 1, dtype=torch.long, device=device)
@@ -149,8 +154,11 @@ def boxes(mask: Tensor) -> Tensor:
 
 
 def _parts(mask: Tensor) -> Tensor:
-    """[K, rows, cols] int64: patches that touch have one number, the smallest of their places in
-    0 .. K rows cols - 1, others different ones; K rows cols is none."""
+    """Return the number of the part of each patch, [K, rows, cols] int64.
+
+    Patches that touch have the same number: the smallest of their places in 0 .. K rows cols - 1.
+    Patches in no part have K rows cols.
+    """
 
     def nearest(numbers: Tensor) -> Tensor:
         numbers = numbers.view(-1, 1, *mask.shape[1:])

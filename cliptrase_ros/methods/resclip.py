@@ -1,8 +1,8 @@
-"""ResCLIP (CVPR 2025, arXiv 2411.15851), as its official code has it.
+"""ResCLIP (CVPR 2025, arXiv 2411.15851), as in its official code.
 
-Two parts. Residual cross-correlation (RCS): the last block's attention is blended with that of
-middle blocks. Semantic feedback refinement (SFR): labels of a first pass say which patches belong
-together, and the last block runs once more with that in its attention.
+It has two parts. Residual cross-correlation (RCS) blends the attention of the last block with that
+of middle blocks. Semantic feedback refinement (SFR) takes the labels of a first pass to find which
+patches belong together. The last block then runs once more, with this in its attention.
 
 Shapes: B images, H heads, N = rows * cols patches, 1 + N tokens with [CLS] first.
 """
@@ -24,9 +24,9 @@ from ..model.attention import Grid, Heads
 from ..model.recipes import Recipe, Trace, between
 from ..model.visual import Tower
 
-# Inverse temperature of the first pass's probabilities.
+# Inverse temperature of the probabilities in the first pass.
 SCALE = 40.0
-# Of the Gaussian along the rows of the semantic map, in patches.
+# Sigma of the Gaussian along the rows of the semantic map, in patches.
 BLUR_SIGMA = 5.0
 
 
@@ -35,10 +35,10 @@ class ResClip(Recipe):
     """NACLIP's attention, blended with the mean attention of the middle blocks.
 
     Attributes:
-        sigma: of NACLIP's neighbourhood, in patches.
-        share: lambda_rcs, how much of the blend is the middle blocks'.
+        sigma: sigma of NACLIP's neighbourhood, in patches.
+        share: lambda_rcs, the share of the middle blocks in the blend.
         gain: tau_rcs, the sum of each row of weights.
-        feedback_share: lambda_sfr, how much of the similarity of keys gives way to semantics.
+        feedback_share: lambda_sfr, the share of semantics in the mixture with key similarity.
         feedback_gain: tau_sfr, factor of that mixture.
     """
 
@@ -49,17 +49,17 @@ class ResClip(Recipe):
     feedback_gain: float = 1.8
 
     def last(self, trace: Trace, semantics: Tensor | None = None) -> Tensor:
-        """Tokens [B, 1 + N, D] before ln_post.
+        """Return the tokens [B, 1 + N, D] before ln_post.
 
         Args:
-            semantics: [B, 1 + N, 1 + N] of `semantic_map`; None: without feedback.
+            semantics: [B, 1 + N, 1 + N] from `semantic_map`; None: no feedback.
         """
         block = self.blocks[-1]
         heads = block.heads(trace.x)
         return block.mix(self.weights(heads, trace, semantics) @ heads.v)
 
     def weights(self, heads: Heads, trace: Trace, semantics: Tensor | None = None) -> Tensor:
-        """Attention weights [B, H, 1 + N, 1 + N]; rows sum to tau_rcs."""
+        """Return the attention weights [B, H, 1 + N, 1 + N]; rows sum to tau_rcs."""
         logits = attention.similarity(heads.k, heads.k)
         if semantics is not None:
             semantics = semantics[:, None].to(logits.dtype)
@@ -70,20 +70,23 @@ class ResClip(Recipe):
 
 
 def middle(tower: Tower) -> frozenset[int]:
-    """The numbers of the blocks whose attention is blended in, by the depth of the tower."""
+    """Return the numbers of the blocks whose attention is blended in. They depend on the depth."""
     return frozenset(between(len(tower.blocks), 6, 9))
 
 
 def feedback(
     features: Tensor, words: DeviceWords, images: Tensor, patch: int, threshold: float
 ) -> Tensor:
-    """The `semantic_map` of the labels that a first pass's features give the patches.
+    """Return the `semantic_map` of the patch labels from the features of a first pass.
 
     Args:
-        features: [B, rows, cols, E]; words, threshold, images: see `first_labels`.
+        features: [B, rows, cols, E] of the first pass.
+        words: the vocabulary on the device of the features.
+        images, threshold: see `first_labels`.
+        patch: side of a patch in pixels.
     """
     scores = voting.cosines(features, words.embeddings).movedim(-1, 1)
-    # Background comes first there, and the classes 1 .. K after it.
+    # In `first_labels`, background is 0 and the classes are 1 .. K.
     owner = (words.queries.owner + 1) % (words.queries.classes + 1)
     return semantic_map(first_labels(scores, images, owner, patch, threshold))
 
@@ -91,14 +94,14 @@ def feedback(
 def first_labels(
     scores: Tensor, images: Tensor, owner: Tensor, patch: int, threshold: float
 ) -> Tensor:
-    """What the first pass takes each patch for: [B, rows, cols] int64, 0 for background.
+    """Return the label of each patch in the first pass: [B, rows, cols] int64, 0 for background.
 
     Args:
         scores: [B, Q, rows, cols] cosines.
-        images: [B, 3, h, w] as the tower saw them, any range.
+        images: [B, 3, h, w], the input of the tower, in any range.
         owner: [Q] the label of each query.
-        threshold: pixels of which no query is as probable, in 0..1, get label 0. (In the official
-            code that is class 0, which is the background where there is one.)
+        threshold: in 0..1; a pixel gets label 0 if no query reaches this probability. (In the
+            official code that is class 0, which is the background if there is one.)
     """
     pixels = []
     for maps, image in zip(scores, images, strict=True):
@@ -109,20 +112,23 @@ def first_labels(
 
 
 def patch_labels(pixels: Tensor, patch: int) -> Tensor:
-    """The most frequent label of each patch (ties: the lowest): pixels [B, rows * patch,
-    cols * patch] int64 -> [B, rows, cols]."""
+    """Return the most frequent label of each patch (ties: the lowest), [B, rows, cols].
+
+    Args:
+        pixels: labels [B, rows * patch, cols * patch] int64.
+    """
     batch, height, width = pixels.shape
     cells = pixels.view(batch, height // patch, patch, width // patch, patch)
-    # torch's mode takes the lowest of several.
+    # If several are equally frequent, torch's mode takes the lowest.
     return cells.transpose(2, 3).flatten(3).mode(-1).values
 
 
 def semantic_map(labels: Tensor) -> Tensor:
-    """How much patches belong together by their labels [B, rows, cols]: [B, 1 + N, 1 + N] in
-    0..1, 0 for [CLS].
+    """Return how much patches belong together by their labels [B, rows, cols].
 
-    1 for two patches of one label, less if the way from one to the other leaves it; then blurred
-    along the rows, normalised to row sums 1, and divided by the largest value.
+    The result is [B, 1 + N, 1 + N] in 0..1, 0 for [CLS]. Two patches with the same label have 1, or
+    less if the path from one to the other leaves this label. The map is then blurred along the
+    rows, normalised to row sums 1, and divided by its largest value.
     """
     grid = size_of(labels)
     flat = labels.flatten(1)
@@ -138,10 +144,10 @@ def semantic_map(labels: Tensor) -> Tensor:
 
 
 def _connected(flat: Tensor, grid: Grid, steps: Tensor, farthest: int) -> Tensor:
-    """Whether the way from patch i to patch j keeps the label of i: [B, N, N] bool.
+    """Return [B, N, N] bool: true if the path from patch i to patch j keeps the label of i.
 
-    The official code looks at the points start (1 - t) + end t, rounded, for t = k / farthest and
-    k = 0 .. steps: for all but the most distant pairs that is the beginning of the way.
+    The official code checks the points start (1 - t) + end t, rounded, for t = k / farthest and
+    k = 0 .. steps. For all pairs except the most distant ones this is only the start of the path.
     """
     rows, cols = (torch.arange(n, dtype=torch.float32, device=flat.device) for n in grid)
     connected = torch.ones(len(flat), *steps.shape, dtype=torch.bool, device=flat.device)
@@ -156,14 +162,14 @@ def _connected(flat: Tensor, grid: Grid, steps: Tensor, farthest: int) -> Tensor
 
 @lru_cache(maxsize=4)
 def _steps(grid: Grid, device: torch.device) -> Tensor:
-    """Steps [N, N] of a king from patch to patch."""
+    """Return the Chebyshev distance [N, N] of the patches (moves of a chess king)."""
     at = attention.places(grid, device)
     return (at[:, None] - at).abs().amax(-1)
 
 
 @lru_cache(maxsize=4)
 def _blur(count: int, device: torch.device) -> Tensor:
-    """A Gaussian along `count` places, zeros outside, as a symmetric matrix [count, count]."""
+    """Return the symmetric matrix [count, count] of a Gaussian blur with zero padding."""
     length = min(int(6 * BLUR_SIGMA + 1), count)
     reach = (length - 1) // 2
     index = torch.arange(count, dtype=torch.float32, device=device)

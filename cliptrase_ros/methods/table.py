@@ -1,4 +1,4 @@
-"""The methods by name, and what each needs."""
+"""The methods by name, and the number of blocks that each needs."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ Build = Callable[[Tower, Settings], Recipe]
 
 @dataclass(frozen=True)
 class Method:
-    """How to make a method's recipe for a tower.
+    """A method, and how to build its recipe for a tower.
 
     Attributes:
-        build: makes it from the tower and the method's own settings.
-        source: paper, and what is followed.
-        blocks: how many the tower must have.
+        build: builds the recipe from the tower and the settings.
+        source: the paper, and whether we follow it or the official code.
+        blocks: number of blocks that the tower must have.
     """
 
     build: Build
@@ -46,7 +46,8 @@ def _cliptrase(tower: Tower, settings: Settings) -> Recipe:
 
 
 def _sigma(settings: Settings) -> float:
-    return settings.naclip_sigma or math.inf
+    sigma = settings.naclip.sigma
+    return math.inf if sigma == 'none' else sigma
 
 
 def _naclip(tower: Tower, settings: Settings) -> Recipe:
@@ -55,13 +56,8 @@ def _naclip(tower: Tower, settings: Settings) -> Recipe:
 
 
 def _gclip(tower: Tower, settings: Settings) -> Recipe:
-    last = len(tower.blocks) - 2
-    if settings.gclip_block > last:
-        raise SettingError(
-            f'gclip_block: {settings.gclip_block} leaves no block after the two whose attention is '
-            f'fused; this tower takes 1 .. {last}'
-        )
-    return gclip.recipe(tower, settings.gclip_block, settings.gclip_suppression)
+    block = settings.gclip.block
+    return gclip.recipe(tower, None if block == 'auto' else block, settings.gclip.suppression)
 
 
 def _resclip(tower: Tower, settings: Settings) -> Recipe:
@@ -69,10 +65,10 @@ def _resclip(tower: Tower, settings: Settings) -> Recipe:
         tower.blocks,
         maps=resclip.middle(tower),
         sigma=_sigma(settings),
-        share=settings.resclip_lambda,
-        gain=settings.resclip_tau,
-        feedback_share=settings.resclip_feedback_lambda,
-        feedback_gain=settings.resclip_feedback_tau,
+        share=settings.resclip.lambda_,
+        gain=settings.resclip.tau,
+        feedback_share=settings.resclip.feedback.lambda_,
+        feedback_gain=settings.resclip.feedback.tau,
     )
 
 
@@ -108,16 +104,16 @@ METHODS = {
     ),
     'clip': Method(
         _last_block(attention.clip, residual=True, feed_forward=True),
-        'CLIP (arXiv 2103.00020): the tower as it is, every patch through ln_post and proj',
+        'CLIP (arXiv 2103.00020): the unchanged tower, every patch through ln_post and proj',
     ),
 }
 
 
-def build(tower: Tower, settings: Settings) -> Recipe:
-    """The recipe of the method that the settings name.
+def check(tower: Tower, settings: Settings) -> None:
+    """Raise unless the method that the settings name can run on the tower.
 
     Raises:
-        UnsupportedBackbone: the tower has too few blocks for it.
+        UnsupportedBackbone: the tower has too few blocks for the method.
         SettingError: a setting of the method does not fit the tower.
     """
     method, have = METHODS[settings.method], len(tower.blocks)
@@ -125,6 +121,16 @@ def build(tower: Tower, settings: Settings) -> Recipe:
         small = [name for name, other in METHODS.items() if other.blocks <= have]
         raise UnsupportedBackbone(
             f'method {settings.method!r} needs a tower of at least {method.blocks} blocks, this '
-            f'one has {have}. On it run {", ".join(small)}.'
+            f'one has {have}. Use one of {", ".join(small)}.'
         )
-    return method.build(tower, settings)
+    last, block = have - 2, settings.gclip.block
+    if settings.method == 'gclip' and block != 'auto' and block > last:
+        raise SettingError(
+            f'gclip.block: {block} leaves no block after the two whose attention is fused. This '
+            f'tower takes 1 .. {last}'
+        )
+
+
+def build(tower: Tower, settings: Settings) -> Recipe:
+    """Return the recipe of the method that the settings name; they pass `check`."""
+    return METHODS[settings.method].build(tower, settings)

@@ -1,1 +1,1 @@
-"""The CLIP model: its towers written out from their weights, and pictures made ready for them."""
+"""The CLIP model: its image and text towers, and the preprocessing of images."""

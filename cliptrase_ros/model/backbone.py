@@ -1,4 +1,4 @@
-"""A CLIP model as the segmenter needs it: an image tower and a text encoder."""
+"""The CLIP model of a segmenter: an image tower and a text encoder."""
 
 from __future__ import annotations
 
@@ -18,29 +18,32 @@ from .linear import fast_bfloat16
 from .text import TextEncoder
 from .visual import Tower
 
-# As many, with a position offset each, stay ready beside the weights that they share.
+# Limit of the cache of towers, one for each precision and position offset. They share weights.
 TOWERS = 8
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
 _DTYPES = {'fp32': torch.float32, 'bf16': torch.bfloat16, 'fp16': torch.float16}
-# Relative. On CUDA the model's own patch convolution runs in TF32, ours in float32.
+# Limits of the relative error. On CUDA the model's own patch convolution runs in TF32, ours in
+# float32.
 _SELF_CHECK_TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 1e-1, torch.float16: 2e-2}
 
 
 class Backbone:
-    """An image tower with what belongs to it; shared by any number of segmenters.
+    """An image tower, its image statistics and its text encoder.
+
+    Any number of segmenters can share one backbone.
 
     Args:
-        visual: any open_clip VisionTransformer, on the device where it is to run. It is read,
+        visual: any open_clip VisionTransformer, already on the device to run on. It is read,
             never changed.
         logit_scale: the model's own inverse temperature (CLIP: 100).
-        mean, std: of the images that it was trained on, RGB 0..1; default: the visual's own, else
-            CLIP's.
-        text: encoder of the same model, or None where words come with embeddings.
+        mean, std: statistics of the training images, RGB 0..1. Default: the values of `visual`;
+            if it has none, those of CLIP.
+        text: text encoder of the same model; None if the words already have embeddings.
 
     Raises:
-        UnsupportedBackbone: the methods cannot run on this tower, or the forward pass written
-            out here does not reproduce the tower's own on one image.
+        UnsupportedBackbone: the methods cannot run on this tower, or our forward pass does not
+            reproduce the tower's own forward pass on one image.
     """
 
     def __init__(
@@ -52,10 +55,11 @@ class Backbone:
         text: TextEncoder | None = None,
     ):
         self.visual = visual
-        # One copy of the weights a precision, which towers with other position offsets share.
+        # One copy of the weights for each precision. Towers with other position offsets share it.
         self._towers: dict[torch.dtype, Tower] = {}
         self._moved: OrderedDict[tuple[torch.dtype, float], Tower] = OrderedDict()
-        # For `encoder.encoder_for`: they live as long as the backbone, and do not hold it.
+        # Cache of `encoder.encoder_for`. The encoders live as long as the backbone, but hold no
+        # reference to it.
         self.encoders: OrderedDict[Settings, Any] = OrderedDict()
         self.lock = threading.Lock()
         self.logit_scale = float(logit_scale)
@@ -72,29 +76,30 @@ class Backbone:
     def _statistic(
         self, given: Sequence[float] | None, name: str, default: Sequence[float]
     ) -> Tensor:
-        """[3, 1, 1] on the device."""
+        """Return the mean or the deviation, [3, 1, 1] on the device."""
         values = given if given is not None else getattr(self.visual, name, None) or default
         return torch.tensor(values, dtype=torch.float32, device=self.device).view(3, 1, 1)
 
     @classmethod
     def load(cls, settings: Settings) -> Backbone:
-        """Load the model that the settings name, onto their device.
+        """Load the model that the settings name, onto the device that they name.
 
         Raises:
-            SettingError: no such model, weights tag or device, or one that does not fit.
-            WeightsError: the weights cannot be had, are damaged, or are another model's.
+            SettingError: the model, the weights tag or the device does not exist, or model and
+                weights do not fit each other.
+            WeightsError: the weights are not available, are damaged, or belong to another model.
             UnsupportedBackbone: the methods cannot run on this model.
         """
         device = _device(settings.device)
-        loaded, tokenizer = weights.load_model(
-            settings.model, settings.weights, settings.weights_sha256
-        )
+        sha256 = settings.weights_sha256
+        expected = None if sha256 == 'none' else sha256
+        loaded, tokenizer = weights.load_model(settings.model, settings.weights, expected)
         model: Any = loaded.eval().requires_grad_(False).to(device)
         text = TextEncoder(model, tokenizer)
         return cls(model.visual, logit_scale=float(model.logit_scale.exp()), text=text)
 
     def tower(self, precision: str, position_offset: float = 0.1) -> Tower:
-        """The image tower in a precision (see Settings), checked when it is made."""
+        """Return the image tower in a precision (see Settings). Check it when it is built."""
         dtype = self._dtype(precision)
         if dtype not in self._towers:
             tower = Tower(self.visual, dtype)
@@ -116,7 +121,7 @@ class Backbone:
 
     @torch.no_grad()
     def _own_forward(self, images: Tensor) -> Tensor:
-        """The model's own image embeddings [B, E], in evaluation mode."""
+        """Return the image embeddings [B, E] of the model's own forward in evaluation mode."""
         modes = [(module, module.training) for module in self.visual.modules()]
         self.visual.eval()
         try:
@@ -128,14 +133,17 @@ class Backbone:
 
     @torch.no_grad()
     def _self_check(self, tower: Tower) -> None:
-        """Compare a written-out tower with the model's own forward on one image of noise."""
+        """Raise UnsupportedBackbone unless the tower reproduces the model's own forward.
+
+        Both run on one image of noise.
+        """
         image, expected = self._check_image.to(tower.dtype), self._check_answer
         got = tower.pool(recipes.run(tower, image, recipes.unchanged(tower)))
         error = float((got.float() - expected).norm() / expected.norm())
         if not error <= _SELF_CHECK_TOLERANCE.get(tower.dtype, 1e-2):
             raise UnsupportedBackbone(
-                f'{type(self.visual).__name__}: self check failed, in {tower.dtype} the relative '
-                f'error to its own forward is {error:.1e}. open_clip '
+                f'{type(self.visual).__name__}: self check failed: in {tower.dtype} our result has '
+                f'a relative error of {error:.1e} against the own forward of the model. open_clip '
                 f'{metadata.version("open_clip_torch")} may have changed this tower, the weights '
                 'may not be finite, or the precision is too low for them (try fp32).'
             )

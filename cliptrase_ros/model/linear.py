@@ -1,4 +1,4 @@
-"""Linear layers in the arithmetic of a tower."""
+"""Linear layers in the dtype of a tower."""
 
 from __future__ import annotations
 
@@ -13,17 +13,18 @@ from ..runtime import torch_compat
 
 
 class Linear:
-    """factor (x weightᵀ) + bias in the dtype of the tower, and silu of it if so asked.
+    """factor (x weightᵀ) + bias in the dtype of the tower, followed by silu if `silu` is set.
 
-    On x86 CPUs bfloat16 weights are laid out once as oneDNN's kernels want them; F.linear does that
-    in every call, which costs a tenth of a frame. Copies are made with the first use without
-    gradients, and do not follow later changes of the weights. (In float32 F.linear does not use
-    oneDNN, whose kernel is faster there as well but ends the process where memory runs out.)
+    On x86 CPUs, bfloat16 weights are packed once into the layout of oneDNN's kernels. F.linear
+    packs them in every call, which costs a tenth of a frame. The copy is made at the first use
+    without gradients. It does not follow later changes of the weights. (In float32, F.linear does
+    not use oneDNN. Its kernel would be faster there too, but it ends the process if memory runs
+    out.)
 
     Args:
         weight: [out, in], read and not changed.
         bias: [out] or None.
-        dtype: of the arithmetic and of the result.
+        dtype: dtype of the arithmetic and of the result.
     """
 
     def __init__(
@@ -43,7 +44,7 @@ class Linear:
         self._kept: Tensor | None = None
 
     def __call__(self, x: Tensor) -> Tensor:
-        """[..., in] of any floating dtype -> [..., out]."""
+        """Map [..., in] of any floating dtype to [..., out]."""
         x = x.to(self.dtype)
         if self._packable and not (torch.is_grad_enabled() or _is_compiling()):
             return torch_compat.linear(x, self._packed, self.bias, self._silu)
@@ -52,7 +53,7 @@ class Linear:
 
     def _cast(self) -> Tensor:
         if torch.is_grad_enabled():
-            return self._made()  # anew, for a graph of gradients serves once
+            return self._made()  # a new copy, because a graph of gradients can be used only once
         if self._kept is None:
             self._kept = self._made()
         return self._kept
@@ -66,12 +67,12 @@ class Linear:
         return torch_compat.laid_out(self._made())
 
 
-# Torch 2.2 cannot say.
+# Torch 2.2 has no is_compiling; `bool` then returns False.
 _is_compiling = getattr(torch.compiler, 'is_compiling', bool)
 
 
 def packable(device: torch.device, dtype: torch.dtype) -> bool:
-    """Whether weights are laid out once here."""
+    """Return True if weights on this device and in this dtype are packed once for oneDNN."""
     return (
         dtype == torch.bfloat16
         and device.type == 'cpu'
@@ -82,5 +83,5 @@ def packable(device: torch.device, dtype: torch.dtype) -> bool:
 
 
 def fast_bfloat16(device: torch.device) -> bool:
-    """Whether a CPU multiplies bfloat16 faster than float32: it has AVX512-BF16 or AMX."""
+    """Return True for a CPU that multiplies bfloat16 faster than float32 (AVX512-BF16 or AMX)."""
     return device.type == 'cpu' and torch_compat.has_bfloat16_instructions()

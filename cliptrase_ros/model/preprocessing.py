@@ -12,12 +12,15 @@ from ..errors import ShapeError
 from ..settings import Settings
 from . import windows
 
-# Beyond this the long side would make more patches than any machine can attend to.
+# A longer side would give more patches than any machine can compute attention for.
 MAX_ASPECT = 8
 
 
 def check_image(image: np.ndarray) -> None:
-    """Raise ShapeError unless the image is [H, W, 3] uint8, not empty and no mere strip."""
+    """Raise ShapeError unless the image is [H, W, 3] uint8, not empty, and not too narrow.
+
+    The limit is `MAX_ASPECT`: long side / short side.
+    """
     if not isinstance(image, np.ndarray):
         raise ShapeError(f'image: expected a numpy array, got {type(image).__name__}')
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or not image.size:
@@ -33,11 +36,14 @@ def check_image(image: np.ndarray) -> None:
 
 
 def crop_geometry(size: tuple[int, int], side: int) -> tuple[tuple[int, int], int, int]:
-    """(height, width) of an image resized so that its short side is `side`, and (top, left) of
-    the square in its centre, as torchvision's Resize and CenterCrop have them.
+    """Return the geometry of torchvision's Resize and CenterCrop to `side`.
 
     Args:
-        size: (height, width) before.
+        size: (height, width) of the image before.
+
+    Returns:
+        (height, width) after resizing the short side to `side`; top and left of the square in the
+        centre.
     """
     height, width = size
     if height <= width:
@@ -48,15 +54,17 @@ def crop_geometry(size: tuple[int, int], side: int) -> tuple[tuple[int, int], in
 
 
 def centre_crop(image: np.ndarray, side: int) -> np.ndarray:
-    """[side, side, 3]: short side resized with PIL bicubic, then the centre, as in the published
-    evaluation."""
+    """Resize the short side to `side` with PIL bicubic, then return the centre [side, side, 3].
+
+    The published evaluation does the same.
+    """
     (height, width), top, left = crop_geometry(image.shape[:2], side)
     resized = np.asarray(Image.fromarray(image).resize((width, height), Image.Resampling.BICUBIC))
     return resized[top : top + side, left : left + side]
 
 
 def to_device(image: np.ndarray, device: torch.device) -> Tensor:
-    """The image [H, W, 3] uint8 on the device; nobody waits until it is there."""
+    """Copy the image [H, W, 3] uint8 to the device, without waiting for the copy."""
     pixels = torch.from_numpy(np.array(image, order='C'))
     if device.type == 'cuda':
         pixels = pixels.pin_memory()
@@ -64,23 +72,26 @@ def to_device(image: np.ndarray, device: torch.device) -> Tensor:
 
 
 def image_size_of(image: Tensor) -> tuple[int, int]:
-    """(height, width) of an image [H, W, C]."""
+    """Return (height, width) of an image [H, W, C]."""
     height, width, _ = image.shape
     return height, width
 
 
 def resize_plainly(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[H, W, 3] uint8 -> [3, h, w] float32 in 0..255, bilinear between the four nearest pixels and
-    rounded: as OpenCV's, but for one grey level here and there."""
+    """Resize [H, W, 3] uint8 to [3, h, w] float32 in 0..255, bilinear without antialiasing.
+
+    Values are interpolated between the four nearest pixels and rounded. The result equals that of
+    OpenCV, except for a difference of one grey level in some pixels.
+    """
     pixels = image.permute(2, 0, 1).float()
     return F.interpolate(pixels[None], size=size, mode='bilinear', align_corners=False)[0].round()
 
 
 def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
-    """[H, W, 3] uint8 -> [3, h, w] float32 in 0..255, bicubic with antialiasing.
+    """Resize [H, W, 3] uint8 to [3, h, w] float32 in 0..255, bicubic with antialiasing.
 
-    On the CPU in bytes, rounded after each axis as PIL does, several times as fast as in float32;
-    other devices have no such kernel.
+    The CPU computes in bytes and rounds after each axis, as PIL does. This is several times as fast
+    as float32. Other devices have no such kernel and use float32.
     """
     pixels = image.permute(2, 0, 1)
     if image_size_of(image) == size:
@@ -94,7 +105,7 @@ def resize(image: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 class Preprocessor:
-    """From an image to what the tower sees of it, by the settings; immutable.
+    """Makes the input of the tower from an image, as the settings say; immutable.
 
     Args:
         patch: side of a patch in pixels.
@@ -104,7 +115,9 @@ class Preprocessor:
         self._settings, self._patch = settings, patch
 
     def crop(self, image: np.ndarray) -> np.ndarray:
-        """What of an image is labelled: all, or the crop of the cliptrase protocol.
+        """Return the part of an image that is labelled.
+
+        This is the whole image, or the crop of the cliptrase protocol.
 
         Raises:
             ShapeError: see `check_image`.
@@ -115,11 +128,11 @@ class Preprocessor:
         return image
 
     def label_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """(H, W) of the labels of a crop of this size."""
+        """Return (H, W) of the labels of a crop of this size."""
         return self._settings.label_size or size
 
     def view(self, image: np.ndarray) -> np.ndarray:
-        """See `Segmenter.view`."""
+        """Return the picture that the labels belong to, see `Segmenter.view`."""
         crop = self.crop(image)
         size = self.label_size(crop.shape[:2])
         if size == crop.shape[:2]:
@@ -127,7 +140,7 @@ class Preprocessor:
         return np.asarray(Image.fromarray(crop).resize(size[::-1], Image.Resampling.BILINEAR))
 
     def view_geometry(self, size: tuple[int, int]) -> tuple[tuple[int, int], np.ndarray]:
-        """See `Segmenter.view_geometry`."""
+        """Return where pixels are on the labels, see `Segmenter.view_geometry`."""
         if self._settings.protocol == 'cliptrase':
             inner, top, left = crop_geometry(size, self._settings.input_size)
             target = (self._settings.input_size, self._settings.input_size)
@@ -139,32 +152,44 @@ class Preprocessor:
         return target, np.array(moved)
 
     def working_size(self, size: tuple[int, int], multiple: int = 1) -> tuple[int, int]:
-        """(height, width) that an image of this size is resized to, a multiple if that is free."""
+        """Return (height, width) to which an image of this size is resized.
+
+        Both are multiples of `multiple`, except in the sliding protocol, which fixes the size.
+        """
         side = self._settings.input_size
         if self._settings.protocol == 'sliding':
             return windows.sliding_size(*size, side)
-        # The crop of the cliptrase protocol has its working size already.
+        # The crop of the cliptrase protocol already has its working size.
         return windows.working_size(*size, side, multiple)
 
     def whole_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """`working_size` of an image that is seen whole, before the rest of a patch is cut off."""
+        """Return the `working_size` of an image that the tower sees whole.
+
+        `whole` then cuts off the pixels beyond the last whole patch.
+        """
         return self.working_size(size, self._patch)
 
     def resized(self, image: Tensor, size: tuple[int, int]) -> Tensor:
-        """The image [H, W, 3] uint8 as [3, *size] float32 in 0..255."""
+        """Resize the image [H, W, 3] uint8 to [3, *size] float32 in 0..255."""
         sliding = self._settings.protocol == 'sliding'
         return (resize_plainly if sliding else resize)(image, size)
 
     def whole(self, image: Tensor) -> Tensor:
-        """An image [H, W, 3] as the tower sees it whole, [3, h, w] in whole patches. In the sliding
-        protocol the rest of a patch is cut off, and the features are held for those of all of the
-        image."""
+        """Return the input [3, h, w] of the tower for a whole image [H, W, 3], in whole patches.
+
+        In the sliding protocol the pixels beyond the last whole patch are cut off. The features
+        are still used as if they covered the whole image.
+        """
         pixels = self.resized(image, self.whole_size(image_size_of(image)))
         height, width = (side // self._patch * self._patch for side in pixels.shape[-2:])
         return pixels[:, :height, :width]
 
     def edges(self, image: Tensor, pixels: Tensor) -> Tensor | None:
-        """The `EncodedImage.image` of an image that the tower sees as `pixels`."""
+        """Return the `EncodedImage.image` of an image.
+
+        Args:
+            pixels: the input of the tower for this image.
+        """
         if self._settings.refine == 'guided':
             return resize(image, self.label_size(image_size_of(image))).round().byte()
         return pixels if self._settings.refine == 'pamr' else None

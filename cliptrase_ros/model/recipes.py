@@ -1,4 +1,4 @@
-"""Running a tower: the earlier blocks as they are, the last one by a method's recipe.
+"""Running a tower: the earlier blocks unchanged, the last one by the recipe of a method.
 
 Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), D width of the tower. Blocks
 are numbered 1 .. L, as the papers do.
@@ -19,14 +19,14 @@ from .visual import Block, Tower
 
 
 class Trace(NamedTuple):
-    """What the earlier blocks left for the last one.
+    """Results of the earlier blocks that the last one needs.
 
     Attributes:
         x: [B, N, D] output of block L - 1.
         grid: (rows, cols) of patches.
-        states: output [B, N, D] of each block that the recipe asked for.
-        attention: the weights [B, H, N, N] of the blocks that the recipe asked for, added up; [0]
-            if of none.
+        states: output [B, N, D] of each block in `Recipe.states`.
+        attention: the sum of the weights [B, H, N, N] of the blocks in `Recipe.maps`; shape [0] if
+            there are no such blocks.
     """
 
     x: Tensor
@@ -35,14 +35,14 @@ class Trace(NamedTuple):
     attention: Tensor
 
     def of(self, n: int) -> Trace:
-        """That of image n alone."""
+        """Return the trace of image n alone."""
         one = slice(n, n + 1)
         states = {number: x[one] for number, x in self.states.items()}
         return Trace(self.x[one], self.grid, states, self.attention[one])
 
     @staticmethod
     def joined(parts: Sequence[Trace]) -> Trace:
-        """That of the images of several passes at one size."""
+        """Join the traces of several passes. All images must have one size."""
         first = parts[0]
         states = {
             number: torch.cat([part.states[number] for part in parts]) for number in first.states
@@ -57,8 +57,8 @@ class Recipe:
 
     Attributes:
         blocks: all blocks, 1 .. L.
-        states: numbers of the blocks whose outputs are to be kept, below L.
-        maps: numbers of the blocks whose attention weights are to be added up, below L.
+        states: numbers of the blocks whose outputs are kept, below L.
+        maps: numbers of the blocks whose attention weights are added up, below L.
     """
 
     blocks: Sequence[Block]
@@ -66,17 +66,17 @@ class Recipe:
     maps: frozenset[int] = frozenset()
 
     def last(self, trace: Trace) -> Tensor:
-        """Tokens [B, N, D] as they go into ln_post."""
+        """Return the tokens [B, N, D] that go into ln_post."""
         raise NotImplementedError
 
 
 @dataclass(frozen=True, eq=False)
 class LastBlock(Recipe):
-    """The last block with another attention, and with or without the rest of it.
+    """A last block with another attention, and optionally without residual or feed-forward.
 
     Attributes:
         rule: its attention; None: every token keeps its own value.
-        residual: add the block's input to what attention yields.
+        residual: add the input of the block to the result of the attention.
         feed_forward: run the block's second half.
     """
 
@@ -97,12 +97,12 @@ class LastBlock(Recipe):
 
 
 def unchanged(tower: Tower) -> Recipe:
-    """The tower as it is."""
+    """Return the recipe that runs the tower unchanged."""
     return LastBlock(tower.blocks, rule=attention.clip)
 
 
 def run(tower: Tower, images: Tensor, recipe: Recipe) -> Tensor:
-    """Tokens [B, N, D] before ln_post that a recipe makes of normalised images [B, 3, h, w]."""
+    """Run a recipe on normalised images [B, 3, h, w]; return tokens [B, N, D] before ln_post."""
     trace, _ = follow(tower, images, recipe)
     return recipe.last(trace)
 
@@ -114,13 +114,15 @@ def follow(
     correlation: bool = False,
     watch: Callable[[Tensor], None] | None = None,
 ) -> tuple[Trace, Tensor | None]:
-    """Run normalised images [B, 3, h, w] as far as the last block: what that is to work on, and
-    the semantic correlation [B, N, N] of block L - 1.
+    """Run normalised images [B, 3, h, w] through all blocks except the last one.
 
     Args:
-        correlation: yield the semantic correlation too, instead of None.
-        watch: called with the attention weights [B, H, N, N] of each block below L in turn, none
-            of which is kept.
+        correlation: also return the semantic correlation, instead of None.
+        watch: called with the attention weights [B, H, N, N] of each block below L in turn. The
+            weights are not kept.
+
+    Returns:
+        The input of the last block, and the semantic correlation [B, N, N] of block L - 1.
     """
     x = tower.embed(images)
     grid = tower.grid(images)
@@ -149,15 +151,15 @@ def follow(
 
 
 def by_depth(blocks: int, twelfths: int) -> int:
-    """The number of the block at this depth: that of B/16's block `twelfths`, of its 12.
+    """Return the number of the block at the depth `twelfths` / 12 of a tower with `blocks` blocks.
 
-    The published block numbers are those of towers with 12 blocks; on others the same share of
-    the depth is taken, which nobody published results for.
+    The published block numbers are for towers with 12 blocks, such as B/16. On other towers we use
+    the same share of the depth; no results for these are published.
     """
     return max(1, round(blocks * twelfths / 12))
 
 
 def between(blocks: int, first: int, last: int) -> range:
-    """Numbers of the blocks that take the place of B/16's blocks `first` to `last`."""
+    """Return the numbers of the blocks that correspond to blocks `first` to `last` of B/16."""
     end = by_depth(blocks, last)
     return range(min(round(blocks * (first - 1) / 12) + 1, end), end + 1)

@@ -1,4 +1,4 @@
-"""Sentences to embeddings, with the text tower of an open_clip model as it is."""
+"""Sentences to embeddings, with the unchanged text tower of an open_clip model."""
 
 from __future__ import annotations
 
@@ -14,50 +14,52 @@ from torch import Tensor, nn
 
 from ..runtime import memory
 
-# Sentences in one pass. On a CPU a sentence takes the same time in passes of 20 to 64, and more in
-# larger ones.
+# Sentences in one pass. On a CPU, the time for each sentence is the same in passes of 20 to 64
+# sentences, and longer in larger passes.
 BATCH = 64
-# Relative; single precision differs by less than 1e-5.
+# Limit of the relative error. Single precision differs by less than 1e-5.
 _SELF_CHECK_TOLERANCE = 1e-4
 
 
 class TextEncoder:
-    """Sentences to unit embeddings with the text tower of an open_clip model.
+    """Encodes sentences to unit embeddings with the text tower of an open_clip model.
 
     Args:
-        model: with `encode_text`, in evaluation mode, on the device where it is to run. It is
+        model: has `encode_text`, is in evaluation mode, and is on the device to run on. It is
             read, never changed.
-        tokenizer: open_clip's for this model (`open_clip.get_tokenizer`): texts -> tokens
-            [n, context] int64.
+        tokenizer: open_clip's tokenizer for this model (`open_clip.get_tokenizer`): texts ->
+            tokens [n, context] int64.
     """
 
     def __init__(self, model: nn.Module, tokenizer: Any):
-        self._model: Any = model  # torch does not know of its methods
+        self._model: Any = model  # Any, because nn.Module does not declare its methods
         self._tokenizer = tokenizer
         self._fingerprint = ''
         self._longest: dict[tuple[str, ...], str] = {}
         self._padding = int(tokenizer(['a'])[0, -1])
 
     def longest(self, templates: tuple[str, ...]) -> str:
-        """The template that takes the most tokens; worked out once."""
+        """Return the template that needs the most tokens. It is computed once."""
         if templates not in self._longest:
             tokens = self._tokenizer([template.format('a') for template in templates])
             self._longest[templates] = templates[int((tokens != self._padding).sum(1).argmax())]
         return self._longest[templates]
 
     def too_long(self, sentence: str) -> bool:
-        """Whether the sentence fills the context, so that its end may have been cut off."""
+        """Return True if the sentence fills the context: its end may have been cut off."""
         return int(self._tokenizer([sentence])[0, -1]) != self._padding
 
     @property
     def context(self) -> int:
-        """Tokens in a row for the model; a sentence has to be shorter."""
+        """Number of tokens in the model's context. A sentence must be shorter."""
         return int(self._tokenizer(['a']).shape[1])
 
     def tokens(self, sentence: str) -> list[int]:
-        """All tokens of a sentence with the marks around it, also those that the model would not
-        read any more."""
-        # No token is less than a byte, but cleaning and marks may add some.
+        """Return all tokens of a sentence, with its start and end marks.
+
+        Tokens beyond the model's context are included.
+        """
+        # A token stands for at least one byte, but cleaning and marks may add some.
         room = max(self.context, 2 * len(sentence.encode()) + 8)
         tokens = self._tokenizer([sentence], context_length=room)[0].tolist()
         while tokens[-1] == self._padding:
@@ -65,16 +67,21 @@ class TextEncoder:
         return tokens
 
     def pieces(self, word: str) -> list[str]:
-        """What the tokenizer splits a word into: known words stay whole, others fall apart."""
-        # That of the hub's tokenizers is one level further in.
+        """Return the pieces into which the tokenizer splits a word.
+
+        Known words stay whole, others are split.
+        """
+        # In the hub's tokenizers, `decode` is one level deeper.
         decode = getattr(self._tokenizer, 'decode', None) or self._tokenizer.tokenizer.decode
         marks = set(self.tokens(''))
         return [decode([token]).strip() for token in self.tokens(word) if token not in marks]
 
     @torch.no_grad()
     def encode(self, sentences: Sequence[str]) -> Tensor:
-        """Unit embeddings [n, E] float32 of n sentences, on the model's device; equal sentences
-        are encoded once, and sentences of like length together."""
+        """Return unit embeddings [n, E] float32 of n sentences, on the model's device.
+
+        Equal sentences are encoded once. Sentences of similar length are encoded together.
+        """
         tokens, place = self._tokenizer(list(sentences)).unique(dim=0, return_inverse=True)
         if self.cuts_context:
             needed = _ends(self._model, tokens) + 1
@@ -88,7 +95,7 @@ class TextEncoder:
         return F.normalize(embeddings, dim=-1)
 
     def _run(self, tokens: Tensor) -> list[Tensor]:
-        """The model's own embeddings [n, E] of tokens [n, length], as a list of one."""
+        """Return the model's own embeddings [n, E] of tokens [n, length], in a list of one."""
         model = self._model
         if self.cuts_context:
             model = with_context(model, tokens.shape[1])
@@ -101,8 +108,11 @@ class TextEncoder:
     @cached_property
     @torch.no_grad()
     def cuts_context(self) -> bool:
-        """Whether tokens after a sentence's end are left out: where the tower's own attributes say
-        that no earlier token sees them, and one sentence confirms it."""
+        """True if tokens after the end of a sentence are left out.
+
+        They are left out if the attributes of the tower say that no earlier token sees them, and a
+        test with one sentence confirms it.
+        """
         if not _reads_end_causally(self._model):
             return False
         tokens = self._tokenizer(['a photo of a mug'])
@@ -114,7 +124,7 @@ class TextEncoder:
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 over the text tower's weights, the model's layers and heads, and an example of
+        """SHA-256 of the text tower's weights, the model's layers and heads, and an example of
         the tokenizer's output."""
         if not self._fingerprint:
             digest = hashlib.sha256(self._tokenizer(['a photo of a {}.']).numpy().tobytes())
@@ -128,7 +138,7 @@ class TextEncoder:
         return self._fingerprint
 
 
-# open_clip's CLIP has the parts of its text tower on itself, its CustomTextCLIP below `text`.
+# In open_clip, CLIP holds the parts of the text tower itself; CustomTextCLIP holds them in `text`.
 
 
 def _tower(model: nn.Module) -> Any:
@@ -141,8 +151,10 @@ def _pooling(model: nn.Module) -> str:
 
 
 def _reads_end_causally(model: nn.Module) -> bool:
-    """Whether the embedding is read at the end of the text, and what is there depends on nothing
-    after it. Not so: CoCa's class token, attention to both sides, other libraries' towers."""
+    """Return True if the embedding is read at the end of the text, and no later token affects it.
+
+    False for CoCa's class token, for attention to both sides, and for towers of other libraries.
+    """
     tower = _tower(model)
     mask = dict(tower.named_buffers(recurse=False)).get('attn_mask')
     positions = dict(tower.named_parameters(recurse=False)).get('positional_embedding')
@@ -154,7 +166,7 @@ def _reads_end_causally(model: nn.Module) -> bool:
 
 
 def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
-    """Where [n] the model reads the embeddings of tokens [n, length]."""
+    """Return the positions [n] at which the model reads the embeddings of tokens [n, length]."""
     if _pooling(model) == 'eos':
         tower = _tower(model)
         end: Any = getattr(tower, 'text_eos_id', getattr(tower, 'eos_id', None))
@@ -163,8 +175,11 @@ def _ends(model: nn.Module, tokens: Tensor) -> Tensor:
 
 
 def with_context(model: nn.Module, length: int) -> nn.Module:
-    """The model for rows of `length` tokens. It shares all weights, and its own forward pass runs;
-    CLIP's would refuse short rows, as its positions are added whole."""
+    """Return the model for rows of `length` tokens.
+
+    It shares all weights and runs the model's own forward pass. The original CLIP refuses shorter
+    rows, because it adds its whole position table.
+    """
     own = _tower(model)
     tower = _shallow(own)
     positions = own.positional_embedding[:length]
@@ -178,10 +193,10 @@ def with_context(model: nn.Module, length: int) -> nn.Module:
 
 
 def _shallow(module: nn.Module) -> nn.Module:
-    """A module of the same parts, of which some can be replaced."""
+    """Copy a module without its parts, so that single parts can be replaced."""
     own = {'recurse': False}
     parts = [*module.children(), *module.parameters(**own), *module.buffers(**own)]
-    # Only the dicts that hold these parts are copied. All else counts as copied already, so that
-    # the copy takes it as it is.
+    # Copy only the dicts that hold the parts. The memo lists everything else as already copied, so
+    # the copy shares it.
     parts += [value for value in vars(module).values() if not isinstance(value, dict)]
     return copy.deepcopy(module, {id(part): part for part in parts})

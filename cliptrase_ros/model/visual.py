@@ -1,7 +1,7 @@
-"""The image tower written out from the weights of an open_clip VisionTransformer.
+"""Our own forward pass of the image tower, with the weights of an open_clip VisionTransformer.
 
-The engine's only file that knows the names inside open_clip's image tower. Nothing is patched and
-nothing is hooked: the weights are read, so one model serves every method, image size and thread.
+No other file of the engine knows the names inside open_clip's image tower. The model is not patched
+or hooked. We only read its weights, so one model serves all methods, image sizes and threads.
 
 Shapes: B images, H heads, N = 1 + rows * cols tokens ([CLS] first), C channels of a head,
 D width of the tower, E width of the joint image-text space.
@@ -23,18 +23,19 @@ from .attention import Grid, Heads, Term, attend
 from .linear import Linear
 
 _POSITION_TABLES = 8
-# Of QuickGELU, x sigmoid(1.702 x).
+# QuickGELU is x sigmoid(1.702 x).
 _QUICK = 1.702
 
 
 class Block:
-    """One pre-norm transformer block, taken apart: x + attention(x), then x + feed_forward(x).
+    """One pre-norm transformer block, in steps: x + attention(x), then x + feed_forward(x).
 
-    Its linear layers and attention run in `dtype`; x, the norms and the sums are float32 (float64
-    where `dtype` is): rounded sums of all blocks are what low precision costs most.
+    Linear layers and attention run in `dtype`. x, the norms and the sums are float32 (float64 if
+    `dtype` is float64), because rounding the sums of all blocks causes most of the error of low
+    precision.
     """
 
-    # Output channel of the feed-forward whose weights are taken times a factor: (channel, factor).
+    # (channel, factor): scales the weights of this output channel of the feed-forward.
     _suppressed: tuple[int, float] | None = None
 
     def __init__(self, block: Any, dtype: torch.dtype):
@@ -45,8 +46,8 @@ class Block:
         )
         self._qkv = Linear(attention.in_proj_weight, attention.in_proj_bias, dtype)
         self._out = Linear(attention.out_proj.weight, attention.out_proj.bias, dtype)
-        # x sigmoid(c x) is silu(c x) / c, one operation instead of three. The weights take the
-        # factors where they are copied for another dtype anyway.
+        # x sigmoid(c x) is silu(c x) / c, one operation instead of three. The factors go into the
+        # weights, but only if these are copied to another dtype anyway.
         quick = type(mlp.gelu).__name__ == 'QuickGELU' and dtype != mlp.c_fc.weight.dtype
         c = _QUICK if quick else 1.0
         self._fc = Linear(mlp.c_fc.weight, c * mlp.c_fc.bias, dtype, factor=c, silu=quick)
@@ -54,16 +55,16 @@ class Block:
         self._proj = Linear(mlp.c_proj.weight, mlp.c_proj.bias, dtype, factor=1 / c)
 
     def heads(self, x: Tensor) -> Heads:
-        """Queries, keys, values [B, H, N, C] of the normed tokens x [B, N, D]."""
+        """Norm the tokens x [B, N, D]; return their queries, keys, values [B, H, N, C]."""
         qkv = self._qkv(self._norm_1(x)).unflatten(-1, (3, self._count, -1))
         return Heads(*qkv.permute(2, 0, 3, 1, 4))
 
     def mix(self, values: Tensor) -> Tensor:
-        """Attended values [B, H, N, C] back to tokens [B, N, D], before the residual sum."""
+        """Project attended values [B, H, N, C] to tokens [B, N, D], before the residual sum."""
         return self._scale_1(self._out(values.transpose(1, 2).flatten(2)).to(self._wide))
 
     def feed_forward(self, x: Tensor) -> Tensor:
-        """The block's second half on x [B, N, D], before the residual sum."""
+        """Run the block's second half on x [B, N, D], before the residual sum."""
         hidden = self._proj(self._gelu(self._fc(self._norm_2(x)))).to(self._wide)
         if self._suppressed:
             channel, factor = self._suppressed
@@ -73,11 +74,11 @@ class Block:
 
     @cached_property
     def suppressed(self) -> Block:
-        """This block with the loudest channel of its feed-forward at the loudness of the others.
+        """This block with the largest channel of its feed-forward scaled down.
 
-        The row of the output weights with the largest norm is taken times the mean norm of the
-        others over its own, as in GCLIP's channel suppression (reconstructed, see gclip.py). The
-        shared weights stay as they are.
+        The row of the output weights with the largest norm is multiplied by the mean norm of the
+        other rows and divided by its own norm, as in GCLIP's channel suppression (reconstructed,
+        see gclip.py). The shared weights do not change.
         """
         norms = self._proj.weight.float().norm(dim=1)
         channel = int(norms.argmax())
@@ -87,33 +88,33 @@ class Block:
         return block
 
     def forward(self, x: Tensor) -> Tensor:
-        """The block as the model has it."""
+        """Run the block as in the original model."""
         heads = self.heads(x)
         return self.finish(x, attend([Term(heads.q, heads.k)], heads.v))
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
-        """The block's output for its input x [B, N, D] and attended values [B, H, N, C]."""
+        """Return the block's output for its input x [B, N, D] and attended values [B, H, N, C]."""
         x = x + self.mix(attended)
         return x + self.feed_forward(x)
 
 
 class Tower:
-    """Images -> tokens -> joint space, for any grid of patches.
+    """Image tower: images -> tokens -> joint space, for any grid of patches.
 
     Args:
         visual: an open_clip VisionTransformer. It is read, never changed.
-        dtype: arithmetic of the blocks, see `Block`; the visual's own if None.
+        dtype: dtype of the blocks, see `Block`; the dtype of `visual` if None.
         position_offset: see Settings.position_offset.
 
     Raises:
-        UnsupportedBackbone: the visual is not a native VisionTransformer with a class token.
+        UnsupportedBackbone: `visual` is not a native VisionTransformer with a class token.
     """
 
     def __init__(
         self, visual: nn.Module, dtype: torch.dtype | None = None, position_offset: float = 0.1
     ):
         _require_native(visual)
-        # torch knows no more of a module's attributes than that they are tensors or modules.
+        # Any, because torch types every attribute of a module as a tensor or a module.
         self._visual = parts = cast(Any, visual)
         self.dtype: torch.dtype = dtype or parts.conv1.weight.dtype
         self._wide = wide(self.dtype)
@@ -131,7 +132,7 @@ class Tower:
         self.image_size = rows * self.patch, cols * self.patch
 
     def with_offset(self, position_offset: float) -> Tower:
-        """The tower with another `position_offset`; all weights are shared."""
+        """Return the tower with another `position_offset`. All weights are shared."""
         if position_offset == self.position_offset:
             return self
         tower = copy.copy(self)
@@ -140,12 +141,12 @@ class Tower:
         return tower
 
     def grid(self, images: Tensor) -> Grid:
-        """(rows, columns) of patches of images [..., height, width]."""
+        """Return (rows, columns) of the patches of images [..., height, width]."""
         height, width = images.shape[-2:]
         return height // self.patch, width // self.patch
 
     def embed(self, images: Tensor) -> Tensor:
-        """Normalised images [B, 3, rows * patch, cols * patch] -> tokens [B, N, D].
+        """Embed normalised images [B, 3, rows * patch, cols * patch] as tokens [B, N, D].
 
         Raises:
             ShapeError: a side is not a multiple of the patch.
@@ -157,7 +158,7 @@ class Tower:
             )
         visual = self._visual
         grid = self.grid(images)
-        # As a product and not as a convolution: on CUDA that would be TF32, far from float32.
+        # A matrix product: on CUDA a convolution would run in TF32, which is far from float32.
         pixels = images.to(self._wide).unflatten(3, (grid[1], -1)).unflatten(2, (grid[0], -1))
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         tokens = F.linear(pixels, self._embedding, visual.conv1.bias)
@@ -165,12 +166,16 @@ class Tower:
         return self._norm_pre(torch.cat([cls, tokens], 1) + self.position_table(grid))
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Tokens [B, N, D] of the last block -> joint space [B, N, E], not normalised."""
+        """Map tokens [B, N, D] of the last block to the joint space [B, N, E], not normalised."""
         tokens = self._norm_post(tokens)
         return tokens if self._joint is None else tokens @ self._joint
 
     def pool(self, tokens: Tensor) -> Tensor:
-        """The image embedding [B, E] that the model itself makes of its last tokens [B, N, D]."""
+        """Return the image embedding [B, E] as the model itself computes it.
+
+        Args:
+            tokens: [B, N, D] of the last block.
+        """
         if self._visual.pool_type == 'tok':
             return self.project(tokens)[:, 0]
         if self._visual.final_ln_after_pool:
@@ -178,7 +183,10 @@ class Tower:
         return self.project(tokens)[:, 1:].mean(1)
 
     def position_table(self, grid: Grid) -> Tensor:
-        """Position embeddings [N, D] for the grid; cached, since a robot's images keep one size."""
+        """Return the position embeddings [N, D] for the grid.
+
+        They are cached, because the images of a robot keep one size.
+        """
         table = self._positions.get(grid)
         if table is None:
             table = self._resize_positions(grid)
@@ -202,18 +210,18 @@ class Tower:
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
-    """The precision of sums and norms beside arithmetic in `dtype`: at least float32."""
+    """Return the dtype of sums and norms for arithmetic in `dtype`: at least float32."""
     return torch.promote_types(dtype, torch.float32)
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """The module with parameters of this dtype: itself or a copy."""
+    """Return the module with parameters of this dtype: itself or a copy."""
     same = all(parameter.dtype == dtype for parameter in module.parameters())
     return module if same else copy.deepcopy(module).to(dtype)
 
 
 def _require_native(visual: Any) -> None:
-    """Refuse what the written-out forward pass does not cover, naming what is missing."""
+    """Raise UnsupportedBackbone, with the reason, if our forward pass does not cover the tower."""
 
     def refuse(reason: str) -> NoReturn:
         raise UnsupportedBackbone(
@@ -226,16 +234,16 @@ def _require_native(visual: Any) -> None:
     if missing:
         refuse(f'no {", ".join(missing)} (a ResNet or timm tower?)')
     if not isinstance(visual.conv1, nn.Conv2d):
-        refuse('patches are not made by a convolution')
+        refuse('its patches are not embedded by a convolution')
     kernel, stride = visual.conv1.kernel_size, visual.conv1.stride
     if kernel != stride or kernel[0] != kernel[1]:
-        refuse(f'patches of {kernel} px with stride {stride} are no squares side by side')
+        refuse(f'patches of {kernel} px with stride {stride}; expected squares side by side')
     if getattr(visual, 'attn_pool', None) is not None:
-        refuse('attention pooling puts patches into another space than the image')
+        refuse('with attention pooling, patches are not in the embedding space of the image')
     if visual.pool_type not in ('tok', 'avg'):
-        refuse(f'pooling {visual.pool_type!r} makes no image embedding')
+        refuse(f"pooling {visual.pool_type!r} gives no image embedding; expected 'tok' or 'avg'")
     if len(visual.transformer.resblocks) < 2:
-        refuse('fewer than two blocks')
+        refuse('it has fewer than two blocks')
     for block in visual.transformer.resblocks:
         attention = getattr(block, 'attn', None)
         if not isinstance(attention, nn.MultiheadAttention) or attention.in_proj_weight is None:

@@ -1,6 +1,6 @@
-"""Getting a model: open_clip names and tags, local files, what to do without a network.
+"""Loading a model: open_clip names and tags, local files, and machines without a network.
 
-This is the only module that imports open_clip.
+Only this module imports open_clip.
 """
 
 from __future__ import annotations
@@ -25,46 +25,49 @@ from .. import files
 from ..errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
 from ..runtime import deferred, torch_compat
 
-# open_clip imports torchvision and timm, and these import torch's compiler, for what no native
-# tower uses.
+# open_clip imports torchvision and timm, and these import torch's compiler. No native tower uses
+# them.
 with deferred.imports_of('timm', torch_compat.COMPILER):
     import open_clip
 
 log = logging.getLogger(__name__)
 
 RANDOM = 'random'
-# The model of the demo world and the weights that come with it; they know that world only.
+# The model of the demo world and its bundled weights. They only know that world.
 DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
 DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
-# Metadata of files that `download` writes: weights do not tell which activation they need.
+# Metadata key of files of `download`. Weights alone do not show which activation they need.
 MADE_FOR = 'open_clip model'
-# With this seed the untrained tiny model gives several words a share of the demo's pictures.
+# With this seed the untrained tiny model finds several words in the demo's pictures.
 RANDOM_SEED = 7
 MODELS = Path(__file__).parent / 'configs'
 
 
 def open_clip_version() -> str:
-    """Such as '3.3.0'."""
+    """Return the version of open_clip, such as '3.3.0'."""
     return open_clip.__version__
 
 
-def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Callable]:
-    """(model, tokenizer) of open_clip.
+def load_model(name: str, weights: str, sha256: str | None = None) -> tuple[nn.Module, Callable]:
+    """Load (model, tokenizer) of open_clip.
 
     Args:
-        name, weights, sha256: see Settings.model, weights and weights_sha256.
+        name, weights: see Settings.model and weights.
+        sha256: expected of the local file, in hexadecimal; None: not checked.
 
     Raises:
-        SettingError: no such model or weights tag, or they do not fit each other.
-        WeightsError: the weights cannot be had, are damaged, or are another model's.
-        UnsupportedBackbone: a kind of model that the methods cannot run on.
+        SettingError: the model or the tag does not exist, or they do not fit each other.
+        WeightsError: the weights are not available, are damaged, or belong to another model.
+        UnsupportedBackbone: the methods cannot run on this kind of model.
     """
     config = _model_config(name)
     if weights == DEMO:
         weights, sha256 = _demo_file(name, sha256)
     file = file_of(weights)
     if sha256 and not file:
-        raise SettingError('weights_sha256: only a local file has one; set weights to its path')
+        raise SettingError(
+            'weights_sha256: only a local file can be checked; set weights to its path'
+        )
     if file:
         state = _read_state(file, sha256)
         _refuse_file_of_another_model(file, name)
@@ -79,38 +82,38 @@ def load_model(name: str, weights: str, sha256: str = '') -> tuple[nn.Module, Ca
 
 
 def file_of(weights: str) -> Path | None:
-    """The file that Settings.weights names; None for a tag and for random weights. ~ stays where
-    there is no such user."""
+    """Return the file that Settings.weights names; None for a tag and for random weights."""
     if weights == DEMO:
         return MODELS / f'{DEMO_MODEL}.safetensors'
     file = Path(weights)
-    with contextlib.suppress(RuntimeError):
+    with contextlib.suppress(RuntimeError):  # there is no such user: keep the ~
         file = file.expanduser()
     return file if '/' in weights or file.suffix else None
 
 
-def _demo_file(name: str, sha256: str) -> tuple[str, str]:
+def _demo_file(name: str, sha256: str | None) -> tuple[str, str]:
     if name != DEMO_MODEL:
         raise SettingError(
-            f'weights: {DEMO!r} are not those of {name}; set model to {DEMO_MODEL!r}'
+            f'weights: {DEMO!r} do not belong to {name}; set model to {DEMO_MODEL!r}'
         )
     return str(MODELS / f'{DEMO_MODEL}.safetensors'), sha256 or DEMO_SHA256
 
 
 def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
-    """What open_clip makes for a model; some models need files from the hub even so."""
+    """Let open_clip build something for a model. Some models need files from the hub for this."""
     try:
         return make()
     except Exception as error:  # open_clip, transformers and the hub's client raise anything
         raise WeightsError(
             f'open_clip cannot make {name} here: {_first_line(error)}. Its text tower or tokenizer '
-            "may need files from the hub; 'ViT-B-16-quickgelu' needs none"
+            "may need files from the hub; 'ViT-B-16-quickgelu' does not need any"
         ) from error
 
 
 def _untrained(name: str) -> nn.Module:
-    """The model with random weights, the same each time. `open_clip.create_model` would warn of
-    them on the root logger, though others are put in next."""
+    """Return the model with random weights, the same each time."""
+    # Not `open_clip.create_model`: it would warn about random weights on the root logger, even if
+    # real weights are loaded next.
     config = open_clip.get_model_config(name)
     text, kind = config['text_cfg'], open_clip.CLIP
     if 'hf_model_name' in text:
@@ -126,7 +129,7 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
         raise SettingError(
-            f'weights: {name} has no tag {weights!r} (it has {", ".join(tags) or "none"}), and '
+            f'weights: {name} has no tag {weights!r} (tags: {", ".join(tags) or "none"}), and '
             'it is not the path of a file'
         )
     _refuse_activation_mismatch(name, weights, config)
@@ -135,15 +138,15 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
         if file := _cached_file(source.get('hf_hub', '')):
             return _with_statistics(open_clip.create_model(name, pretrained=str(file)), source)
         if source.get('hf_hub') and not hub_reachable():
-            raise ConnectionError('the hub cannot be reached')  # the client would retry long
+            raise ConnectionError('the hub cannot be reached')  # the client would retry for long
         return open_clip.create_model(name, pretrained=weights)
     except Exception as error:  # open_clip and the hub's client raise anything
         raise WeightsError(
             f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
             'is offline, run on one with a network: '
             f'cliptrase download --model {name} --weights {weights} --out FOLDER ; copy the file '
-            'here and set weights to its path. For a trial without: model cliptrase-demo, weights '
-            'demo (it knows its demo world only).'
+            'here and set weights to its path. To try the package without this file: model '
+            'cliptrase-demo, weights demo (it only knows its demo world).'
         ) from error
 
 
@@ -154,7 +157,7 @@ def _model_config(name: str) -> dict:
     config = open_clip.get_model_config(name)
     if config is None:
         raise SettingError(
-            f'model: open_clip has no {name!r}.{did_you_mean(name, open_clip.list_models())}'
+            f'model: open_clip has no model {name!r}.{did_you_mean(name, open_clip.list_models())}'
         )
     vision = config['vision_cfg']
     if 'timm_model_name' in vision or isinstance(vision.get('layers'), list):
@@ -166,10 +169,10 @@ def _model_config(name: str) -> dict:
 
 
 def _cached_file(address: str) -> Path | None:
-    """The weights of 'OWNER/NAME/FILE' where they are in the hub's cache; nothing asks the hub."""
+    """Return the weights of 'OWNER/NAME/FILE' from the hub's local cache, or None if absent."""
     repository, _, named = address.rpartition('/')
     named = named or 'open_clip_pytorch_model.bin'
-    # As open_clip looks for them: safetensors first.
+    # The search order of open_clip: safetensors first.
     alternatives = [f'{Path(named).stem}.safetensors', named]
     if named == 'open_clip_pytorch_model.bin':
         alternatives[0] = 'open_clip_model.safetensors'
@@ -181,7 +184,7 @@ def _cached_file(address: str) -> Path | None:
 
 
 def _with_statistics(model: nn.Module, source: dict) -> nn.Module:
-    """The model with the mean and deviation of the images that its weights were trained on."""
+    """Give the model the mean and deviation of the images that its weights were trained on."""
     for name in ('mean', 'std'):
         if name in source:
             setattr(model.visual, f'image_{name}', tuple(source[name]))
@@ -189,26 +192,28 @@ def _with_statistics(model: nn.Module, source: dict) -> nn.Module:
 
 
 def hub_reachable(timeout_s: float = 3.0) -> bool:
-    """Whether the hub that serves open_clip's weights answers within the time."""
+    """Return True if the hub that serves open_clip's weights answers within the time."""
     if huggingface_hub.constants.HF_HUB_OFFLINE:
         return False
     request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method='HEAD')
     try:
         with urllib.request.urlopen(request, timeout=timeout_s):
             return True
-    except (OSError, ValueError):  # an answer such as a proxy's 403 is an OSError, too
+    except (OSError, ValueError):  # an error status, such as 403 from a proxy, is an OSError too
         return False
 
 
 def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
-    """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors, to be loaded by
-    path on a machine without a network: (path, SHA-256). Errors as load_model."""
+    """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors.
+
+    A machine without a network can load that file. Returns (path, SHA-256). Errors: as load_model.
+    """
     path = folder / f'{model}-{weights}.safetensors'
     return path, save_weights(load_model(model, weights)[0].state_dict(), path, model)
 
 
 def save_weights(state: dict[str, Tensor], path: Path, model: str) -> str:
-    """Write a state dict as .safetensors that says of which model it is; returns its SHA-256."""
+    """Write a state dict as .safetensors, with the model's name in it. Return its SHA-256."""
     tensors = {key: value.clone().contiguous() for key, value in state.items()}
     with files.whole(path) as part:
         try:
@@ -219,12 +224,15 @@ def save_weights(state: dict[str, Tensor], path: Path, model: str) -> str:
 
 
 def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
+    """Return the SHA-256 of a file, in hexadecimal."""
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
-    """A tower trained with one activation gives wrong features, and no error, with the other."""
+    """Raise SettingError unless the model uses the activation that its weights were trained with.
+
+    With the other activation a tower gives wrong features without any error.
+    """
     needs = bool(open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False))
     if needs == bool(config.get('quick_gelu', False)):
         return
@@ -235,8 +243,8 @@ def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
     )
 
 
-def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
-    """The state dict in a .safetensors file or a checkpoint, read without running code from it."""
+def _read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
+    """Read the state dict of a .safetensors file or a checkpoint, without running code from it."""
     if not path.is_file():
         raise WeightsError(f'weights: no file {path}')
     if sha256:
@@ -244,7 +252,7 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
         if found != sha256.strip().lower():
             raise WeightsError(
                 f'weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or '
-                'another one'
+                'it is another file'
             )
     try:
         if path.suffix == '.safetensors':
@@ -256,7 +264,7 @@ def _read_state(path: Path, sha256: str) -> dict[str, Tensor]:
             f'weights: {path} holds more than tensors, or is not a checkpoint '
             f'({_first_line(error)}); convert it to .safetensors'
         ) from error
-    except Exception as error:  # what a cut or foreign file takes the two readers to
+    except Exception as error:  # the two readers raise anything for a truncated or foreign file
         raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
     if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
         state = state['state_dict']
@@ -278,7 +286,7 @@ def _refuse_file_of_another_model(path: Path, name: str) -> None:
 
 def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
     own = model.state_dict()
-    # Scalars are saved as [] or [1], and position_ids and attn_mask are buffers that come and go.
+    # Scalars are saved as [] or [1]. Only some versions have buffers position_ids and attn_mask.
     if 'logit_scale' in state and 'logit_scale' in own:
         state['logit_scale'] = state['logit_scale'].reshape(own['logit_scale'].shape)
     state = {k: v for k, v in state.items() if k in own or not k.endswith(('_ids', 'attn_mask'))}
@@ -288,13 +296,13 @@ def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str
     for what, keys in (('lacks', missing), ('has unknown', foreign), ('has other shapes of', bent)):
         if keys:
             raise WeightsError(
-                f'weights: {path} is not of {name}: it {what} {", ".join(keys[:3])}'
+                f'weights: {path} does not belong to {name}: it {what} {", ".join(keys[:3])}'
                 f'{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'
             )
     model.load_state_dict(state)
 
 
 def _first_line(error: BaseException) -> str:
-    """Its first sentence; some of what follows is advice that is not ours."""
+    """Return the first sentence of the error. The rest may hold advice that is wrong here."""
     line = (str(error).strip() or type(error).__name__).splitlines()[0]
     return textwrap.shorten(line.split('. ')[0].rstrip('.'), 160, placeholder=' ...')

@@ -1,4 +1,4 @@
-"""How an image is cut for the tower: working size, sliding windows, and how their scores merge."""
+"""Cutting an image for the tower: working size, sliding windows, and merging of their scores."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from torch import Tensor
 
 
 def working_size(height: int, width: int, short_side: int, multiple: int = 1) -> tuple[int, int]:
-    """(height, width) with the short side at `short_side` px and the aspect kept, both rounded to
-    a multiple and at least one multiple."""
+    """Return (height, width) with the short side at `short_side` px and the same aspect ratio.
+
+    Both are rounded to a multiple of `multiple`, and are at least one multiple.
+    """
     scale = short_side / min(height, width)
 
     def rounded(side: int) -> int:
@@ -18,25 +20,31 @@ def working_size(height: int, width: int, short_side: int, multiple: int = 1) ->
     return rounded(height), rounded(width)
 
 
-# Of the long side, in the sliding protocol.
+# Limit of the long side in the sliding protocol, in px.
 LONGEST = 2048
 
 
 def sliding_size(height: int, width: int, short_side: int) -> tuple[int, int]:
-    """(height, width) to which the sliding protocol of SCLIP (arXiv 2312.01597) resizes an image:
-    the short side at `short_side` px, unless the long one were above 2048 then; as mmcv rounds."""
+    """Return (height, width) to which the sliding protocol resizes an image.
+
+    The short side becomes `short_side` px, or less if the long side would exceed 2048 px. The
+    protocol is that of SCLIP (arXiv 2312.01597); rounding is that of mmcv.
+    """
     scale = min(short_side / min(height, width), LONGEST / max(height, width))
     return int(height * scale + 0.5), int(width * scale + 0.5)
 
 
 def window_starts(length: int, window: int, stride: int) -> list[int]:
-    """Offsets of windows along one axis; the last one is shifted inside, so all are whole."""
+    """Return the offsets of windows along one axis.
+
+    The last window is shifted to end at the border, so that all windows are whole.
+    """
     last = max(0, length - window)
     return [*range(0, last, stride), last]
 
 
 def window_offsets(size: tuple[int, int], window: int, stride: int) -> list[tuple[int, int]]:
-    """(top, left) of every window over an image of `size` (height, width)."""
+    """Return (top, left) of every window over an image of `size` (height, width)."""
     height, width = size
     tops, lefts = (window_starts(n, window, stride) for n in (height, width))
     return [(top, left) for top in tops for left in lefts]
@@ -45,8 +53,11 @@ def window_offsets(size: tuple[int, int], window: int, stride: int) -> list[tupl
 def merge(
     logits: Tensor, offsets: list[tuple[int, int]], window: int, size: tuple[int, int]
 ) -> Tensor:
-    """Logits [T, Q, h, w] of T windows -> [Q, height, width]: each enlarged to its window
-    bilinearly, overlaps averaged (the sliding protocol of SCLIP, arXiv 2312.01597)."""
+    """Merge logits [T, Q, h, w] of T windows into [Q, height, width].
+
+    Each is enlarged bilinearly to the size of its window; overlaps are averaged (the sliding
+    protocol of SCLIP, arXiv 2312.01597).
+    """
     total = logits.new_zeros(logits.shape[1], *size)
     visits = logits.new_zeros(size)
     for tile, (top, left) in zip(logits, offsets, strict=True):
@@ -59,7 +70,7 @@ def merge(
 
 
 def crop(image: Tensor, offsets: list[tuple[int, int]], window: int) -> Tensor:
-    """Windows [T, 3, window, window] of an image [3, height, width]."""
+    """Return the windows [T, 3, window, window] of an image [3, height, width]."""
     return torch.stack(
         [image[:, top : top + window, left : left + window] for top, left in offsets]
     )

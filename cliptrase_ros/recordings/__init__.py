@@ -1,4 +1,4 @@
-"""Recordings of ROS 1 and ROS 2, read as far as they can be read, without ROS."""
+"""Reading of ROS 1 and ROS 2 recordings without ROS; damaged ones are read as far as possible."""
 
-# How overlays are written.
+# The ways to write overlays.
 OVERLAYS = ('compressed', 'raw', 'none')

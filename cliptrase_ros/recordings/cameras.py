@@ -1,5 +1,5 @@
-"""Which topics of a recording are images, which of them to label, and how the node would name their
-outputs."""
+"""The image topics of a recording: which exist, which are labelled, and how the outputs are named
+(as the node would name them)."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from rosbags.serde import SerdeError
 from ..errors import PictureError, ShapeError, did_you_mean
 from ..media import encodings
 from ..model.preprocessing import check_image
+from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from . import output_messages
 from .channel import Channel, Data, Message
@@ -23,12 +24,17 @@ DECODERS: dict[str, Callable[[Any], np.ndarray]] = {
     output_messages.IMAGE: encodings.to_rgb,
     output_messages.COMPRESSED_IMAGE: encodings.compressed_to_rgb,
 }
-# Depth, and what shows no colours.
+# Encodings of depth images and other images without colour.
 GREY = {'8UC1', *encodings.DEPTH_ENCODINGS, 'mono8'}
 
 
 class ImageTopic(NamedTuple):
-    """A topic of images; encoding: of its first message, '' if that cannot be read."""
+    """An image topic.
+
+    Attributes:
+        encoding: of its first message; '' if that message cannot be read.
+        messages: how many it has.
+    """
 
     channel: Channel
     encoding: str
@@ -36,7 +42,7 @@ class ImageTopic(NamedTuple):
 
     @property
     def colour(self) -> bool:
-        """Whether it is labelled unless others are."""
+        """Whether its images are in colour; such a topic is the default choice."""
         if self.channel.type == output_messages.IMAGE:
             return self.encoding in encodings.ENCODINGS and self.encoding not in GREY
         first, _, packing = self.encoding.rpartition(';')
@@ -53,7 +59,7 @@ class ImageTopic(NamedTuple):
 
 
 def image_topics(recording: Recording) -> list[ImageTopic]:
-    """The topics of images that have any."""
+    """Return the image topics that have messages."""
     found = []
     for channel, count in recording.counts.items():
         first = next(recording.of(channel), None) if channel.type in DECODERS else None
@@ -71,10 +77,11 @@ def _encoding(data: Data, kind: str) -> str:
 
 
 def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
-    """The channels of these topics; without any, of the only one in colour.
+    """Return the channels of these topics. If none are given, return the only one in colour.
 
     Raises:
-        PictureError: there is no such topic, or not one only.
+        PictureError: a topic does not exist; or none is given and the recording has no colour
+            topic, or several.
     """
     found = image_topics(recording)
     listed = 'its image topics are ' + '; '.join(map(str, found)) if found else 'it has no images'
@@ -84,7 +91,7 @@ def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
             return colours
         what = 'several topics' if colours else 'no topic'
         raise PictureError(
-            f'{recording.path} has {what} of colour images: {listed}. Say which one, by --topic'
+            f'{recording.path} has {what} of colour images: {listed}. Choose one with --topic'
             if found
             else f'{recording.path}: {listed}'
         )
@@ -92,19 +99,22 @@ def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
     for topic in topics:
         if topic not in named:
             hint = did_you_mean(topic, named)
-            raise PictureError(f'{recording.path} has no images on {topic!r}: {listed}.{hint}')
+            raise PictureError(f'{recording.path} has no image topic {topic!r}: {listed}.{hint}')
     return [named[topic] for topic in dict.fromkeys(topics)]
 
 
 def beside(topic: str, name: str) -> str:
-    """A topic next to that of an image, raw or compressed."""
+    """Return the topic `name` in the namespace of an image topic, raw or compressed."""
     return str(PurePosixPath(topic.removesuffix('/compressed')).parent / name)
 
 
 def camera_names(topics: Sequence[str]) -> list[str]:
-    """The node's name of each camera as part of topics: none of a single one; of several what
-    stands before the last part, /front/image_raw being front; all of it where two would be alike;
-    and numbers where even these are."""
+    """Return the name of each camera that the node uses in its topics.
+
+    A single camera has no name. For several, the name is the topic without its last part:
+    /front/image_raw gives 'front/'. If two of these names are equal or one is empty, the whole
+    topics are used; if these are equal or empty too, numbers.
+    """
     if len(topics) == 1:
         return ['']
     short = [_name(beside(topic, '')) for topic in topics]
@@ -121,7 +131,14 @@ def _name(topic: str) -> str:
 
 
 class CameraMessage(NamedTuple):
-    """A message; of an image to be labelled also what was read of it, or why it cannot be."""
+    """A message of the recording, with its image if that must be labelled.
+
+    Attributes:
+        stream: of an image to label; None for other messages.
+        content: the deserialised image message.
+        image: [H, W, 3] uint8 RGB; None if it cannot be read.
+        reason: why the image cannot be read, or ''.
+    """
 
     message: Message
     stream: ImageStream | None = None
@@ -131,26 +148,26 @@ class CameraMessage(NamedTuple):
 
 
 class ImageStream:
-    """A topic of images, and the names of its outputs."""
+    """An image topic, and the names of its outputs."""
 
     def __init__(self, recording: Recording, channel: Channel, prefix: str, every: int):
         self.channel = channel
         self.prefix = prefix
-        self.smooth = Smoother()
+        self.smooth, self.roster = Smoother(), Roster()
         self.info: Any = None
         self.info_topic = beside(channel.topic, 'camera_info')
         self._every = every
         self._seen = 0
         for other in recording.counts:
-            # One that comes after the first image is that of the first image, too; drivers send
-            # empty ones until they have read theirs.
+            # The first valid calibration also counts for the images before it: drivers send empty
+            # ones until they have read theirs.
             if other.topic == self.info_topic and other.type == output_messages.CAMERA_INFO:
                 found = recording.of(other)
                 while self.info is None and (message := next(found, None)):
                     self.take_info(message)
 
     def take_info(self, message: Message) -> None:
-        """Keep a calibration, if that is what it is."""
+        """Keep the calibration of a message if it is valid."""
         try:
             info = output_messages.deserialize(message.data, output_messages.CAMERA_INFO)
         except SerdeError:
@@ -159,7 +176,7 @@ class ImageStream:
             self.info = info
 
     def read(self, message: Message) -> CameraMessage:
-        """A message of this topic, with its image if that is to be labelled."""
+        """Return a message of this topic, with its image if that must be labelled."""
         self._seen += 1
         if (self._seen - 1) % self._every:
             return CameraMessage(message)

@@ -1,4 +1,4 @@
-"""What a recording holds, whatever kind of file it is."""
+"""Channels and messages of a recording, independent of the file format."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from rosbags.rosbag2.metadata import parse_qos
 
 log = logging.getLogger(__name__)
 
-# The forms of messages that can be read.
+# The serialisation formats of messages that can be read.
 ROS1, ROS2 = 'ros1', 'cdr'
-# Of a message.
+# The serialised bytes of a message.
 Data = bytes | memoryview
 
 
@@ -31,10 +31,10 @@ class Channel(NamedTuple):
 
     Attributes:
         type: as ROS 2 writes it, such as sensor_msgs/msg/Image.
-        definition: of the type and all that it is made of, as it is in the file; '' if it is not.
-        qos: profiles of those who published it.
-        digest: hash of the type, '' if it is not in the file.
-        form: of the messages, such as ROS2.
+        definition: of the type and its nested types, as in the file; '' if the file has none.
+        qos: profiles of the publishers.
+        digest: hash of the type; '' if the file has none.
+        form: serialisation format of the messages, such as ROS2.
     """
 
     topic: str
@@ -46,7 +46,7 @@ class Channel(NamedTuple):
 
 
 class Message(NamedTuple):
-    """A message and when it was recorded, in ns."""
+    """A message and its recording time in ns."""
 
     channel: Channel
     time: int
@@ -58,22 +58,22 @@ class RecordingFile(Protocol):
 
     Attributes:
         counts: how many messages each channel has.
-        damage: why this is not the whole file that was to be; '' if nothing is known of that.
+        damage: why the file is incomplete; '' if no damage is known.
     """
 
     counts: Counter[Channel]
     damage: str
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, by time as far as that is known."""
+        """Yield the messages of these channels, by time if the file allows it."""
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
 
 
 def offered(durability: QosDurability) -> Qos:
-    """Reliable, keep last 1, as the node publishes."""
-    # As rmw writes what nobody has set.
+    """Return a QoS profile as the node publishes: reliable, keep last 1."""
+    # The value that rmw writes for an unset duration.
     never = QosTime(9223372036, 854775807)
     return Qos(
         QosHistory.KEEP_LAST,
@@ -93,18 +93,18 @@ LATCHED = offered(QosDurability.TRANSIENT_LOCAL)
 
 
 def reason(error: Exception) -> str:
-    """What an error is and says, in one line that is not too long."""
+    """Return the type and message of an error in one line, cut after 200 characters."""
     return f'{type(error).__name__}: {" ".join(str(error).split())[:200]}'
 
 
-# Files are read more than once; one warning is enough.
+# Cached because files are read more than once, and one warning is enough.
 @lru_cache(maxsize=256)
 def profiles(topic: str, text: str) -> tuple[Qos, ...]:
-    """Quality of service of a topic as recorders write it; none if it cannot be read."""
+    """Return the QoS profiles of a topic from the recorder's text; () if it cannot be parsed."""
     try:
         return tuple(parse_qos(text))
-    except Exception as error:  # whatever a parser does with text that it does not know
+    except Exception as error:  # a parser may raise anything on unknown text
         log.warning(
-            '%s: its quality of service cannot be read and is left out (%s)', topic, reason(error)
+            '%s: cannot read its quality of service profiles: not copied (%s)', topic, reason(error)
         )
         return ()

@@ -1,6 +1,8 @@
-"""Unpack data as far as they go and no further than allowed. What lz4 and zstd offer for whole
-data, and rosbags and mcap call, gives nothing of data that are cut and fills the memory with
-whatever becomes of them."""
+"""Unpacking of data that may be cut off, up to a size limit.
+
+The one-shot functions of lz4 and zstd, which rosbags and mcap call, return nothing if the data are
+cut off, and do not limit the memory that they fill.
+"""
 
 from __future__ import annotations
 
@@ -19,9 +21,11 @@ else:
     from backports import zstd
 
 ZSTD_MAGIC = b'\x28\xb5\x2f\xfd'
-# Bytes. What says that it is longer, packed or not, is damaged rather than to fill the memory.
+# Bytes. A record that claims to be longer, packed or not, counts as damaged, so that it does not
+# fill the memory.
 LONGEST = 1 << 31
-# Bytes that are unpacked at a time, a block of zstd at most: what comes before damage is kept.
+# Bytes that are unpacked at a time: the largest block of zstd, so that all data before the damage
+# are kept.
 _PIECE = 1 << 17
 
 
@@ -42,32 +46,33 @@ _UNPACKERS: dict[str, Any] = {
 
 
 def unpacked(data: bytes | memoryview, compression: str, most: int = LONGEST) -> tuple[bytes, bool]:
-    """What can be unpacked of data that may be cut off, and whether that is all.
+    """Unpack data that may be cut off; return (what could be unpacked, whether that is all).
 
     Args:
-        most: how many bytes it may become.
+        most: limit of the unpacked size in bytes.
 
     Raises:
-        ValueError: another compression, data that are none of it, or more than `most` bytes.
+        ValueError: the compression is unknown, the data do not have it, or they unpack to more
+            than `most` bytes.
     """
     if compression not in _UNPACKERS:
-        raise ValueError(f'compression {compression!r} is not known')
+        raise ValueError(f'compression {compression!r} is not known; expected bz2, lz4 or zstd')
     unpacker = _UNPACKERS[compression]()
     try:
-        # One byte more shows whether there are more.
+        # The one extra byte shows whether the data exceed the limit.
         content = unpacker.decompress(data, most + 1)
     except (OSError, RuntimeError, zstd.ZstdError) as error:
         raise ValueError(f'{compression} data cannot be unpacked ({error})') from error
     if len(content) > most:
-        raise ValueError(f'{compression} data become more than the {most} bytes they should be')
+        raise ValueError(f'{compression} data unpack to more than the expected {most} bytes')
     return content, unpacker.eof
 
 
 def unpack_file(path: Path, target: Path) -> str:
-    """Unpack a file of zstd as far as that goes: '', or why there may be more.
+    """Unpack a zstd file as far as possible; return '' or why the result may be incomplete.
 
     Raises:
-        PictureError: nothing of it can be unpacked.
+        PictureError: nothing can be unpacked.
     """
     with path.open('rb') as file, target.open('wb') as out:
         try:
@@ -75,15 +80,15 @@ def unpack_file(path: Path, target: Path) -> str:
         except zstd.ZstdError as error:
             cut = f'it cannot be unpacked to its end ({error})'
         if cut and file.tell() and not out.tell():
-            raise PictureError(f'{path}: nothing of it can be unpacked: {cut}')
+            raise PictureError(f'{path}: nothing can be unpacked: {cut}')
     return cut
 
 
 def _unpack(file: BinaryIO, out: BinaryIO) -> bool:
-    """Unpack zstd frames, a little at a time: whether the last one is all there.
+    """Unpack zstd frames in small pieces; return whether the last frame is complete.
 
     Raises:
-        zstd.ZstdError: what comes is none.
+        zstd.ZstdError: the data are not valid zstd.
     """
     unpacker = zstd.ZstdDecompressor()
     packed = b''

@@ -1,4 +1,4 @@
-"""Types of messages: what a recording says of them, and messages of ROS 1 as those of ROS 2."""
+"""Message types of a recording, and the conversion of ROS 1 messages to ROS 2."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ log = logging.getLogger(__name__)
 
 Convert = Callable[[Data], Data]
 
-# What ROS 2 has under another name; the fields are the same.
+# ROS 1 types that have another name in ROS 2; the fields are the same.
 RENAMED = {'tf/msg/tfMessage': 'tf2_msgs/msg/TFMessage'}
 _IDL = '=' * 80 + '\nIDL: '
 
 
 class ConversionError(CliptraseError):
-    """Messages of this type cannot be made ones of ROS 2."""
+    """Messages of this type cannot be converted to ROS 2."""
 
 
 def ros2_types() -> Typestore:
-    """A store of the types that ROS 2 comes with, to which others can be added."""
+    """Return a new store with the standard types of ROS 2; others can be added."""
     return get_typestore(Stores.ROS2_JAZZY)
 
 
 @lru_cache(maxsize=256)
 def described(kind: str, definition: str, digest: str) -> tuple[str, str]:
-    """(definition, hash) of a type for a recording of ROS 2; each '' if it cannot be known.
+    """Return (definition, hash) of a type for a ROS 2 recording; '' for what is unknown.
 
     Args:
-        definition: as it was found, '' if it was not; it is kept as it is.
-        digest: hash as it was found.
+        definition: as found in the recording, '' if it has none; kept unchanged.
+        digest: hash as found in the recording.
     """
     store = ros2_types()
     if not definition:
@@ -50,9 +50,9 @@ def described(kind: str, definition: str, digest: str) -> tuple[str, str]:
         own = get_typestore(Stores.EMPTY)
         own.register(_parsed(kind, definition))
         return definition, own.hash_rihs01(kind)
-    except Exception as error:  # whatever a parser does with text that it does not know
+    except Exception as error:  # a parser may raise anything on unknown text
         log.warning(
-            '%s: the recording has no hash of it and none can be made (%s)', kind, reason(error)
+            '%s: the recording has no type hash and none can be computed (%s)', kind, reason(error)
         )
         return definition, ''
 
@@ -67,16 +67,16 @@ def _parsed(kind: str, definition: str) -> dict:
 
 
 def to_ros2(channel: Channel) -> tuple[Channel, Convert]:
-    """A channel of ROS 1 as one of ROS 2, and what makes its messages such.
+    """Return the ROS 2 channel of a ROS 1 channel, and the function that converts its messages.
 
-    Types that ROS 2 comes with become those; others keep their definition.
+    A type with the name of a standard ROS 2 type becomes that type. Others keep their definition.
 
     Raises:
-        ConversionError: the type is not known, or cannot be converted.
+        ConversionError: the type is unknown or cannot be converted.
     """
     kind = RENAMED.get(channel.type, channel.type)
     if not channel.definition.strip() and kind not in ros2_types().fielddefs:
-        raise ConversionError(f'the recording does not say what {channel.type} is')
+        raise ConversionError(f'the recording has no definition of {channel.type}')
     try:
         known = get_types_from_msg(channel.definition, channel.type)
         source, target = get_typestore(Stores.EMPTY), ros2_types()
@@ -85,7 +85,7 @@ def to_ros2(channel: Channel) -> tuple[Channel, Convert]:
         definition, _ = target.generate_msgdef(kind, ros_version=2)
         digest = target.hash_rihs01(kind)
         convert = _converter(source, target, channel.type, kind)
-    except Exception as error:  # whatever a parser does with text that it does not know
+    except Exception as error:  # a parser may raise anything on unknown text
         raise ConversionError(f'its definition cannot be read ({reason(error)})') from error
     return Channel(channel.topic, kind, definition, channel.qos, digest), convert
 
@@ -95,4 +95,4 @@ def _converter(source: Typestore, target: Typestore, old: str, new: str) -> Conv
         return partial(target.ros1_to_cdr, typename=new)
     return partial(
         migrate_bytes, source, target, old, new, {}, src_is2=False, dst_is2=True
-    )  # fields by name and type; what is new is 0
+    )  # matches fields by name and type; fields that are new in ROS 2 are 0

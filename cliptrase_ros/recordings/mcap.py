@@ -1,7 +1,9 @@
-"""MCAP files without an index, such as those of a recorder that was killed, record by record up to
-where they end. The package mcap reads the records; its StreamReader gives nothing of a chunk that
-is cut or damaged, and takes memory for any length that a field tells, so the way from record to
-record is our own."""
+"""MCAP files without an index, for example from a recorder that was killed.
+
+The file is read record by record up to its end. The package mcap parses the records. Its
+StreamReader is not used: it returns nothing from a chunk that is cut off or damaged, and allocates
+whatever length a field claims.
+"""
 
 from __future__ import annotations
 
@@ -27,16 +29,16 @@ from .scan import Scan, taken
 MAGIC = b'\x89MCAP0\r\n'
 _READ = (Opcode.SCHEMA, Opcode.CHANNEL, Opcode.MESSAGE, Opcode.CHUNK, Opcode.FOOTER)
 _DEFINITIONS = ('ros1msg', 'ros2msg', 'ros2idl')
-# Kind and length, before what a record holds.
+# Kind and length, before the content of a record.
 _HEAD = struct.Struct('<BQ')
-# Bytes of a footer without its head.
+# Bytes of a footer without kind and length.
 _FOOTER = 20
 
 _Record = TypeVar('_Record', bound=records.McapRecord)
 
 
 def has_index(path: Path) -> bool:
-    """Whether a file was closed, with a summary."""
+    """Return whether the file was closed and has a summary."""
     length = _FOOTER + len(MAGIC)
     with path.open('rb') as file:
         if file.seek(0, os.SEEK_END) < length:
@@ -57,7 +59,7 @@ class McapScan(Scan):
         super().__init__(path)
 
     def _cut(self) -> str:
-        return '' if self._ended else 'it is cut off: it has no end'
+        return '' if self._ended else 'it is cut off: its footer is missing'
 
     def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
         for kind, content, whole in _records(file, size):
@@ -91,13 +93,13 @@ class McapScan(Scan):
 
 
 def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
-    """(kind, content, whether it is all there) of each record."""
+    """Yield (kind, content, whether the content is complete) of each record."""
     while len(head := file.read(_HEAD.size)) == _HEAD.size:
         kind, length = _HEAD.unpack(head)
         if kind in _READ:
             yield kind, *taken(file, length, size)
         elif length <= size - file.tell():
-            # Attachments may be of any length.
+            # Skip without reading: attachments may have any length.
             file.seek(length, os.SEEK_CUR)
         else:
             break
@@ -106,10 +108,10 @@ def _records(file: BinaryIO, size: int) -> Iterator[tuple[int, bytes, bool]]:
 
 
 def _parsed(read: Callable[[ReadDataStream], _Record], content: bytes) -> _Record:
-    """A record from its content; nothing beyond that is read, whatever lengths are told in it.
+    """Parse a record from its content. Nothing beyond it is read, whatever lengths it claims.
 
     Raises:
-        ValueError: it is none.
+        ValueError: the content is shorter than its fields claim.
     """
     try:
         return read(ReadDataStream(BytesIO(content)))
@@ -118,10 +120,10 @@ def _parsed(read: Callable[[ReadDataStream], _Record], content: bytes) -> _Recor
 
 
 def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
-    """The records of a chunk, or what is there of them, and whether that is all.
+    """Return (the records of a chunk as far as they exist, whether that is all).
 
     Raises:
-        ValueError: they are not what was written.
+        ValueError: the chunk is damaged.
     """
     chunk = _parsed(records.Chunk.read, content)
     length, checksum = chunk.uncompressed_size, chunk.uncompressed_crc
@@ -129,5 +131,5 @@ def _chunk(content: bytes, whole: bool) -> tuple[bytes, bool]:
     if not (whole and complete):
         return found, False
     if len(found) != length or (checksum and zlib.crc32(found) != checksum):
-        raise ValueError('the checksum of a chunk does not fit')
+        raise ValueError('the size or checksum of a chunk does not match')
     return found, True

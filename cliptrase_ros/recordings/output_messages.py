@@ -1,4 +1,4 @@
-"""Results of the engine as messages of ROS 2, without ROS; they equal those of the node."""
+"""Results of the segmenter as ROS 2 messages, made without ROS and equal to those of the node."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ..words.vocabulary import UNLABELED, Vocabulary
 from .channel import Data
 from .convert import ros2_types
 
-# As in msg/, without the comments.
+# The definitions in msg/, without the comments.
 VOCABULARY_CLASS = """\
 uint16 id
 string name
@@ -43,26 +43,29 @@ STORE.register(
 
 
 def deserialize(data: Data, kind: str) -> Any:
-    """A message from its bytes.
+    """Return the message of this type from its bytes.
 
     Raises:
-        rosbags.serde.SerdeError: they are no such message.
+        rosbags.serde.SerdeError: the bytes are not such a message.
     """
     return STORE.deserialize_cdr(data, kind)
 
 
 def serialize(message: Any) -> memoryview:
-    """The bytes of a message."""
+    """Return the bytes of a message."""
     return STORE.serialize_cdr(message, message.__msgtype__, little_endian=True)
 
 
 def make(kind: str, **fields: Any) -> Any:
-    """A message."""
+    """Return a message of this type with these fields."""
     return STORE.types[kind](**fields)
 
 
 def image(pixels: np.ndarray, encoding: str, header: Any) -> Any:
-    """sensor_msgs/Image without padding from [H, W] or [H, W, 3]; the dtype is to fit."""
+    """Return a sensor_msgs/Image without padding from [H, W] or [H, W, 3].
+
+    The dtype must fit the encoding.
+    """
     pixels = np.ascontiguousarray(pixels)
     return make(
         IMAGE,
@@ -77,13 +80,14 @@ def image(pixels: np.ndarray, encoding: str, header: Any) -> Any:
 
 
 def label_mask(result: Segmentation, header: Any) -> Any:
-    """The class id of each pixel: mono8, or 16UC1 where an id needs it."""
+    """Return the image of class ids: mono8, or 16UC1 if the ids need 16 bits."""
     encoding = 'mono8' if result.labels.dtype == np.uint8 else '16UC1'
     return image(result.labels, encoding, header)
 
 
 def jpeg(pixels: np.ndarray, header: Any) -> Any:
-    """sensor_msgs/CompressedImage as image_transport has it, from [H, W, 3] uint8 RGB."""
+    """Return a sensor_msgs/CompressedImage as image_transport makes it, from [H, W, 3] uint8
+    RGB."""
     data = encodings.to_jpeg(pixels, JPEG_QUALITY)
     return make(
         COMPRESSED_IMAGE, header=header, format='rgb8; jpeg compressed bgr8', data=data.reshape(-1)
@@ -91,7 +95,7 @@ def jpeg(pixels: np.ndarray, header: Any) -> Any:
 
 
 def vocabulary(words: Vocabulary, stamp: Any) -> Any:
-    """The words, as their first version, valid from a stamp on."""
+    """Return the vocabulary message: version 1, valid from this stamp on."""
     classes = [
         make(
             f'{VOCABULARY_TYPE}Class',
@@ -119,7 +123,12 @@ def vocabulary(words: Vocabulary, stamp: Any) -> Any:
 def camera_info(
     info: Any, image_size: tuple[int, int], size: tuple[int, int], matrix: np.ndarray, header: Any
 ) -> Any:
-    """The calibration of labels; arguments as `geometry.moved_calibration`."""
+    """Return the calibration of the labels.
+
+    Args:
+        info, image_size, matrix: see `geometry.moved_calibration`.
+        size: (height, width) of the labels.
+    """
     k, p = moved_calibration(info, image_size, matrix)
     roi = dict.fromkeys(('x_offset', 'y_offset', 'height', 'width'), 0)
     return make(

@@ -1,5 +1,5 @@
-"""A recording of ROS 1 or ROS 2, of one file or several, as messages of ROS 2; what is cut off or
-damaged is read as far as it goes."""
+"""Reader of a ROS 1 or ROS 2 recording, one file or several, that yields ROS 2 messages. Files that
+are cut off or damaged are read as far as possible."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SUFFIXES = ('.mcap', '.db3')
 
 
 class Indexed:
-    """A RecordingFile of a whole file, which rosbags has opened and reads by its index."""
+    """A RecordingFile of a complete file that rosbags reads by its index."""
 
     damage = ''
 
@@ -41,20 +41,20 @@ class Indexed:
             self.counts[self._channels[connection.id]] += connection.msgcount
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, by time."""
+        """Yield the messages of these channels, by time."""
         asked = [c for c in self._reader.connections if self._channels[c.id] in channels]
-        if not asked:  # which rosbags takes for all
+        if not asked:  # rosbags takes an empty list for all
             return
         for connection, time, data in self._reader.messages(asked):
             yield Message(self._channels[connection.id], time, data)
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file."""
         self._reader.close()
 
 
 def _channel(connection: Any) -> Channel:
-    """Of a connection of rosbags."""
+    """Return the channel of a rosbags connection."""
     if hasattr(connection.ext, 'latching'):
         latched = bool(connection.ext.latching)
         return ros1.channel_of(
@@ -71,22 +71,23 @@ def _channel(connection: Any) -> Channel:
 
 
 class Recording:
-    """A recording that is open; a context manager.
+    """An open recording; a context manager.
 
     Attributes:
         path: of the file or folder.
-        counts: how many messages are to come of each channel; one for each topic and type of ROS 2.
-        problems: sentences about what cannot be used; grow while messages are read.
+        counts: expected number of messages of each channel. Each topic and ROS 2 type is one
+            channel.
+        problems: sentences about what cannot be used; more are added while messages are read.
 
     Raises:
-        PictureError: there is none, or nothing of it can be read.
+        PictureError: there is no recording, or nothing can be read from it.
     """
 
     def __init__(self, path: Path):
         self.path = path
         self.problems: list[str] = []
         self._stack = ExitStack()
-        # Messages that could be read, and not converted.
+        # Messages that could be read but not converted.
         self._lost: Counter[Channel] = Counter()
         try:
             self._files = self._open_all()
@@ -103,18 +104,18 @@ class Recording:
         self._stack.close()
 
     def of(self, channel: Channel) -> Iterator[Message]:
-        """The messages of a channel that can be read."""
+        """Yield the messages of a channel that can be read."""
         return self._converted({channel}, lambda sentence: None)
 
     def messages(self) -> Iterator[Message]:
-        """All messages, by time as far as that is known."""
+        """Yield all messages, by time if the files allow it."""
         until, read = 0, 0
         for message in self._converted(set(self.counts), self.problems.append):
             until, read = max(until, message.time), read + 1
             yield message
         missing = sum(self.counts.values()) - read - sum(self._lost.values())
         if missing > 0 and not any(file.damage for _, file in self._files):
-            self.problems.append(f'{self.path}: {missing} of its messages cannot be found')
+            self.problems.append(f'{self.path}: {missing} messages of its index cannot be found')
         for path, file in self._files:
             if file.damage:
                 told = f'; {read} messages until {moment(until)} were read' if read else ''
@@ -123,7 +124,7 @@ class Recording:
     def _converted(
         self, channels: Collection[Channel], tell: Callable[[str], None]
     ) -> Iterator[Message]:
-        """The messages of these channels; `tell` gets a sentence on what cannot be used."""
+        """Yield the messages of these channels; report what cannot be used by `tell`."""
         asked = {own for own, (channel, _) in self._routes.items() if channel in channels}
         lost = self._lost = Counter()
         for _, file in self._files:
@@ -131,23 +132,23 @@ class Recording:
                 channel, convert = self._routes[own]
                 try:
                     if not 0 <= time < 2**63:
-                        raise ValueError('its time is none')
+                        raise ValueError('its time is out of range')
                     data = convert(data)
-                except Exception as error:  # whatever a converter does with damaged data
+                except Exception as error:  # a converter may raise anything on damaged data
                     if channel not in lost:
                         tell(
-                            f'{channel.topic}: a message of {moment(time)} is no '
-                            f'{channel.type} and left out ({error})'
+                            f'{channel.topic}: skipped the message of {moment(time)}: not a valid '
+                            f'{channel.type} ({error})'
                         )
                     lost[channel] += 1
                 else:
                     yield Message(channel, time, data)
         for channel, number in lost.items():
             if number > 1:
-                tell(f'{channel.topic}: {number} messages are left out like that')
+                tell(f'{channel.topic}: skipped {number} such messages in total')
 
     def _routed(self) -> dict[Channel, tuple[Channel, Convert]]:
-        """Own channel -> channel of ROS 2 and what makes messages such; counts those."""
+        """Map each channel of the files to its ROS 2 channel and converter; fill `counts`."""
         found: Counter[Channel] = Counter()
         for _, file in self._files:
             found.update(file.counts)
@@ -157,9 +158,9 @@ class Recording:
             try:
                 target, convert = _route(own)
             except ConversionError as error:
-                self.problems.append(f'{own.topic} ({own.type}) is left out: {error}')
+                self.problems.append(f'{own.topic} ({own.type}) is skipped: {error}')
                 continue
-            # Several who published one topic become one.
+            # Several publishers of one topic become one channel.
             target = targets.setdefault((target.topic, target.type), target)
             routes[own] = target, convert
             self.counts[target] += count
@@ -171,7 +172,7 @@ class Recording:
         paths = _paths(self.path)
         if not paths:
             raise PictureError(
-                f'{self.path} holds no recording: neither metadata.yaml nor .mcap or .db3 files'
+                f'{self.path} holds no recording: no metadata.yaml, .mcap or .db3 file'
             )
         opened = []
         for path in paths:
@@ -185,7 +186,7 @@ class Recording:
 
     def _open(self, path: Path) -> RecordingFile:
         if path.is_dir():
-            raise PictureError(f'{path} is a folder; expected a file of messages')
+            raise PictureError(f'{path} is a folder; expected a file with messages')
         cut = ''
         original = path
         if path.suffix == '.zstd':
@@ -204,11 +205,11 @@ def _route(channel: Channel) -> tuple[Channel, Convert]:
         return channel, _uncompressed
     if channel.form == ROS1:
         return to_ros2(channel)
-    raise ConversionError(f'its messages are {channel.form!r}, not of ROS')
+    raise ConversionError(f'its messages are {channel.form!r}, not ROS messages')
 
 
 def moment(time: int) -> str:
-    """A time in ns as people read it, UTC."""
+    """Return a time in ns as readable text, in UTC."""
     seconds, rest = divmod(time, 10**9)
     try:
         day = datetime.fromtimestamp(seconds, timezone.utc)
@@ -218,20 +219,20 @@ def moment(time: int) -> str:
 
 
 def _uncompressed(data: Data) -> Data:
-    """A message that the recorder has compressed by itself, which no metadata need tell."""
+    """Unpack a message that the recorder compressed on its own. Metadata may not mention it."""
     return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
 
 
 def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Message]:
-    """The messages up to where they cannot be read."""
+    """Yield the messages up to the first that cannot be read; note the damage."""
     try:
         yield from file.messages(channels)
-    except Exception as error:  # rosbags checks little of damaged files
+    except Exception as error:  # rosbags checks damaged files little and may raise anything
         file.damage = f'it is damaged ({reason(error)})'
 
 
 def _opened(path: Path, original: Path) -> RecordingFile:
-    """A file, by what it begins with."""
+    """Open a file by its first bytes."""
     with path.open('rb') as file:
         magic = file.read(16)
     try:
@@ -242,11 +243,10 @@ def _opened(path: Path, original: Path) -> RecordingFile:
         if magic.startswith(sqlite.MAGIC):
             return sqlite.Sqlite(path)
     except sqlite.BROKEN as error:
-        raise PictureError(f'{original}: nothing of it can be read ({error})') from error
-    what = 'holds none' if magic else 'is empty'
+        raise PictureError(f'{original}: nothing can be read ({error})') from error
+    what = 'is not a recording' if magic else 'is empty'
     raise PictureError(
-        f'{original} {what}; expected a recording: a .bag of ROS 1, or a folder, an .mcap or a '
-        '.db3 of ROS 2'
+        f'{original} {what}; expected a ROS 1 .bag, or a ROS 2 folder, .mcap or .db3'
     )
 
 
@@ -256,41 +256,42 @@ def _indexed(
     path: Path,
     original: Path,
 ) -> Indexed | None:
-    """A file by its index, unless that is missing, as it often is, or damaged."""
+    """Open a file by its index; return None if the index is missing (this is common) or
+    damaged."""
     try:
         if not kind.has_index(path):
             return None
         reader = make(path)
         reader.open()
         if isinstance(reader, rosbag2.Reader) and not getattr(reader.storage, 'chunks', ()):
-            # rosbags would give up where times go back.
+            # rosbags would stop where times go back.
             reader.close()
             return None
         return Indexed(reader)
-    except Exception as error:  # rosbags checks little of damaged files
+    except Exception as error:  # rosbags checks damaged files little and may raise anything
         log.warning(
-            '%s: its index cannot be used (%s); all records are read', original, reason(error)
+            '%s: cannot use its index (%s): reading all records instead', original, reason(error)
         )
         return None
 
 
 def _paths(folder: Path) -> list[Path]:
-    """The files of a recording of ROS 2 in their order."""
+    """Return the files of a ROS 2 recording in their order."""
     metadata = folder / 'metadata.yaml'
     try:
         told = yaml.safe_load(metadata.read_text())
         names = told['rosbag2_bagfile_information']['relative_file_paths']
         if not (names and isinstance(names, list)):
-            raise ValueError('it names no files')
+            raise ValueError('relative_file_paths must be a list of files')
         return [folder / PurePath(name).name for name in names]
     except FileNotFoundError:
-        pass  # it is written at the end
-    except Exception as error:  # whatever a parser does with damaged text
-        log.warning('%s cannot be used (%s); all files are read', metadata, reason(error))
+        pass  # the recorder writes it when it closes the recording
+    except Exception as error:  # a parser may raise anything on damaged text
+        log.warning('%s cannot be used (%s): reading all files instead', metadata, reason(error))
     found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
     return sorted(found, key=lambda path: _natural(path.name))
 
 
 def _natural(name: str) -> list[str | int]:
-    """So that 10 comes after 9."""
+    """Return a sort key that puts 10 after 9."""
     return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]

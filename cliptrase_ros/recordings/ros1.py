@@ -1,6 +1,8 @@
-"""Bags of ROS 1 without an index, such as those of a recorder that was killed, record by record up
-to where they end. rosbags reads the headers of the records; its Reader opens no bag without an
-index, so the way from record to record is our own."""
+"""ROS 1 bags without an index, for example from a recorder that was killed.
+
+The file is read record by record up to its end. rosbags parses the headers of the records. Its
+Reader is not used: it cannot open a bag without an index.
+"""
 
 from __future__ import annotations
 
@@ -21,24 +23,24 @@ MAGIC = b'#ROSBAG V2.0\n'
 
 
 def ros2_type(name: str) -> str:
-    """sensor_msgs/Image -> sensor_msgs/msg/Image; what is so already stays."""
+    """Return a type name as ROS 2 writes it: sensor_msgs/Image -> sensor_msgs/msg/Image."""
     package, slash, kind = name.partition('/')
     return f'{package}/msg/{kind}' if slash and '/' not in kind else name
 
 
 def ros2_topic(name: str) -> str:
-    """A topic of ROS 1 as ROS 2 has it: from the root, no empty parts."""
+    """Return a ROS 1 topic as ROS 2 writes it: absolute, no empty parts."""
     return '/' + '/'.join(part for part in name.split('/') if part)
 
 
 def channel_of(topic: str, kind: str, definition: str, latched: bool) -> Channel:
-    """A connection of a ROS 1 bag."""
+    """Return the channel of a connection of a ROS 1 bag."""
     qos = (LATCHED,) if latched else ()
     return Channel(ros2_topic(topic), ros2_type(kind), definition, qos, form=ROS1)
 
 
 def has_index(path: Path) -> bool:
-    """Whether a file was closed, with an index, and is not cut off before that."""
+    """Return whether the file was closed and is not cut off before its index."""
     size = path.stat().st_size
     with path.open('rb') as file:
         file.seek(len(MAGIC))
@@ -47,12 +49,12 @@ def has_index(path: Path) -> bool:
 
 
 class Ros1Scan(Scan):
-    """A RecordingFile of a bag of ROS 1."""
+    """A RecordingFile of a ROS 1 bag."""
 
     magic = MAGIC
 
     def _cut(self) -> str:
-        return 'it was not closed by the recorder, or is cut off'
+        return 'it is cut off or was not closed by the recorder'
 
     def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
         while length := file.read(4):
@@ -89,15 +91,15 @@ def _sized(file: BinaryIO, length: bytes, size: int) -> tuple[bytes, bool]:
 
 
 def _header(content: bytes) -> Header:
-    """The fields of a header.
+    """Parse the fields of a header.
 
     Raises:
-        ReaderError, ValueError: it is none.
+        ReaderError, ValueError: the content is not a header.
     """
     return Header.read(BytesIO(struct.pack('<I', len(content)) + content))
 
 
 def _chunk(header: Header, data: bytes) -> tuple[bytes, bool]:
-    """The records of a chunk as far as they are there, and whether that is all."""
+    """Return (the records of a chunk as far as they exist, whether that is all)."""
     most = min(header.get_uint32('size'), LONGEST)
     return unpacked(data, header.get_string('compression'), most)

@@ -1,6 +1,7 @@
-"""What MCAP files and bags of ROS 1 without an index have in common: all records in the order of
-the file, up to where it ends. No reader of rosbags or mcap goes on after a chunk that is damaged,
-or says what was damaged."""
+"""Common base for MCAP files and ROS 1 bags without an index: all records are read in file order.
+
+The readers of rosbags and mcap stop at a damaged chunk and do not say what was damaged.
+"""
 
 from __future__ import annotations
 
@@ -20,15 +21,15 @@ BROKEN = ValueError, KeyError, ReaderError, MemoryError
 
 
 class Scan(ABC):
-    """A RecordingFile, read once from beginning to end to know what it holds."""
+    """A RecordingFile that is first read from beginning to end to count its messages."""
 
-    # What the file begins with, before its records.
+    # The first bytes of the file, before its records.
     magic: bytes
 
     def __init__(self, path: Path):
         self.path = path
         self._channels: dict[object, Channel] = {}
-        # What is wrong, as far as the file has been read.
+        # The damage found so far.
         self._error = ''
         self._broken = 0
         self.counts: Counter[Channel] = Counter()
@@ -39,23 +40,23 @@ class Scan(ABC):
         self.damage = '; '.join(filter(None, (self._error or self._cut(), broken)))
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, in the order of the file."""
+        """Yield the messages of these channels, in the order of the file."""
         return (message for message in self._messages() if message.channel in channels)
 
-    def close(self) -> None:  # noqa: B027, nothing for subclasses to do either
-        """Nothing is open between two readings."""
+    def close(self) -> None:  # noqa: B027, subclasses have nothing to close either
+        """Do nothing: no file is open between two readings."""
 
     @abstractmethod
     def _cut(self) -> str:
-        """Why a file that could be read to its end is not whole; '' if it is."""
+        """Return why a file that could be read to its end is incomplete; '' if it is complete."""
 
     @abstractmethod
     def _read(self, file: BinaryIO, size: int) -> Generator[Message, None, bool]:
-        """The messages of the records in a file, or in a chunk, of at most `size` bytes; and
-        whether the last one is all there.
+        """Yield the messages in a file or chunk of at most `size` bytes; return whether the last
+        record is complete.
 
         Raises:
-            ValueError, KeyError, ReaderError, MemoryError: a record is none.
+            ValueError, KeyError, ReaderError, MemoryError: a record is damaged.
         """
 
     def _messages(self) -> Iterator[Message]:
@@ -70,11 +71,11 @@ class Scan(ABC):
     def _in_chunk(
         self, unpack: Callable[[], tuple[bytes, bool]], whole: bool
     ) -> Generator[Message, None, None]:
-        """The messages of a chunk as far as they go; the next chunk does not need them.
+        """Yield the messages of a chunk up to its damage. The next chunk can still be read.
 
         Args:
-            unpack: gives the records, and whether these are all.
-            whole: whether the chunk is all there.
+            unpack: returns (the records, whether these are all).
+            whole: whether the file holds the whole chunk.
         """
         try:
             records, complete = unpack()
@@ -85,13 +86,14 @@ class Scan(ABC):
 
 
 def taken(file: BinaryIO, length: int, size: int) -> tuple[bytes, bool]:
-    """So many bytes of a file of `size` bytes, or what is there of them, and whether it is all.
+    """Read `length` bytes of a file of `size` bytes; return (what exists of them, whether that is
+    all).
 
     Raises:
-        ValueError: no record is as long as that.
+        ValueError: `length` is over the limit of a record.
     """
     if length > LONGEST:
-        raise ValueError(f'a record of {length} bytes; none has more than {LONGEST}')
-    # Memory is taken for all that is asked for; and a file may have grown since.
+        raise ValueError(f'a record of {length} bytes is over the limit of {LONGEST} bytes')
+    # read() allocates all that is asked for, and the file may have grown since `size` was taken.
     content = file.read(min(length, max(0, size - file.tell())))
     return content, len(content) == length

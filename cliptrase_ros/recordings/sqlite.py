@@ -1,6 +1,8 @@
-"""The SQLite files of ROS 2 (.db3), with the standard library's sqlite3. The reader of rosbags
-passes over the write-ahead log of a recorder that was killed, opens no file that is cut off, and
-does not see rows that are no messages."""
+"""ROS 2 SQLite files (.db3), read with the standard library's sqlite3.
+
+The reader of rosbags is not used: it ignores the write-ahead log of a recorder that was killed, it
+cannot open a file that is cut off, and it does not notice malformed rows.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,7 @@ from .channel import Channel, Message, profiles
 
 MAGIC = b'SQLite format 3\0'
 BROKEN = sqlite3.DatabaseError, ValueError, KeyError
-# SQLite keeps any type of value in any column.
+# SQLite allows a value of any type in any column.
 _USABLE = "typeof(topic_id) = 'integer' AND typeof(timestamp) = 'integer' AND typeof(data) = 'blob'"
 
 
@@ -25,22 +27,22 @@ class Sqlite:
     """A RecordingFile of a .db3 file.
 
     Raises:
-        sqlite3.DatabaseError, ValueError: not even the topics can be read.
+        sqlite3.DatabaseError, ValueError: the topics cannot be read.
     """
 
     def __init__(self, path: Path):
         log = path.with_name(f'{path.name}-wal')
-        # Without a log nothing is to be locked, and the folder may be one that nobody can write to.
+        # Without a write-ahead log no lock is needed, and the folder may be read-only.
         mode = 'mode=ro' if log.is_file() and log.stat().st_size else 'immutable=1'
         self._database = _connected(path, mode)
         self._folder: tempfile.TemporaryDirectory | None = None
         self.damage = ''
-        # Whether messages are read as far as that goes, and topics that are none.
+        # Whether the file is damaged; the number of malformed topics.
         self._torn, self._odd = False, 0
         try:
             try:
                 if path.stat().st_size % _page_size(path):
-                    raise ValueError('its last page is not whole')
+                    raise ValueError('its last page is incomplete')
                 self._topics = self._read_topics()
                 self._count()
             except BROKEN as error:
@@ -59,21 +61,21 @@ class Sqlite:
             self.counts[channel] += found.get(number, 0)
         lost = sum(count for _, _, count in rows) - sum(self.counts.values())
         if lost or self._odd:
-            self.damage = f'{lost} of its messages and {self._odd} of its topics are none'
+            self.damage = f'{lost} messages and {self._odd} topics are malformed'
 
     def _open_damaged(self, path: Path, error: Exception) -> None:
-        """As far as it goes; how many messages there are is found by reading them."""
+        """Open a damaged file; count its messages by reading them."""
         self.damage, self._torn = f'it is cut off or damaged ({error})', True
         size, page = path.stat().st_size, _page_size(path)
         if size % page:
-            # SQLite would take what is missing of the page for zeros.
+            # SQLite would read zeros for the missing part of the page.
             self._database.close()
             self._folder = tempfile.TemporaryDirectory()
             copy = Path(self._folder.name, 'cut.db3')
             shutil.copyfile(path, copy)
             os.truncate(copy, size - size % page)
             self._database = _connected(copy, 'immutable=1')
-        # Has SQLite open a file that is shorter than it should be.
+        # Without this, SQLite refuses a file that is shorter than its header says.
         self._database.execute('PRAGMA writable_schema=ON')
         self._topics = self._read_topics()
         channels = self._topics.values()
@@ -81,9 +83,9 @@ class Sqlite:
         self.counts.update(dict.fromkeys(channels, 0))
 
     def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """The messages of these channels, by time, or of a damaged file by number."""
+        """Yield the messages of these channels by time; of a damaged file by id."""
         numbers = [n for n, channel in self._topics.items() if channel in channels]
-        # An index may be cut off, too; messages are numbered as they came.
+        # In a damaged file the time index may be cut off too. Ids follow the order of arrival.
         order = 'id' if self._torn else 'timestamp, id'
         try:
             for number, time, data in self._database.execute(
@@ -97,7 +99,7 @@ class Sqlite:
             self.damage, self._torn = f'it is cut off or damaged ({error})', True
 
     def close(self) -> None:
-        """Let the file go."""
+        """Close the file and delete its temporary copy."""
         self._database.close()
         if self._folder:
             self._folder.cleanup()
@@ -126,7 +128,7 @@ class Sqlite:
         return topics
 
     def _read_definitions(self) -> dict[str, str]:
-        """Text by type; files before ROS 2 Iron have none."""
+        """Return {type: definition}. Files from before ROS 2 Iron have no definitions."""
         if not self._rows("SELECT 1 FROM sqlite_master WHERE name = 'message_definitions'"):
             return {}
         columns = 'topic_type, encoded_message_definition'

@@ -1,4 +1,4 @@
-"""A new recording of ROS 2 in a folder, with MCAP inside: channels as they were, and new ones."""
+"""Writer of a new ROS 2 recording, a folder with MCAP: the old channels unchanged, and new ones."""
 
 from __future__ import annotations
 
@@ -21,11 +21,12 @@ from .reader import Recording
 
 @contextmanager
 def written(target: Path) -> Iterator[Writer]:
-    """A writer whose recording is under its name at the end, and nothing of it after an error."""
+    """Yield a writer. Its recording appears as `target` at the end; after an error nothing is
+    left."""
     with files.whole(target) as part:
-        # Files of a recording bear the name of its folder.
+        # The files of a recording have the name of its folder.
         folder = part / target.name
-        # Version 8 of the metadata: 9 writes QoS in a way that Humble does not know.
+        # Metadata version 8, because Humble cannot read the QoS of version 9.
         with Writer(folder, version=8, storage_plugin=StoragePlugin.MCAP) as writer:
             yield writer
         for file in folder.iterdir():
@@ -34,11 +35,7 @@ def written(target: Path) -> Iterator[Writer]:
 
 
 class Output:
-    """The new recording: channels as they were, and new ones by topic.
-
-    Raises:
-        PictureError: a new topic is there already.
-    """
+    """The new recording: the old channels unchanged, and new topics."""
 
     def __init__(self, recording: Recording, writer: Writer):
         self._writer = writer
@@ -47,11 +44,15 @@ class Output:
         self.counts: Counter[str] = Counter()
 
     def add(self, topic: str, kind: str, qos: Qos) -> None:
-        """A new topic."""
+        """Add a new topic.
+
+        Raises:
+            PictureError: the old recording already has this topic.
+        """
         if any(channel.topic == topic for channel in self._old):
             raise PictureError(
-                f'the recording has a topic {topic} already; name another place for the new ones '
-                'by --prefix'
+                f'the recording already has the topic {topic}; choose another name for the new '
+                'topics with --prefix'
             )
         definition, _ = output_messages.STORE.generate_msgdef(kind, ros_version=2)
         digest = output_messages.STORE.hash_rihs01(kind)
@@ -69,13 +70,13 @@ class Output:
             offered_qos_profiles=channel.qos,
         )
         if not digest:
-            # rosbags asks for a hash; recordings before ROS 2 Iron have none, and '' says so.
+            # rosbags requires a hash. Recordings from before ROS 2 Iron have none: write ''.
             connection = connection._replace(digest='')
             self._writer.connections[-1] = connection
         return connection
 
     def copy(self, message: Message) -> None:
-        """Write a message as it was."""
+        """Write a message of the old recording unchanged."""
         self._writer.write(self._old[message.channel], message.time, message.data)
 
     def write(self, topic: str, time: int, message: Any) -> None:

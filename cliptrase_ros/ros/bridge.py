@@ -1,13 +1,14 @@
-"""Which code converts images: cv_bridge wherever it gives the arrays of encodings.py, else that.
+"""Choice of the code that converts images: cv_bridge if it gives the same arrays as encodings.py,
+otherwise encodings.py.
 
-cv_bridge misreads rows with a padding that is no whole number of pixels, knows no colours of 8UC1,
-8UC3 and 8UC4, and fails on big-endian messages with NumPy 2; built for NumPy 1 it can end a process
-that has NumPy 2. So every case is tried once, a message of ours with noise, in a child process, and
-those that fail are left to encodings.py.
+cv_bridge misreads rows whose padding is not a whole number of pixels. It cannot convert 8UC1, 8UC3
+and 8UC4 to RGB. With NumPy 2 it fails on big-endian messages. If it was built for NumPy 1, it can
+end a process that has NumPy 2. So every case is tried once, with a message of noise, in a child
+process. encodings.py converts the cases that fail.
 
-Compressed images are all decoded by encodings.py: cv_bridge calls the same decoder, but returns
-uint16 of images with 16 bits and does not read `format`. Messages are all written by encodings.py,
-too: in half the time, and cv_bridge cannot write with OpenCV 5.
+encodings.py decodes all compressed images: cv_bridge calls the same decoder, but returns uint16 for
+16-bit images and does not read `format`. encodings.py also writes all messages: it takes half the
+time, and cv_bridge cannot write with OpenCV 5.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ CASES = tuple(itertools.product(encodings.ENCODINGS, (False, True), (False, True
 
 @dataclass(frozen=True)
 class Codec:
-    """Functions as in encodings.py, and the name of what is behind the first."""
+    """Functions as in encodings.py. `name` says which code `to_rgb` uses."""
 
     name: str
     to_rgb: Callable[[Any], np.ndarray]
@@ -44,12 +45,12 @@ OWN = Codec('numpy', encodings.to_rgb)
 
 
 def choose_codec(log: Any, timeout_s: float = 20.0) -> Codec:
-    """The codec of this process; one sentence in the log says which and why.
+    """Return the codec for this process. Log in one sentence which one it is, and why.
 
-    It takes about a second where there is a cv_bridge.
+    This takes about one second if cv_bridge is installed.
     """
     if importlib.util.find_spec('cv_bridge') is None:
-        log.info('images are converted by the own NumPy codec, as there is no cv_bridge')
+        log.info('converting images with the built-in NumPy codec: cv_bridge is not installed')
         return OWN
     try:
         equal = _tried_in_a_child(timeout_s)
@@ -58,20 +59,22 @@ def choose_codec(log: Any, timeout_s: float = 20.0) -> Codec:
         codec = _mixed(CvBridge(), equal)
     except subprocess.TimeoutExpired:
         problem = f'its check took more than {timeout_s:g} s'
-    except Exception as error:  # whatever is wrong with it, the node can do without
+    except Exception as error:  # any error: the node works without cv_bridge
         problem = f'{type(error).__name__}: {error}'
     else:
         log.info(
-            f'images are converted by cv_bridge in {len(equal)} of {len(CASES)} cases of '
-            'encoding, byte order and padding, and by the own NumPy codec where that differs'
+            f'converting images with cv_bridge in {len(equal)} of {len(CASES)} cases of '
+            'encoding, byte order and padding, and with the built-in NumPy codec in the others'
         )
         return codec
-    log.warning(f'images are converted by the own NumPy codec, as cv_bridge is broken: {problem}')
+    log.warning(
+        f'converting images with the built-in NumPy codec, because cv_bridge is broken: {problem}'
+    )
     return OWN
 
 
 def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
-    """cv_bridge in the cases where it equals our codec, our codec in the others."""
+    """Return a codec that uses cv_bridge in these cases, and our codec in the others."""
 
     def to_rgb(message: Any) -> np.ndarray:
         padded = message.step > encodings.row_bytes(message)
@@ -83,11 +86,11 @@ def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
 
 
 def _tried_in_a_child(timeout_s: float) -> set[tuple]:
-    """The cases in which cv_bridge equals our codec.
+    """Return the cases in which cv_bridge equals our codec.
 
     Raises:
-        ChildProcessError: there are none, or the child ended early.
-        subprocess.TimeoutExpired: it took too long and was killed.
+        ChildProcessError: there is no such case, or the child ended early.
+        subprocess.TimeoutExpired: the child took too long and was killed.
     """
     program = (
         f'import sys; sys.path[:] = {sys.path!r}; import {__name__} as b; b.print_equal_cases()'
@@ -108,7 +111,7 @@ def _tried_in_a_child(timeout_s: float) -> set[tuple]:
 
 
 def print_equal_cases() -> None:
-    """Print the cases in which cv_bridge equals our codec as the last line, and errors before."""
+    """Print the cases in which cv_bridge equals our codec as the last line; errors to stderr."""
     from cv_bridge import CvBridge
 
     bridge = CvBridge()
@@ -127,6 +130,6 @@ def _equal(bridge: Any, encoding: str, big: bool, padded: bool) -> bool:
         message.data.frombytes(noise.bytes(height * message.step))
         theirs = bridge.imgmsg_to_cv2(message, 'rgb8')
         return theirs.dtype == np.uint8 and np.array_equal(theirs, encodings.to_rgb(message))
-    except Exception as error:  # an error is one more thing that is not equal
+    except Exception as error:  # an error counts as not equal
         print(f'{encoding}: {type(error).__name__}: {error}', file=sys.stderr)
         return False

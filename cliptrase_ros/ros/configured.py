@@ -1,4 +1,4 @@
-"""What a node has from configure to cleanup, and not before."""
+"""Access to values that a node has only from configure to cleanup."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ T = TypeVar('T')
 
 
 def configured(value: T | None) -> T:
-    """The value, which is None while the node is not configured.
+    """Return the value, which is None while the node is not configured.
 
     Raises:
-        CliptraseError: it is None.
+        CliptraseError: the value is None.
     """
     if value is None:
         raise CliptraseError('the node is not configured')

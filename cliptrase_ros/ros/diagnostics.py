@@ -1,4 +1,4 @@
-"""What /diagnostics says: counters, rates, times, and one sentence on the health of each camera
+"""Content of /diagnostics: counters, rates, times, and one sentence on the health of each camera
 and of the model."""
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ STAMP_WENT_BACK = 'stamps that went back'
 DEPTH_LISTENING = 'depth: times subscribed'
 DEPTH_RECEIVED = 'depth: received'
 DEPTH_EXACT = 'depth: with the stamp of an image'
-DEPTH_NEAREST = 'depth: with a stamp within depth_slop_s'
+DEPTH_NEAREST = 'depth: with a stamp within depth.slop_s'
 DEPTH_MISSING = 'depth: none in time for an image'
 DEPTH_APART = 'depth: stamps too far apart'
 DEPTH_BAD = 'depth: bad image'
 DEPTH_UNREGISTERED = 'depth: not registered'
 DEPTH_OTHER_FRAME = 'depth: another frame_id'
 DEPTH_EMPTY = 'depth: nothing valid'
-DEPTH_NO_SIZE = 'depth: labels of the size of the image for want of it'
+DEPTH_NO_SIZE = 'depth: none yet, labels use the image size'
 DEPTH_NO_INTRINSICS = 'depth: no intrinsics'
 DEPTH_OTHER_INTRINSICS = 'depth: intrinsics of another size'
 VOCABULARY_ERRORS = 'vocabulary errors'
@@ -49,7 +49,7 @@ SPACE = 'outputs in space'
 FROM_RECEIPT = 'receipt to publish'
 FROM_STAMP = 'stamp to publish'
 
-# What makes a camera's status a warning, the worst first.
+# Events that make a camera's status a warning, the worst first.
 TROUBLES = (
     DROPPED_BAD_IMAGE,
     DROPPED_OLD,
@@ -77,13 +77,13 @@ def of_camera(
     reasons: Mapping[str, str],
     no_depth: str = '',
 ) -> Health:
-    """(level, sentence).
+    """Return (level, sentence) for one camera.
 
     Args:
-        listening: whether the camera is subscribed to.
-        silence: what to say of it if nothing has come for a while, else ''.
-        reasons: the newest sentence on each event that has one.
-        no_depth: as `silence`, of its depth.
+        listening: True while the node subscribes to the camera.
+        silence: sentence to report if no image has come for a while, otherwise ''.
+        reasons: newest sentence of each event that has one.
+        no_depth: as `silence`, for the depth images.
     """
     for event in (DROPPED_ERROR, OUTPUT_ERROR, SPACE_ERROR):
         if statistics.age(event) < ERROR_SHOWN_S:
@@ -105,27 +105,27 @@ def of_camera(
     if dropped > published:
         return DiagnosticStatus.WARN, (
             f'slower than the camera: {published} of {published + dropped} images of the last '
-            f'{RECENT_S:.0f} s are segmented; lower input_size, or max_rate_hz to say that this '
-            'is enough'
+            f'{RECENT_S:.0f} s were segmented. Lower input_size to be faster, or set max_rate_hz '
+            'to this rate if it is enough'
         )
     age_ms = (statistics.quantiles_ms(FROM_STAMP, RECENT_S) or (0.0,))[0]
     if age_ms > 1e3 * OLD_S:
         return DiagnosticStatus.WARN, (
-            f'results are {age_ms / 1e3:.1f} s old by the stamps of their images: a slow model, or '
-            'a clock that is not that of this node'
+            f'results are {age_ms / 1e3:.1f} s old by the stamps of their images: the model is '
+            'slow, or the camera uses another clock than this node'
         )
     return DiagnosticStatus.OK, 'segmenting'
 
 
 def silent(statistics: Statistics, events: Iterable[str] = (RECEIVED, LISTENING)) -> bool:
-    """Whether none of these has been for a while."""
+    """Return True if none of these events happened in the last SILENCE_S seconds."""
     return min(map(statistics.age, events)) > SILENCE_S
 
 
 def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
-    """One sentence on why nothing comes: who publishes on the topic, and whether it fits."""
+    """Return a sentence on why nothing comes: who publishes, and whether type and QoS fit."""
     topic = subscription.topic_name
-    kind: Any = subscription.msg_type  # to rclpy's types it is a message, not a class
+    kind: Any = subscription.msg_type  # rclpy's type hints call it a message, not a class
     wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
     start = f'no {what} on {topic} for {SILENCE_S:.0f} s: '
     publishers = node.get_publishers_info_by_topic(topic)
@@ -151,7 +151,7 @@ def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
         if fit == QoSCompatibility.ERROR:
             ours = subscription.qos_profile.reliability.name.lower()
             said.append(
-                f'{name} is {reliability}, which does not fit input_reliability {ours} '
+                f'{name} is {reliability}, which does not fit qos.input_reliability {ours} '
                 f'({reason.strip(" ;")})'
             )
         else:
@@ -160,14 +160,14 @@ def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
 
 
 def of_model(statistics: Statistics, ready: bool, last_error: str) -> Health:
-    """(level, sentence)."""
+    """Return (level, sentence) for the model."""
     if statistics.age(VOCABULARY_ERRORS) < ERROR_SHOWN_S:
         return DiagnosticStatus.ERROR, last_error
     return DiagnosticStatus.OK, 'ready' if ready else 'not loaded'
 
 
 def memory() -> dict[str, str]:
-    """Peak memory of this process, in MB."""
+    """Return the peak memory of this process, in MB."""
     peak_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         'peak memory MB': f'{peak_kb / 1024:.0f}',
@@ -178,7 +178,7 @@ def memory() -> dict[str, str]:
 def status(
     name: str, statistics: Statistics, health: Health, facts: Mapping[str, object]
 ) -> DiagnosticStatus:
-    """The status message: counters, rates over 5 s, times over the last 100 frames, the facts."""
+    """Return the status message: counters, rates over 5 s, times over 100 frames, and the facts."""
     values: dict[str, object] = dict(statistics.counts())
     for event in (RECEIVED, PUBLISHED):
         if event in values:

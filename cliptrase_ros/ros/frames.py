@@ -1,4 +1,4 @@
-"""From images to labels, on a thread of its own: the newest image of each camera, as a batch."""
+"""Segments images on a separate thread: the newest image of each camera, as a batch."""
 
 from __future__ import annotations
 
@@ -26,14 +26,13 @@ from .scenes import SceneWorker
 from .stream import Frame, Stream
 from .worker import Worker
 
-# How often the words may change under an image. The next change waits until it is published: so no
-# image is lost, and none is labelled for ever.
+# How many times an image may be labelled again because the words changed. After that, the next
+# change waits until the image is published.
 FREE_TRIES = 2
 
 
 class Taken(NamedTuple):
-    """An image that is worked on [H, W, 3] uint8 RGB, and the size (H, W) of its labels; None: the
-    usual one."""
+    """An image [H, W, 3] uint8 RGB, and the size (H, W) of its labels; None: the default size."""
 
     frame: Frame
     image: np.ndarray
@@ -41,7 +40,7 @@ class Taken(NamedTuple):
 
 
 class FrameWorker:
-    """Works on what is given to it until it is stopped.
+    """Segments and publishes images until it is stopped.
 
     Args:
         options: called for the options of the moment.
@@ -63,12 +62,12 @@ class FrameWorker:
         self._worker = Worker('segmentation', self._segment)
 
     def stop(self) -> None:
-        """Finish the images in hand, drop those that wait."""
+        """Finish the images that are being segmented; drop those that wait."""
         self._worker.stop()
         self._scenes.stop()
 
     def take(self, stream: Stream, message: Any) -> None:
-        """A camera's new image; it replaces the one that waits."""
+        """Take a new image of a camera. It replaces the one that waits."""
         stream.statistics.count(diagnostics.RECEIVED)
         if not stream.due(self._options().max_rate_hz):
             stream.statistics.count(diagnostics.DROPPED_RATE)
@@ -87,7 +86,7 @@ class FrameWorker:
             self._segment_batch(batch)
 
     def _segment_batch(self, batch: list[Taken]) -> None:
-        """Images whose labels have one size."""
+        """Segment images whose labels have the same size."""
         started = time.monotonic()
         segmenter = self._words.current.sized(batch[0].size).segmenter
         results = self._encode(segmenter, batch)
@@ -98,15 +97,14 @@ class FrameWorker:
                     self._finish(taken, encoded, segmenter, encode_s)
 
     def _encode(self, segmenter: Segmenter, batch: list[Taken]) -> Sequence[EncodedImage | None]:
-        """Each image encoded, in one batch if that goes; None where it fails."""
+        """Encode the images, in one batch if possible. An image that fails gives None."""
         try:
             with memory.explained():
                 return segmenter.encode_batch([taken.image for taken in batch])
-        except Exception as error:  # of any kind; the others are to have their turn
+        except Exception as error:  # of any kind; the other images are encoded one by one
             if len(batch) == 1:
                 self._failed(batch[0].frame, error)
                 return [None]
-        # One of them is at fault.
         return [encoded for one in batch for encoded in self._encode(segmenter, [one])]
 
     def _finish(
@@ -114,10 +112,10 @@ class FrameWorker:
     ) -> None:
         """Label one image and publish.
 
-        Labels, pictures and JPEG are made without the lock. It is held to see that the words are
-        still those of the labels, and to publish: so no mask follows a vocabulary that does not
-        describe it. Where the words have changed meanwhile the image is labelled again. The label
-        mask does not wait for the other outputs.
+        Labels, pictures and JPEG are made without the lock. The lock is held only to check that
+        the words have not changed and to publish. So no mask follows a vocabulary that does not
+        describe it. If the words have changed, the image is labelled again. The label mask does
+        not wait for the other outputs.
         """
         frame, stream, words = taken.frame, taken.frame.stream, self._words
         started = time.monotonic()
@@ -125,7 +123,7 @@ class FrameWorker:
             with words.switch if held else nullcontext():
                 with words.switch:
                     live, wanted = words.current.sized(taken.size), stream.outputs.wanted()
-                if live.segmenter.backbone is not encoder.backbone:  # loaded anew in between
+                if live.segmenter.encoder is not encoder.encoder:  # changed meanwhile
                     encoded, encoder = live.segmenter.encode(taken.image), live.segmenter
                 it = self._labelled(taken, encoded, live)
                 inference_s = encode_s + time.monotonic() - started
@@ -143,7 +141,7 @@ class FrameWorker:
             statistics.record(diagnostics.FROM_STAMP, stream.age_s(frame))
         messages, failed = each({topic: partial(make, it) for topic, make in wanted.items()})
         with words.switch:
-            if words.current.version == live.version:  # else they are of words that are gone
+            if words.current.version == live.version:  # otherwise the words changed
                 failed |= stream.outputs.publish(messages)
         if errors | failed:
             raise OutputError(errors | failed)
@@ -164,22 +162,23 @@ class FrameWorker:
         scores: torch.Tensor,
         options: NodeOptions,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Scores, and which classes are in the picture, in the light of the frames before."""
+        """Return the smoothed scores, and which classes are in the picture (None: all)."""
         stream, segmenter, words = frame.stream, live.segmenter, live.words
-        subject = live.version, frame.epoch
+        subject = live.version, frame.epoch, segmenter.kind_of_scores
         scores = stream.smooth(scores, options.smoothing, subject)
         evidence = segmenter.presence(encoded, words, scores)
-        if evidence is None:
-            return scores, None
-        threshold, patience = segmenter.present_threshold, options.present_patience
+        threshold, patience = segmenter.present_threshold, segmenter.settings.present.patience
         present = stream.roster(evidence, threshold, patience, subject)
-        pairs = zip(words.classes, present.tolist(), strict=True)
-        stream.present = ', '.join(c.name for c, there in pairs if there)
+        if present is None:
+            stream.present = None
+        else:
+            pairs = zip(words.classes, present.tolist(), strict=True)
+            stream.present = ', '.join(c.name for c, there in pairs if there)
         return scores, present
 
     @contextmanager
     def _reported(self, frame: Frame) -> Iterator[None]:
-        """An error in the block, of any kind, drops the frame; it is told and the node goes on."""
+        """If the block raises any error, drop the frame and report it; the node goes on."""
         try:
             with memory.explained():
                 yield
@@ -188,7 +187,7 @@ class FrameWorker:
 
     def _failed(self, frame: Frame, error: Exception) -> None:
         if not self._node.context.ok():
-            return  # shutting down: nothing can be published any more
+            return  # shutting down: publishing is no longer possible
         stream = frame.stream
         if isinstance(error, (encodings.ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')

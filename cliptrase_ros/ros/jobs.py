@@ -1,4 +1,4 @@
-"""Slow work off the executor, and its outcome back on it."""
+"""Slow work outside the executor, with results that come back to the executor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..errors import Cancelled
 
 
 class Jobs:
-    """Work in the order given, on one thread; its futures are for coroutines of the executor."""
+    """Runs work in the order given, on one thread. Coroutines of the executor await its futures."""
 
     def __init__(self, node: Node):
         self._node = node
@@ -23,31 +23,31 @@ class Jobs:
         self._finished: deque[tuple[Callable[[Any], None], Any]] = deque()
         self._delivery = node.create_guard_condition(self._deliver)
         self._stopped = False
-        # A daemon: a job that never ends is no reason not to end.
+        # A daemon thread: a job that never ends must not keep the process alive.
         self._thread = threading.Thread(target=self._work, name='jobs', daemon=True)
         self._thread.start()
 
     def run(self, work: Callable[..., Any], *args: Any) -> Future:
-        """Call work(*args) on the thread. Awaiting the result gives what it returns or raises, or
-        Cancelled where the end came first."""
+        """Call work(*args) on the thread. Awaiting the future returns or raises what `work` does,
+        or raises Cancelled if the node stopped first."""
         future = Future()
         self._waiting.put((future, work, args))
         return future
 
     def stopping(self) -> bool:
-        """Whether the end has come; for long work to give up early."""
+        """Return True if the node is stopping, so that long work can give up early."""
         return self._stopped or not self._node.context.ok()
 
     def stop(self, timeout_s: float) -> bool:
-        """Cancel what waits, and give the job in hand some time to finish.
+        """Cancel waiting jobs, and give the current job some time to finish.
 
         Returns:
-            Whether it did.
+            True if it finished.
         """
         self._stopped = True
         self._waiting.put(None)
         self._thread.join(timeout_s)
-        if self._node.context.ok():  # else nobody is left to hear of it
+        if self._node.context.ok():  # otherwise nobody awaits the results
             self._deliver()
         self._node.destroy_guard_condition(self._delivery)
         return not self._thread.is_alive()
@@ -60,11 +60,11 @@ class Jobs:
                 continue
             try:
                 outcome = future.set_result, work(*args)
-            except Exception as error:  # of any kind: it is raised where the outcome is awaited
+            except Exception as error:  # any error: it is raised where the future is awaited
                 outcome = future.set_exception, error
             self._finished.append(outcome)
             if not self._stopped:
-                self._delivery.trigger()  # a future set on this thread would wake nobody
+                self._delivery.trigger()  # a future set on this thread would not wake the executor
 
     def _deliver(self) -> None:
         while self._finished:

@@ -1,21 +1,21 @@
-"""The words of the node: those asked for, those that are live, and what names have for good."""
+"""Follows the parameters: which words and settings are live, and the ids and topics of names."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
 
 from rclpy.node import Node
 from rclpy.publisher import Publisher
 from rclpy.task import Future
 from std_msgs.msg import Header
 
-from ..errors import Cancelled, did_you_mean
-from ..model.backbone import Backbone
+from ..errors import Cancelled, SettingError
 from ..msg import Vocabulary as VocabularyMessage
-from ..segmenter import Segmenter, load
-from ..settings import Settings
+from ..segmenter import Segmenter
+from ..settings import IMAGE, LABELS, WORDS, Settings, scope_names
 from ..words.vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 from . import diagnostics, messages, parameters
 from .configured import configured
@@ -26,23 +26,15 @@ from .qos import LATCHED
 from .statistics import Statistics
 from .stream import Stream
 from .topic_names import topic_names
-
-
-@dataclass(frozen=True)
-class Wanted:
-    """What decides which words there are, the model that encodes them, and what becomes of it."""
-
-    words: tuple
-    backbone: Backbone
-    outcome: Future = field(compare=False)
+from .wanted import Wanted, applied, missing_names, prepared, ready, wanted
 
 
 @dataclass
 class Opened:
-    """What there is from `open` to `close`.
+    """What exists from `open` to `close`.
 
     Attributes:
-        base: what words are encoded with: the live model, or one that is to take its place.
+        base: has the model that encodes new words: the live one, or the one that replaces it soon.
     """
 
     jobs: Jobs
@@ -51,14 +43,19 @@ class Opened:
     label_info: Publisher | None = None
 
 
-# Making a topic takes most of a millisecond, and each word has two of each camera.
+# Each word has two topics for each camera, and making one takes up to a millisecond. Between
+# groups of this many words the executor takes images.
 TOPICS_AT_ONCE = 5
+# (H, W) to prepare for if no image has come yet.
+TYPICAL_SIZE = (480, 640)
 
 
 class LiveWords:
-    """Follows the parameters. For the executor's thread; others may read `live`, and hold `switch`
-    while they see that it is still what they labelled with, and publish: then a mask never follows
-    a vocabulary that does not describe it.
+    """Follows the parameters.
+
+    Only the executor's thread may call it. Other threads may read `live`. Before they publish a
+    mask they hold `switch` and check that `live` is still what they labelled with. So no mask
+    follows a vocabulary that does not describe it.
     """
 
     def __init__(self, node: Node, streams: list[Stream], statistics: Statistics):
@@ -68,96 +65,112 @@ class LiveWords:
         self._node = node
         self._streams = streams
         self._statistics = statistics
-        # Of every word that there ever was: they never move.
+        # Of every word that was ever used: ids and topics never change.
         self._known_ids: dict[str, int] = {}
         self._topics: dict[str, str] = {}
         self._version = 0
         self._opened: Opened | None = None
-        # The newest that is asked for.
+        # The newest change, and the one that is live.
         self._wanted: Wanted | None = None
-        # What else of the parameters is live.
+        self._taken: Wanted | None = None
+        # The parameters that were applied at once.
         self._applied: tuple | None = None
         self._announcing = False
         self._missing: list[str] = []
 
     @property
     def current(self) -> Live:
-        """`live`, while the node is configured."""
+        """`live`; an error if the node is not configured."""
         return configured(self.live)
 
     @property
     def jobs(self) -> Jobs:
-        """Where slow work goes, while the node is configured."""
+        """The thread for slow work; an error if the node is not configured."""
         return configured(self._opened).jobs
 
     def open(self, jobs: Jobs) -> None:
-        """Load the model, encode the words, make the topics.
+        """Load the model, encode the words and make the topics.
 
         Raises:
-            CliptraseError: one of these fails.
+            CliptraseError: one of these failed.
         """
         make = self._node.create_publisher
         options, settings = self._parameters()
-        base = _ready(settings)
+        base = ready(settings)
         classes, background = self._reserve(base, options)
         words = base.encode_words(classes, background, jobs.stopping)
         opened = Opened(jobs, base, make(VocabularyMessage, '~/vocabulary', LATCHED))
         self._opened = opened
         if messages.LabelInfo:
             opened.label_info = make(messages.LabelInfo, '~/label_info', LATCHED)
-        self._wanted = _wanted(options, settings, base, Future())
+        self._wanted = self._taken = wanted(options, settings, base, Future())
         self._wanted.outcome.set_result('')
         self._go_live(base, words)
 
     def close(self) -> None:
-        """Free the model, drop the topics."""
+        """Free the model and destroy the topics."""
         if self._opened:
             for publisher in (self._opened.vocabulary, self._opened.label_info):
                 if publisher:
                     self._node.destroy_publisher(publisher)
-        self._opened = self._wanted = self.live = None
+        self._opened = self._wanted = self._taken = self.live = None
 
     def announce(self, yes: bool = True) -> None:
-        """Publish the words now and with each change, or stop doing so."""
+        """Publish the words now and with each change, or stop that."""
         self._announcing = yes
         if yes:
             self._publish_vocabulary(self.current)
             self._publish_label_info(self.current)
 
     def ids(self, options: NodeOptions) -> Ids:
-        """Which ids new words may have."""
+        """Return the ids that are taken, and their limits."""
         return Ids(self._known_ids, options.largest_id, options.unlabeled_id)
 
-    def check(self, options: NodeOptions, settings: Settings) -> None:
-        """Raise VocabularyError if the words of these parameters cannot be taken over."""
-        opened = self._opened
-        self._parse(opened.base.replace(**settings.live()) if opened else None, options)
+    def check(self, options: NodeOptions, settings: Settings, changed: Collection[str]) -> None:
+        """Raise if these parameters cannot be used.
+
+        Args:
+            changed: names of the parameters that are new.
+
+        Raises:
+            VocabularyError: a word is bad.
+            SettingError, UnsupportedBackbone: a setting does not fit the model.
+        """
+        base = self._opened.base if self._opened else None
+        if base and not set(changed).isdisjoint(scope_names(IMAGE)):
+            base.check(settings)
+        if not set(changed).isdisjoint({'vocabulary', 'background', *scope_names(WORDS)}):
+            self._parse(base.replace(**settings.of_scope(WORDS)) if base else None, options)
 
     async def follow(self) -> str:
-        """Do as the parameters say; '' once that is live, or why it is not."""
+        """Apply the parameters. Return '' once they are live, or the reason why they are not."""
         opened, live = self._opened, self.live
         if not opened or not live:
-            return ''  # the next configuration will
+            return ''  # the next configuration reads them
         options, settings = self._parameters()
-        if self._applied != _applied(options, settings):
-            self._go_live(live.segmenter, live.words)
+        if self._applied != applied(options, settings):
+            # Thresholds that do not fit the live method are applied together with the new method.
+            with suppress(SettingError):
+                self._go_live(live.segmenter, live.words)
         outcome = Future(executor=self._node.executor)
-        newest, wanted = self._wanted, _wanted(options, settings, opened.base, outcome)
-        if newest and newest == wanted:
+        newest, change = self._wanted, wanted(options, settings, opened.base, outcome)
+        if newest and newest == change:
             return await newest.outcome
-        self._wanted = wanted
-        outcome.add_done_callback(lambda _: None)  # only with a callback does it wake the executor
+        self._wanted = change
+        outcome.add_done_callback(
+            lambda _: None
+        )  # without a callback it does not wake the executor
         try:
-            reason = await self._take_over(opened, wanted, options, settings)
-        except Exception as error:  # of any kind: others wait for the outcome, too
-            reason = self._failed(opened, wanted, error)
+            reason = await self._take_over(opened, change, options, settings)
+        except Exception as error:  # of any kind: others wait for the outcome too
+            reason = self._failed(opened, change, error)
         outcome.set_result(reason)
         return reason
 
     async def reload(self) -> str:
-        """Load the model anew, while images go on with the old one; '' or why that failed."""
+        """Load the model again while images go on with the old one. Return '' or why it failed."""
         jobs = self.jobs
-        base = await jobs.run(_ready, self._parameters()[1])
+        base = await jobs.run(ready, self._parameters()[1])
         opened = self._opened
         if not opened or opened.jobs is not jobs:
             raise Cancelled('the node was cleaned up')
@@ -165,30 +178,47 @@ class LiveWords:
         return await self.follow()
 
     async def _take_over(
-        self, opened: Opened, wanted: Wanted, options: NodeOptions, settings: Settings
+        self, opened: Opened, change: Wanted, options: NodeOptions, settings: Settings
     ) -> str:
-        jobs, base = opened.jobs, opened.base.replace(**settings.live())
+        jobs, taken = opened.jobs, self._taken
+        sizes = {stream.size for stream in self._streams if stream.size} or {TYPICAL_SIZE}
+        base = await jobs.run(prepared, opened.base, settings, sizes)
+        same = taken and (taken.words, taken.backbone) == (change.words, change.backbone)
+        words = self.current.words if same else await self._encoded(jobs, base, change, options)
+        if self._wanted is not change:
+            newest = self._wanted
+            # The newer change has the same words, with another model or method.
+            if newest and newest.words == change.words:
+                return await newest.outcome
+            return 'a newer change came before this one was live'
+        self._taken, opened.base = change, base
+        self._go_live(base, words)
+        log = self._node.get_logger()
+        if not same:
+            log.info(f'vocabulary {self._version}: {", ".join(c.name for c in words.classes)}')
+        if taken and taken.image != change.image:
+            old, new = taken.image.flat(), change.image.flat()
+            changed = ', '.join(f'{name} {new[name]}' for name in new if new[name] != old[name])
+            log.info(f'images are labelled with {changed}')
+        return ''
+
+    async def _encoded(
+        self, jobs: Jobs, base: Segmenter, change: Wanted, options: NodeOptions
+    ) -> Vocabulary:
+        """Encode the words and make their topics."""
         classes, background = self._reserve(base, options)
         words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
         for first in range(0, len(classes), TOPICS_AT_ONCE):
-            if self._wanted is wanted:
+            if self._wanted is change:
                 self._add_topics(classes[first : first + TOPICS_AT_ONCE])
-                await jobs.run(lambda: None)  # meanwhile the executor takes images
-        if self._wanted is not wanted:
-            newest = self._wanted
-            if newest and newest.words == wanted.words:  # with a model that was loaded meanwhile
-                return await newest.outcome
-            return 'newer words came before these were live'
-        self._go_live(base, words)
-        names = ', '.join(c.name for c in classes)
-        self._node.get_logger().info(f'vocabulary {self._version}: {names}')
-        return ''
+                await jobs.run(lambda: None)  # lets the executor take images
+        return words
 
-    def _failed(self, opened: Opened, wanted: Wanted, error: Exception) -> str:
-        reason = f'new words not taken over: {error}'
+    def _failed(self, opened: Opened, change: Wanted, error: Exception) -> str:
+        reason = f'the change was not applied: {error}'
         if self._opened is opened and not opened.jobs.stopping():
-            if self._wanted is wanted:
-                # Setting the same words again tries again, with the model that is live.
+            if self._wanted is change:
+                # The same parameters may be set again; this retries with the live model.
                 self._wanted, opened.base = None, self.current.segmenter
             self.last_error = reason
             self._statistics.count(diagnostics.VOCABULARY_ERRORS)
@@ -201,26 +231,30 @@ class LiveWords:
         )
 
     def _parse(self, segmenter: Segmenter | None, options: NodeOptions) -> tuple:
-        """(classes, background words) of the parameters."""
+        """Return (classes, background words) of the parameters."""
         check = segmenter.check_vocabulary if segmenter else parse_vocabulary
         return check(options.vocabulary, options.background_words, self.ids(options))
 
     def _reserve(self, segmenter: Segmenter, options: NodeOptions) -> tuple:
-        """As _parse; the ids are now taken for good."""
+        """Do the same as _parse, and reserve the ids for good."""
         classes, background = self._parse(segmenter, options)
         self._known_ids.update((c.name, c.id) for c in classes)
         return classes, background
 
     def _add_topics(self, classes: Sequence[WordClass]) -> None:
-        """Make those topics of classes that are not there."""
+        """Make the topics of classes that have none yet."""
         self._topics = topic_names(classes, self._topics)
         for stream in self._streams:
             stream.add_topics([self._topics[c.name] for c in classes])
 
     def _go_live(self, segmenter: Segmenter, words: Vocabulary) -> None:
-        """Label images with this from now on, and with what else the parameters say."""
+        """Label images with this from now on, with the thresholds and colours of the parameters.
+
+        Raises:
+            SettingError: the thresholds do not fit the method.
+        """
         options, settings = self._parameters()
-        segmenter = segmenter.replace(**settings.live())
+        segmenter = segmenter.replace(**settings.of_scope(LABELS))
         words = words.recolored(options.colors_by_name)
         old = self.live
         new = (
@@ -229,7 +263,7 @@ class LiveWords:
             or old.words.classes != words.classes
         )
         self._version += new
-        self._applied = _applied(options, settings)
+        self._applied = applied(options, settings)
         live = Live(segmenter, words, self._version)
         self._add_topics(words.classes)
         by_topic = {self._topics[c.name]: c for c in words.classes}
@@ -249,17 +283,8 @@ class LiveWords:
         self._warn_of_missing(words.classes, options)
 
     def _warn_of_missing(self, classes: Sequence[WordClass], options: NodeOptions) -> None:
-        """Names that outputs in space are to follow, and that are no class (any more)."""
-        known = [c.name for c in classes]
-        named = {f'point_groups: {g.name}': g.classes for g in options.groups_by_topic.values()}
-        named |= {'target_classes': options.targets, 'object_classes': options.objects}
-        missing = []
-        for where, names in named.items():
-            for name in names:
-                if name not in known:
-                    missing.append(
-                        f'{where}: {name!r} is not among the classes.{did_you_mean(name, known)}'
-                    )
+        """Warn about each new name in `points`, `target` and `objects` that is no class."""
+        missing = missing_names(options, [c.name for c in classes])
         for sentence in missing:
             if sentence not in self._missing:
                 self._node.get_logger().warning(sentence)
@@ -274,27 +299,9 @@ class LiveWords:
         )
 
     def _publish_label_info(self, live: Live) -> None:
-        """Again also where only the threshold has changed."""
+        """Publish it, also if only the threshold has changed."""
         publisher = configured(self._opened).label_info
         if publisher:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             threshold = live.segmenter.settings.confidence_threshold
             publisher.publish(messages.label_info(live.words.classes, threshold, header))
-
-
-def _ready(settings: Settings) -> Segmenter:
-    """Load the model, and do what the first images would else wait for."""
-    segmenter = load(settings)
-    segmenter.warm_up()
-    return segmenter
-
-
-def _wanted(options: NodeOptions, settings: Settings, base: Segmenter, outcome: Future) -> Wanted:
-    texts = options.vocabulary, options.background, settings.distractors
-    return Wanted((*texts, settings.prompt_templates), base.backbone, outcome)
-
-
-def _applied(options: NodeOptions, settings: Settings) -> tuple:
-    """What needs no encoding."""
-    named = options.point_groups, options.target_classes, options.object_classes
-    return options.colors, *named, settings.live()

@@ -1,4 +1,4 @@
-"""The library's `logging` records in the node's own log, and so on /rosout."""
+"""The library's `logging` records, sent to the node's log and so to /rosout."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ class _RosHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         text = record.getMessage()
-        # One line of code a severity: rclpy refuses another severity from the same line.
+        # One line of code for each severity: rclpy refuses two severities from the same line.
         if record.levelno >= logging.ERROR:
             self._logger.error(text)
         elif record.levelno >= logging.WARNING:
@@ -27,7 +27,7 @@ class _RosHandler(logging.Handler):
 
 @contextlib.contextmanager
 def library_logs_to(node: Node) -> Iterator[None]:
-    """Within the block, what cliptrase_ros logs goes to the node's log, and nowhere else."""
+    """Send all logs of cliptrase_ros within the block to the node's log, and nowhere else."""
     logger = logging.getLogger('cliptrase_ros')
     handler = _RosHandler(node)
     logger.addHandler(handler)

@@ -1,4 +1,4 @@
-"""Results of the engine as messages."""
+"""Conversion of the engine's results to messages."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 try:
     from vision_msgs.msg import LabelInfo, VisionClass
-except ImportError:  # not among the ROS wheels of pip; the topic is left out
+except ImportError:  # pip has no wheel of vision_msgs; then the topic does not exist
     LabelInfo = None
 
 LABEL_TYPES = {'mono8': np.uint8, '16UC1': np.uint16}
@@ -31,11 +31,11 @@ LABEL_TYPES = {'mono8': np.uint8, '16UC1': np.uint16}
 def label_mask(
     result: Segmentation, header: Header, encoding: str = 'mono8', unlabeled: int = UNLABELED
 ) -> Image:
-    """The class id of each pixel.
+    """Return the class id of each pixel.
 
     Args:
         encoding: mono8 or 16UC1.
-        unlabeled: what pixels without a label get.
+        unlabeled: value of pixels without a label.
     """
     return encodings.fill_image(
         Image(), published_labels(result, encoding, unlabeled), encoding, header
@@ -45,7 +45,7 @@ def label_mask(
 def published_labels(
     result: Segmentation, encoding: str = 'mono8', unlabeled: int = UNLABELED
 ) -> np.ndarray:
-    """The class id of each pixel, [H, W] uint8 or uint16; arguments as `label_mask`."""
+    """Return the class id of each pixel, [H, W] uint8 or uint16. Arguments as in `label_mask`."""
     labels = result.labels.astype(LABEL_TYPES[encoding], copy=False)
     if unlabeled != UNLABELED:
         labels = np.where(labels == UNLABELED, labels.dtype.type(unlabeled), labels)
@@ -53,35 +53,35 @@ def published_labels(
 
 
 def confidence(result: Segmentation, header: Header) -> Image:
-    """mono8: round(255 p) of the label, 0 where unlabelled."""
+    """Return a mono8 image: round(255 p) of the label, 0 where unlabelled."""
     return encodings.fill_image(Image(), result.confidence_bytes, 'mono8', header)
 
 
 def picture(pixels: np.ndarray, header: Header) -> Image:
-    """rgb8 from [H, W, 3] uint8 RGB."""
+    """Return an rgb8 image from [H, W, 3] uint8 RGB."""
     return encodings.fill_image(Image(), pixels, 'rgb8', header)
 
 
 def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
-    """A JPEG as image_transport has it, from [H, W, 3] uint8 RGB."""
+    """Return a JPEG in the format of image_transport, from [H, W, 3] uint8 RGB."""
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
     message.data.frombytes(encodings.to_jpeg(pixels, quality))
     return message
 
 
 def class_mask(result: Segmentation, number: int, header: Header) -> Image:
-    """mono8: 255 where the class with this id is, else 0."""
+    """Return a mono8 image: 255 where the class with this id is, 0 elsewhere."""
     return encodings.fill_image(Image(), _mask(result.labels, number), 'mono8', header)
 
 
 def _mask(labels: np.ndarray, number: int) -> np.ndarray:
-    return -(labels == number).view(np.uint8)  # -1 is 255; a third of the time of np.where
+    return -(labels == number).view(np.uint8)  # -1 is 255; takes a third of the time of np.where
 
 
 def class_masks(
     result: Segmentation, words: Sequence[WordClass], version: int, header: Header
 ) -> ClassMaskArray:
-    """Box, area, mean confidence and mask of each class that is there."""
+    """Return box, area, mean confidence and mask of each class in the image."""
     height, width = result.labels.shape
     ids = 1 + max(c.id for c in words)
     areas = cv2.calcHist([result.labels], [0], None, [ids], [0, ids]).ravel()
@@ -105,7 +105,7 @@ def class_masks(
 
 
 def label_info(words: Sequence[WordClass], threshold: float, header: Header) -> LabelInfo:
-    """Id and name of each class, for Nav2's semantic layer; needs vision_msgs."""
+    """Return id and name of each class, for Nav2's semantic layer. Needs vision_msgs."""
     classes = [VisionClass(class_id=c.id, class_name=c.name) for c in words]
     return LabelInfo(header=header, class_map=classes, threshold=threshold)
 
@@ -117,7 +117,7 @@ def vocabulary(
     header: Header,
     unlabeled: int = UNLABELED,
 ) -> VocabularyMessage:
-    """The words, for whoever reads label images."""
+    """Return the words as a message, for readers of label images."""
     classes = [
         VocabularyClass(
             id=c.id,
@@ -137,7 +137,7 @@ def vocabulary(
 
 
 def camera_info(size: tuple[int, int], matrix: np.ndarray, header: Header) -> CameraInfo:
-    """A pinhole without distortion: size (height, width) in pixels, matrix K [3, 3]."""
+    """Return a pinhole without distortion: size (height, width) in pixels, matrix K [3, 3]."""
     k = [float(value) for value in matrix.ravel()]
     return CameraInfo(
         header=header,
@@ -152,15 +152,18 @@ def camera_info(size: tuple[int, int], matrix: np.ndarray, header: Header) -> Ca
 
 
 def calibrated_size(info: CameraInfo) -> tuple[int, int]:
-    """(H, W) of the images that a calibration is for: crop and binning are worked in."""
+    """Return (H, W) of the images that a calibration is for, after crop and binning."""
     roi = info.roi
     height, width = roi.height or info.height, roi.width or info.width
     return height // max(1, info.binning_y), width // max(1, info.binning_x)
 
 
 def pinholes(info: CameraInfo, image_size: tuple[int, int]) -> list[Pinhole]:
-    """The cameras of images of this size (H, W) by a calibration, as far as it is filled in: by the
-    projection matrix P, which is that of rectified images, and by K."""
+    """Return the cameras of images of this size (H, W) according to a calibration.
+
+    The first is from the projection matrix P (rectified images), the second from K. A matrix that
+    is not filled in gives no camera.
+    """
     if not info.width or not info.height:
         return []
     p, k = info.p, info.k
@@ -180,14 +183,15 @@ def moved_camera_info(
     matrix: np.ndarray,
     header: Header,
 ) -> CameraInfo:
-    """The calibration of a picture made from a camera's image; crop and binning are worked in.
+    """Return the calibration of a picture made from a camera's image, after crop and binning.
 
     Args:
-        info: of the camera.
-        image_size: (H, W) of its images.
+        info: calibration of the camera.
+        image_size: (H, W) of the camera's images.
         size: (H, W) of the picture.
-        matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
-        header: of the picture.
+        matrix: [2, 3], maps pixel centres of the image to those of the picture; see
+            Segmenter.view_geometry.
+        header: header of the picture.
     """
     k, p = moved_calibration(info, image_size, matrix)
     return CameraInfo(
@@ -203,5 +207,5 @@ def moved_camera_info(
 
 
 def nanoseconds(header: Header) -> int:
-    """Of the stamp, whatever it is; rclpy's Time refuses those before 1970."""
+    """Return the stamp in ns. (rclpy's Time refuses stamps before 1970.)"""
     return header.stamp.sec * 10**9 + header.stamp.nanosec

@@ -26,7 +26,8 @@ from rclpy.executors import SingleThreadedExecutor
 from rclpy.lifecycle import LifecycleNode, LifecycleState, TransitionCallbackReturn
 from rclpy.parameter import Parameter
 
-from ..errors import CliptraseError, did_you_mean
+from ..errors import CliptraseError
+from ..options import unknown
 from ..runtime.memory import keep_freed
 from ..settings import Settings
 from . import diagnostics, parameters, rclpy_compat
@@ -41,7 +42,7 @@ from .shutdown import end, init, until_shutdown
 from .statistics import Statistics
 from .stream import Stream
 
-# For a job that is in hand at the end, in seconds; launch kills after 10.
+# Seconds to wait for a running job at the end. launch kills the process after 10.
 PATIENCE_S = 5.0
 
 
@@ -50,9 +51,7 @@ class SegmentationNode(LifecycleNode):
 
     def __init__(self, **kwargs):
         super().__init__('segmentation', **kwargs)
-        for options in parameters.OPTIONS:
-            parameters.declare(self, options)
-        self._warn_of_unknown_parameters()
+        parameters.declare(self, *parameters.OPTIONS)
         self._options = parameters.read_options(self, NodeOptions)
         self._enabled = self._options.start_enabled
         self._codec = choose_codec(self.get_logger())
@@ -66,7 +65,7 @@ class SegmentationNode(LifecycleNode):
         self._jobs: Jobs | None = None
         self._frames: FrameWorker | None = None
 
-        # Coroutines: in a group that excludes its own members nothing would run while they wait.
+        # For coroutines: in a mutually exclusive group nothing else would run while they wait.
         waiting = ReentrantCallbackGroup()
         self._changed = self.create_guard_condition(self._follow_parameters, waiting)
         self.add_on_set_parameters_callback(self._check_parameters)
@@ -76,32 +75,32 @@ class SegmentationNode(LifecycleNode):
         self.create_timer(
             self._options.diagnostics_period_s,
             self._publish_diagnostics,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),  # also while a simulation stands still
+            clock=Clock(clock_type=ClockType.STEADY_TIME),  # runs while a simulation is paused
         )
 
     # Life
 
     def started(self) -> bool:
-        """Configure and activate, if the node is to do so by itself; False if that fails."""
+        """Configure and activate if `autostart` is true. Return False if that fails."""
         if not self._options.autostart:
             return True
         success = TransitionCallbackReturn.SUCCESS
         return self.trigger_configure() == success and self.trigger_activate() == success
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Load the model, encode the words, make the publishers."""
+        """Load the model, encode the words and make the publishers."""
         if self._succeeds(self._configure):
             return TransitionCallbackReturn.SUCCESS
         self._release()
         return TransitionCallbackReturn.FAILURE
 
     def _succeeds(self, work: Callable[[], None]) -> bool:
-        """Do it; explain an error, which rclpy would swallow."""
+        """Do the work. Log an error, because rclpy would hide it. Return True if there was none."""
         try:
             work()
         except Exception as error:  # of any kind
             if not self.context.ok():
-                return False  # the end came meanwhile
+                return False  # the node was shut down meanwhile
             known = isinstance(error, (CliptraseError, ParameterException))
             self.get_logger().fatal(str(error) if known else traceback.format_exc())
             return False
@@ -138,7 +137,7 @@ class SegmentationNode(LifecycleNode):
             self._subscribe(frames)
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
-        """Take no more images; those in hand are finished."""
+        """Take no more images; finish those that are being segmented."""
         self._stop_frames()
         return super().on_deactivate(state)
 
@@ -150,14 +149,13 @@ class SegmentationNode(LifecycleNode):
     on_shutdown = on_cleanup
 
     def stop(self) -> bool:
-        """End the subscriptions and the threads, harmless when they do not run; False if a job
-        goes on all the same."""
+        """End the subscriptions and threads, if they run. Return False if a job does not end."""
         self._stop_frames()
         jobs, self._jobs = self._jobs, None
         return jobs.stop(PATIENCE_S) if jobs else True
 
     def destroy_node(self) -> None:
-        """Free it all."""
+        """Destroy the node and free its services."""
         super().destroy_node()
         rclpy_compat.free_lifecycle(self)
 
@@ -169,7 +167,7 @@ class SegmentationNode(LifecycleNode):
         torch.cuda.empty_cache()
 
     def _enable(self, yes: bool) -> None:
-        """Take images while active, or none."""
+        """Subscribe to images (while active), or unsubscribe."""
         if yes and self._frames and not self._enabled:
             self._subscribe(self._frames)
         elif not yes:
@@ -178,14 +176,14 @@ class SegmentationNode(LifecycleNode):
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
-        """Log an error of the block, whatever it is; it would end the executor, and so the node."""
+        """Log any error of the block. Without this it would end the executor and the node."""
         try:
             yield
         except Exception:
             self.get_logger().error(traceback.format_exc())
 
     def _follow_depth(self) -> None:
-        """Subscribe to depth where an output needs it, and only there."""
+        """Subscribe to depth for the cameras whose outputs need it; unsubscribe for the others."""
         with self._surviving():
             for stream in self._streams:
                 stream.depth.follow()
@@ -196,7 +194,7 @@ class SegmentationNode(LifecycleNode):
             for stream in self._streams:
                 stream.depth.want(sized)
                 stream.subscribe(self._options, frames.take)
-        except Exception:  # of any kind; nothing is swallowed
+        except Exception:  # of any kind; it is raised again
             self._unsubscribe()
             raise
 
@@ -214,33 +212,34 @@ class SegmentationNode(LifecycleNode):
     # Parameters
 
     def _check_parameters(self, changes: list[Parameter]) -> SetParametersResult:
-        """Refuse bad values with the reason; acts on nothing."""
+        """Refuse bad values with the reason. Nothing is applied here."""
         values = {p.name: p.value for p in changes}
+        for change in changes:
+            if change.type_ == Parameter.Type.NOT_SET:
+                reason = f'{change.name}: a parameter of this node cannot be deleted'
+                return SetParametersResult(successful=False, reason=reason)
         try:
             settings = parameters.read_options(self, Settings, values)
             options = parameters.read_options(self, NodeOptions, values)
-            words = {'vocabulary', 'background', 'prompt_templates', 'distractors'}
-            if values.keys() & words:
-                self._words.check(options, settings)
-        except Exception as error:  # of any kind: it would end the executor; who asks is told
+            self._words.check(options, settings, values.keys())
+        except Exception as error:  # of any kind: it would end the executor
             return SetParametersResult(successful=False, reason=str(error))
         self._changed.trigger()
         return SetParametersResult(successful=True)
 
     async def _follow_parameters(self) -> None:
-        """Act on parameters that have changed, once they are set."""
+        """Apply changed parameters after they are set."""
         with self._surviving():
             self._options = parameters.read_options(self, NodeOptions)
             await self._words.follow()
 
-    def _warn_of_unknown_parameters(self) -> None:
-        """ROS takes no notice of a misspelt parameter in a file; people should."""
-        known = [*parameters.parameter_names(), 'use_sim_time', 'start_type_description_service']
-        for name in rclpy_compat.given_parameters(self):
-            if name not in known and not name.startswith('qos_overrides.'):
-                self.get_logger().warning(
-                    f'parameter {name!r} is not known and has no effect.{did_you_mean(name, known)}'
-                )
+    def set_parameters_atomically(self, parameter_list: list[Parameter]) -> SetParametersResult:
+        """Set parameters. If a name does not exist, answer with the nearest one that does."""
+        for change in parameter_list:
+            if not self.has_parameter(change.name):
+                reason = str(unknown(change.name, *parameters.OPTIONS))
+                return SetParametersResult(successful=False, reason=reason)
+        return super().set_parameters_atomically(parameter_list)
 
     # Diagnostics
 
@@ -265,7 +264,7 @@ class SegmentationNode(LifecycleNode):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the node until Ctrl-C or SIGTERM; 1 if it cannot start."""
+    """Run the node until Ctrl-C or SIGTERM. Return 1 if it cannot start."""
     keep_freed()
     init(args)
     node = executor = None
@@ -292,7 +291,7 @@ def main(args: list[str] | None = None) -> int:
         end()
     if not ended:
         sys.stdout.flush()
-        os._exit(code)  # torch still works on another thread, and would crash on the way out
+        os._exit(code)  # torch still runs on another thread, and a normal exit would crash
     return code
 
 

@@ -1,4 +1,4 @@
-"""What comes out for one camera; all but the label mask only while somebody listens."""
+"""Outputs of one camera. All except the label mask are made only while somebody listens."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ from .parameters import NodeOptions
 from .publishers import Publishers
 
 LABEL_MASK = 'label_mask'
-# Of labels, for which a segmenter is kept: more than a robot has kinds of depth cameras.
+# Number of label sizes whose segmenter is kept. A robot has fewer kinds of depth cameras.
 SIZES = 8
 
 
 @dataclass(frozen=True)
 class Live:
-    """What images are labelled with; replaced as a whole."""
+    """The segmenter and the words that label images. Replaced as a whole."""
 
     segmenter: Segmenter
     words: Vocabulary
     version: int
 
     def sized(self, size: tuple[int, int] | None) -> Live:
-        """The same with labels of another size (H, W), if one is given."""
+        """Return the same with labels of another size (H, W). None keeps the size."""
         return self if size is None else replace(self, segmenter=self._resized(size))
 
     def facts(self) -> dict[str, Any]:
-        """For diagnostics."""
+        """Return the values for diagnostics."""
         settings = self.segmenter.settings
         return {
             'model': f'{settings.model} ({settings.weights})',
@@ -51,8 +51,8 @@ class Live:
 
     @cached_property
     def _resized(self) -> Callable[[tuple[int, int]], Segmenter]:
-        """The segmenter for a size (H, W), made once for each."""
-        segmenter = self.segmenter  # not self: a cycle would keep the model until it is collected
+        """Function that returns the segmenter for a size (H, W), made once for each size."""
+        segmenter = self.segmenter  # not self: a reference cycle would free the model late
         return lru_cache(SIZES)(lambda size: segmenter.replace(output_size=f'{size[1]}x{size[0]}'))
 
 
@@ -69,23 +69,23 @@ class LabelledFrame:
 
     @property
     def colors(self) -> np.ndarray:
-        """[H, W, 3] uint8 RGB."""
+        """The labels in class colours, [H, W, 3] uint8 RGB."""
         return drawing.colorize(self.result.labels, self.live.words)
 
     @cached_property
     def seen(self) -> np.ndarray:
-        """What of the image is labelled, at the size of the labels: [H, W, 3] uint8 RGB."""
+        """The labelled part of the image, at the size of the labels: [H, W, 3] uint8 RGB."""
         return self.live.segmenter.view(self.image)
 
     @cached_property
     def overlay(self) -> np.ndarray:
-        """[H, W, 3] uint8 RGB."""
+        """The image with class colours, [H, W, 3] uint8 RGB."""
         alpha = self.options.overlay_alpha
         return drawing.overlay(self.seen, self.result.labels, self.live.words, alpha)
 
 
 class Outputs:
-    """The publishers of one camera."""
+    """The publishers of one camera that need no depth."""
 
     def __init__(self, node: Node, prefix: str, options: NodeOptions):
         self._node = node
@@ -114,12 +114,12 @@ class Outputs:
         self._masks: dict[str, Callable[[LabelledFrame], Any]] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
-        """Make a topic ~/mask/TOPIC for each; nothing is published on it yet."""
+        """Make a topic ~/mask/TOPIC for each. Nothing is published on it yet."""
         for topic in topics:
             self._publishers.add(Image, f'mask/{topic}')
 
     def switch(self, topics: Mapping[str, int]) -> None:
-        """From now on publish masks: topic, which has been made -> id of the class."""
+        """Publish these masks from now on: topic (already made) -> id of the class."""
         self._masks = {
             f'mask/{topic}': partial(_class_mask, number) for topic, number in topics.items()
         }
@@ -129,12 +129,13 @@ class Outputs:
         self._publishers.keep(self._masks)
 
     def wanted(self) -> dict[str, Callable[[LabelledFrame], Any]]:
-        """The label mask, and what else somebody listens to: topic -> what makes its message."""
+        """Return topic -> function that makes its message, for the label mask and for each output
+        that somebody listens to."""
         optional = self._publishers.wanted(self._makers | self._masks)
         return {LABEL_MASK: self._whole_mask} | optional
 
     def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
-        """Publish messages by topic, and return the errors by topic."""
+        """Publish messages by topic. Return the errors by topic."""
         return self._publishers.publish(messages)
 
     def destroy(self) -> None:
@@ -150,7 +151,7 @@ class Outputs:
     def _camera_info(self, it: LabelledFrame) -> CameraInfo | None:
         if not it.camera_info or not (it.camera_info.width and it.camera_info.height):
             self._node.get_logger().warning(
-                'camera_info is asked for, but no calibration has come from the camera',
+                'camera_info is not published: no calibration has come from the camera',
                 throttle_duration_sec=5.0,
             )
             return None

@@ -1,4 +1,4 @@
-"""Publishers of one camera: those that are always there, and those that follow the words."""
+"""Publishers of one camera: fixed ones, and ones that follow the words."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .parameters import NodeOptions
 
 
 class Publishers:
-    """Makes and destroys them; `prefix` of the topics, such as 'front/'."""
+    """The publishers of one camera. All topics start with `prefix`, for example 'front/'."""
 
     def __init__(self, node: Node, prefix: str, options: NodeOptions):
         self._node = node
@@ -27,17 +27,18 @@ class Publishers:
         self._added: dict[str, Publisher] = {}
 
     def make(self, kind: type, topic: str) -> None:
-        """One that stays, and whose quality of service may be overridden by parameters."""
+        """Make a fixed publisher. Parameters can override its quality of service."""
         overridable = QoSOverridingOptions.with_default_policies()
         self._fixed[topic] = self._publisher(kind, topic, qos_overriding_options=overridable)
 
     def add(self, kind: type, topic: str) -> None:
-        """One that may go again, unless it is there."""
+        """Make a publisher that `keep` can destroy, unless it exists."""
         if topic not in self._added:
             self._added[topic] = self._publisher(kind, topic)
 
     def wanted(self, makers: Mapping[str, Callable[[Any], Any]]) -> dict[str, Callable[[Any], Any]]:
-        """Those of the makers of messages, by topic, whose topic somebody listens to."""
+        """Return those `makers` (topic -> function that makes its message) whose topic somebody
+        listens to."""
         return {
             topic: make
             for topic, make in makers.items()
@@ -45,17 +46,17 @@ class Publishers:
         }
 
     def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
-        """Publish messages by topic, but those that are None, and return the errors by topic."""
+        """Publish messages by topic, except those that are None. Return the errors by topic."""
         there = {topic: message for topic, message in messages.items() if message is not None}
         return each({t: partial(self._publisher_of(t).publish, there[t]) for t in there})[1]
 
     def keep(self, topics: Container[str]) -> None:
-        """Of those that were added, destroy all but these."""
+        """Destroy the added publishers, except those of these topics."""
         for topic in [topic for topic in self._added if topic not in topics]:
             self._node.destroy_publisher(self._added.pop(topic))
 
     def destroy(self) -> None:
-        """Destroy them all."""
+        """Destroy all publishers."""
         self.keep(())
         for publisher in self._fixed.values():
             self._node.destroy_publisher(publisher)
@@ -64,15 +65,15 @@ class Publishers:
         return self._fixed.get(topic) or self._added[topic]
 
     def _publisher(self, kind: type, topic: str, **options: Any) -> Publisher:
-        profile = qos.newest(self._options.output_reliability, self._options.output_depth)
+        profile = qos.newest(self._options.qos.output_reliability, self._options.qos.output_depth)
         return self._node.create_publisher(kind, self._prefix + topic, profile, **options)
 
 
 class OutputError(CliptraseError):
-    """Outputs that failed; the others were published.
+    """Outputs that failed. The other outputs were published.
 
     Attributes:
-        topics: of those that failed.
+        topics: topics of the outputs that failed.
     """
 
     def __init__(self, errors: Mapping[str, Exception]):
@@ -81,7 +82,7 @@ class OutputError(CliptraseError):
 
 
 def each(work: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[str, Exception]]:
-    """Do it all; what fails keeps nothing else from its turn.
+    """Call each function. If one fails, the others are still called.
 
     Returns:
         ({name: result}, {name: error})
@@ -91,7 +92,7 @@ def each(work: Mapping[str, Callable[[], Any]]) -> tuple[dict[str, Any], dict[st
         try:
             with memory.explained():
                 results[name] = do()
-        except Exception as error:  # of any kind; who called is to tell of it, as an OutputError
+        except Exception as error:  # any error; the caller reports it, as an OutputError
             errors[name] = error
     return results, errors
 

@@ -11,9 +11,10 @@ RELIABILITY = {
 
 
 def newest(reliability: str = 'reliable', depth: int = 1) -> QoSProfile:
-    """Keep the newest only; a reliable publisher serves both kinds of subscriber.
+    """Return a profile that keeps only the newest messages.
 
-    A new profile each time: rclpy writes the overrides of a topic into the one that it is given.
+    A reliable publisher serves both kinds of subscriber. Each call returns a new profile, because
+    rclpy writes the overrides of a topic into the profile that it gets.
     """
     return QoSProfile(
         history=HistoryPolicy.KEEP_LAST, depth=depth, reliability=RELIABILITY[reliability]
@@ -21,6 +22,6 @@ def newest(reliability: str = 'reliable', depth: int = 1) -> QoSProfile:
 
 
 OUTPUT = newest()
-# As well for those who subscribe later.
+# Late subscribers receive the newest message, too.
 LATCHED = newest()
 LATCHED.durability = DurabilityPolicy.TRANSIENT_LOCAL

@@ -1,10 +1,11 @@
-"""What the node needs of rclpy's inside, each name in one function that can do without it.
+"""Access to internal names of rclpy. Each is used in one function, which also works without it.
 
-Looked up in the sources of rclpy 3.3 (Humble), 4.1 (Iron), 7.1 (Jazzy) and 8.0 (on the way to
-Kilted): all have `Node._parameter_overrides`, `LifecycleNode._state_machine` that can be destroyed,
-and `Service.srv_name` and `Service.callback`, which look public and are documented nowhere. Rolling
-of 2026, near Lyrical, still has a state machine that can be destroyed; the others were not seen
-there. A transition that the state does not have raises up to 7.1; since 8.0 rclpy refuses it.
+Checked in the sources of rclpy 3.3 (Humble), 4.1 (Iron), 7.1 (Jazzy) and 8.0 (before Kilted). All
+have `Node._parameter_overrides`, a `LifecycleNode._state_machine` that can be destroyed, and
+`Service.srv_name` and `Service.callback`, which look public but are not documented. Rolling of 2026
+(near Lyrical) still has a state machine that can be destroyed; the other names were not looked at
+there. A transition that is impossible in the current state raises an error up to 7.1. Since 8.0
+rclpy refuses it.
 """
 
 from __future__ import annotations
@@ -16,21 +17,21 @@ from rclpy.node import Node
 
 
 def given_parameters(node: Node) -> Collection[str]:
-    """Names of the parameters that the node was started with, declared or not.
+    """Return the names of the parameters that the node was started with, declared or not.
 
-    Where rclpy does not tell: none, so nothing is said of misspelt ones.
+    If rclpy does not offer them, return none. Then misspelt parameters are not refused.
     """
     return getattr(node, '_parameter_overrides', {})
 
 
 def refuse_impossible_transitions(node: LifecycleNode) -> bool:
-    """Answer a transition that the state does not have with no success; rclpy of Humble and Jazzy
-    raises, which would end the node.
+    """Make the node refuse transitions that are impossible in its current state.
 
-    Where the service is not found rclpy's own answer stays: newer ones refuse by themselves.
+    rclpy of Humble and Jazzy raises an error instead, which would end the node. If the service is
+    not found, rclpy's own answer stays: newer versions refuse by themselves.
 
     Returns:
-        Whether it was found.
+        True if the service was found.
     """
     name = node.resolve_service_name('~/change_state')
     for service in node.services:
@@ -44,8 +45,8 @@ def _refusing(node: LifecycleNode, change_state):
     def answer(request, response):
         try:
             return change_state(request, response)
-        except Exception as error:  # of any kind: else it would end the node
-            node.get_logger().warning(f'no change of state: {error}')
+        except Exception as error:  # any error would end the node
+            node.get_logger().warning(f'state not changed: {error}')
             response.success = False
             return response
 
@@ -53,10 +54,10 @@ def _refusing(node: LifecycleNode, change_state):
 
 
 def free_lifecycle(node: LifecycleNode) -> None:
-    """Free the services of a node's lifecycle, which `destroy_node` leaves to the garbage
-    collector: until then others find a service that nobody answers.
+    """Destroy the services of a node's lifecycle.
 
-    Where there is no such name they are left to it.
+    `destroy_node` leaves them to the garbage collector. Until then, others find services that
+    nobody answers. If rclpy lacks the internal name, this function does nothing.
     """
     destroy = getattr(getattr(node, '_state_machine', None), 'destroy_when_not_in_use', None)
     if destroy:

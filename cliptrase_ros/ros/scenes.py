@@ -1,5 +1,5 @@
-"""From labels and depth to outputs in space, on a thread of its own: waiting for depth, and what
-is made of it, cost the labels of the next image nothing."""
+"""From labels and depth to outputs in space, on a separate thread. So waiting for depth and making
+the outputs do not delay the labels of the next image."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from .worker import Worker
 
 
 class SceneWorker:
-    """Works on the newest labelled image of each camera until it is stopped."""
+    """Makes the outputs of the newest labelled image of each camera, until it is stopped."""
 
     def __init__(self, node: Node, words: LiveWords):
         self._node = node
@@ -28,12 +28,12 @@ class SceneWorker:
         self._worker = Worker('space', self._publish_all)
 
     def put(self, frame: Frame, it: LabelledFrame) -> None:
-        """Hand over a labelled image; it replaces the one of its camera that waits."""
+        """Hand over a labelled image. It replaces a waiting image of the same camera."""
         if self._worker.put(frame.stream, (frame, it)):
             frame.stream.statistics.count(diagnostics.SPACE_FOR_NEWER)
 
     def stop(self) -> None:
-        """Finish the images in hand, drop those that wait."""
+        """Finish the current images, and drop the waiting ones."""
         self._worker.stop()
 
     def _publish_all(self, labelled: list[tuple[Frame, LabelledFrame]]) -> None:
@@ -41,12 +41,12 @@ class SceneWorker:
             try:
                 with memory.explained():
                     self._publish(frame, it)
-            except Exception as error:  # of any kind: the next image is to have its turn
+            except Exception as error:  # any error: the next image must still be processed
                 self._failed(frame, error)
 
     def _publish(self, frame: Frame, it: LabelledFrame) -> None:
         stream = frame.stream
-        with self._words.switch:  # topics go and come with the words
+        with self._words.switch:  # topics change together with the words
             wanted = stream.space.wanted()
             sized = self._words.current.segmenter.settings.output_size == 'depth'
         stream.depth.want(bool(wanted) or sized)
@@ -60,7 +60,7 @@ class SceneWorker:
         messages, errors = each({topic: partial(make, scene) for topic, make in wanted.items()})
         with self._words.switch:
             if self._words.current.version != it.live.version:
-                return  # the words are others now
+                return  # the words have changed
             errors |= stream.space.publish(messages)
         if len(errors) < len(wanted):
             stream.statistics.count(diagnostics.SPACE_PUBLISHED)

@@ -1,4 +1,4 @@
-"""The services of the node. Slow ones are coroutines: they wait while the executor goes on."""
+"""The services of the node. Slow ones are coroutines: the executor goes on while they wait."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from .space.depth_outputs import Scene
 class Services:
     """~/enable, ~/reload, ~/set_vocabulary and ~/segment.
 
-    An error of any kind is an answer: out of a callback it would end the executor, and so the node.
-    What is no fault of who asks is logged, too.
+    Every error becomes an answer. An error that leaves a callback would end the executor, and so
+    the node. Errors that are not the caller's fault are also logged.
 
     Args:
-        group: a reentrant one, so that other callbacks run while a service waits.
-        enable: takes images (True) or not.
+        group: a reentrant group, so that other callbacks run while a service waits.
+        enable: called with True to take images, with False to take none.
         to_rgb: image message -> [H, W, 3] uint8 RGB.
     """
 
@@ -73,7 +73,7 @@ class Services:
         try:
             reason = await self._words.reload()
         except Exception as error:  # see the class
-            reason = f'not loaded: {error}'
+            reason = f'model not loaded: {error}'
             self._node.get_logger().error(reason)
         response.success, response.message = not reason, reason or 'loaded'
         return response
@@ -86,13 +86,13 @@ class Services:
             [result] = self._node.set_parameters([Parameter('vocabulary', value=entries)])
             reason = await self._words.follow() if result.successful else result.reason
         except Exception as error:  # see the class
-            reason = self._told('the words are not taken over', error)
+            reason = self._told('vocabulary not changed', error)
         live = self._words.live
         response.success = not reason
         response.message = reason or (
             f'vocabulary {live.version}: {live.words.ids}'
             if live
-            else 'taken over; live once the node is configured'
+            else 'accepted; used once the node is configured'
         )
         return response
 
@@ -102,17 +102,17 @@ class Services:
             return await jobs.run(self._answer, request, response, live, jobs)
         except Exception as error:  # see the class
             response.success = False
-            response.message = self._told('the image is not segmented', error)
+            response.message = self._told('image not segmented', error)
             return response
 
     def _told(self, outcome: str, error: Exception) -> str:
-        """What to answer; what the caller cannot know is logged."""
+        """Return the answer for an error. Log errors that are not the caller's fault."""
         if not isinstance(error, (CliptraseError, ImageError, ParameterException)):
-            self._node.get_logger().error(f'{outcome}, {type(error).__name__}: {error}')
+            self._node.get_logger().error(f'{outcome}: {type(error).__name__}: {error}')
         return str(error)
 
     def _answer(self, request: Segment.Request, response: Segment.Response, live: Live, jobs: Jobs):
-        """What is in one image, on the thread of the jobs."""
+        """Segment one image, on the thread of the jobs."""
         options = parameters.read_options(self._node, NodeOptions)
         header = request.image.header
         image = self._to_rgb(request.image)
@@ -121,7 +121,7 @@ class Services:
         if request.depth.width or request.depth.data:
             if not calibrated(request.depth_info):
                 raise CliptraseError(
-                    'depth without intrinsics: fill width, height and K or P of depth_info'
+                    'depth without intrinsics: fill in width, height and K or P of depth_info'
                 )
             size = image.shape[:2]
             depth = depth_of(request.depth, request.depth_info, None, size, options)
@@ -156,10 +156,11 @@ class Services:
 def _asked_groups(
     names: Sequence[str], classes: Sequence[WordClass], options: NodeOptions
 ) -> list[Group]:
-    """What clouds are asked for; a class is a group of its own.
+    """Return the groups whose clouds are asked for. A class counts as a group of one class.
 
     Raises:
-        CliptraseError: a name is neither a class nor a group, or a group is of other words.
+        CliptraseError: a name is neither a class nor a group, or a group names a class that is not
+            in the vocabulary.
     """
     words = [c.name for c in classes]
     known = {name: Group(name, (name,)) for name in words}
@@ -172,23 +173,25 @@ def _asked_groups(
         missing = [one for one in known[name].classes if one not in words]
         if missing:
             raise CliptraseError(
-                f'clouds: the group {name!r} speaks of {missing[0]!r}, which is not among the words'
+                f'clouds: group {name!r} names class {missing[0]!r}, which is not in the vocabulary'
             )
     return [known[name] for name in names]
 
 
 def with_ids(prompts: Sequence[str], class_ids: Sequence[int]) -> list[str]:
-    """Entries of a vocabulary with ids; those of an id 0 are left to be given one.
+    """Return vocabulary entries with ids. For id 0 the entry gets no id; the node chooses one.
 
     Raises:
-        CliptraseError: there are ids, but not one for each prompt, or two for one.
+        CliptraseError: there are ids, but not one for each prompt, or a prompt has two.
     """
     if not class_ids:
         return list(prompts)
     if len(prompts) != len(class_ids):
-        raise CliptraseError(f'{len(prompts)} prompts, but {len(class_ids)} class_ids')
+        raise CliptraseError(
+            f'{len(prompts)} prompts, but {len(class_ids)} class_ids: give one for each, or none'
+        )
     pairs = list(zip(prompts, class_ids, strict=True))
     twice = [text for text, number in pairs if number and parse_entry(text)[0] is not None]
     if twice:
-        raise CliptraseError(f'{twice[0]!r} has an id of its own and another in class_ids')
+        raise CliptraseError(f'{twice[0]!r} has an id, and another in class_ids: give only one')
     return [f'{number}:{text}' if number else text for text, number in pairs]

@@ -1,4 +1,4 @@
-"""Running a node, and ending it the way people and launch end it."""
+"""Running a node, and ending it on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ SIGNALS = signal.SIGINT, signal.SIGTERM
 
 @contextlib.contextmanager
 def until_shutdown() -> Iterator[None]:
-    """Run the block until it is done, or until Ctrl-C or SIGTERM, which are no errors."""
+    """Run the block until it is done, or until Ctrl-C or SIGTERM. These are no errors."""
     try:
         yield
     except ExternalShutdownException:
         pass
     except Exception as error:
-        # The signal closes the context at once, also under a callback that is publishing; what that
-        # raises is of several kinds.
+        # The signal closes the context at once, even while a callback publishes. The callback can
+        # then raise errors of several types.
         if rclpy.ok():
             raise
-        log.debug('after the end, %s: %s', type(error).__name__, error)
+        log.debug('ignored after the shutdown, %s: %s', type(error).__name__, error)
 
 
 @contextlib.contextmanager
 def spun(node: N) -> Iterator[N]:
-    """The node spins on a thread of its own within the block, and is destroyed at its end."""
+    """Spin the node on its own thread within the block. Destroy the node at the end."""
     executor = SingleThreadedExecutor(context=node.context)
     executor.add_node(node)
     ending = Future()
@@ -63,21 +63,21 @@ def spun(node: N) -> Iterator[N]:
 
 
 def init(args: list[str] | None = None) -> None:
-    """rclpy.init for a main program: Ctrl-C and SIGTERM end the context, and nothing else.
+    """Call rclpy.init for a main program. Ctrl-C and SIGTERM then only end the context.
 
-    Python's own KeyboardInterrupt could come at any line, also while the end is under way.
+    Python's own KeyboardInterrupt could come at any line, also during the shutdown.
     """
     leave_memory_at_the_end()
     came: list[bool] = []
     for number in SIGNALS:
         signal.signal(number, lambda *_: came.append(True))
-    rclpy.init(args=args)  # its own handlers end the context, and then call these
+    rclpy.init(args=args)  # its handlers end the context, then call ours
     if came:
         rclpy.shutdown()
 
 
 def end() -> None:
-    """The counterpart of `init`. One more signal is ignored: the end is near."""
+    """Shut down; the counterpart of `init`. Further signals are ignored from now on."""
     rclpy.try_shutdown()
     for number in SIGNALS:
         signal.signal(number, signal.SIG_IGN)
@@ -89,8 +89,11 @@ def run(
     args: list[str] | None = None,
     spin: Callable[[N], None] = rclpy.spin,
 ) -> int:
-    """Make a node and spin it until that ends, Ctrl-C or SIGTERM; 1, and a sentence in the log of
-    that name, if it cannot start or go on."""
+    """Make a node and spin it until `spin` returns, or until Ctrl-C or SIGTERM.
+
+    Returns:
+        The exit code: 1 if the node cannot start or continue. The log of this name has the reason.
+    """
     init(args)
     node = None
     try:

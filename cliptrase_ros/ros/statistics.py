@@ -1,4 +1,4 @@
-"""What happened, how often, and how long it took: counters and times for diagnostics."""
+"""Counters of events and measured times, for diagnostics."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 class Statistics:
-    """Counters since the start, and what happened lately; safe between threads."""
+    """Counters since the start, and recent events and times. Safe between threads."""
 
     def __init__(self, times: int = 100, events: int = 1000):
         self._lock = threading.Lock()
@@ -32,18 +32,19 @@ class Statistics:
             self._times[name].append((now, seconds))
 
     def counts(self) -> dict[str, int]:
-        """All counters."""
+        """Return all counters."""
         with self._lock:
             return dict(self._counts)
 
     def recent(self, name: str, over_s: float) -> int:
-        """How many events there were in the last `over_s` seconds."""
+        """Return the number of events in the last `over_s` seconds."""
         since = time.monotonic() - over_s
         with self._lock:
             return sum(stamp >= since for stamp in self._stamps[name])
 
     def rate(self, name: str, over_s: float = 5.0) -> float:
-        """Events a second over the last `over_s` seconds; of rarer ones, by the last two."""
+        """Return events per second over the last `over_s` seconds. If only one event is that new,
+        use the last two."""
         with self._lock:
             stamps = list(self._stamps[name])
         since = time.monotonic() - over_s
@@ -53,7 +54,7 @@ class Statistics:
         return (len(lately) - 1) / (lately[-1] - lately[0]) if len(lately) > 1 else 0.0
 
     def age(self, name: str) -> float:
-        """Seconds since the last event; infinite if there was none."""
+        """Return the seconds since the last event, or infinity if there was none."""
         with self._lock:
             stamps = self._stamps[name]
             return time.monotonic() - stamps[-1] if stamps else float('inf')
@@ -61,7 +62,7 @@ class Statistics:
     def quantiles_ms(
         self, name: str, over_s: float = float('inf')
     ) -> tuple[float, float, float] | None:
-        """(p50, p95, max) in ms of the last times, those within `over_s` seconds, or None."""
+        """Return (p50, p95, max) in ms of the times in the last `over_s` seconds, or None."""
         since = time.monotonic() - over_s
         with self._lock:
             times = [seconds for stamp, seconds in self._times[name] if stamp >= since]

@@ -1,4 +1,4 @@
-"""One camera of the node: what comes in, what of it is worked on, and its numbers."""
+"""One camera of the node: its input, the choice of images to segment, and its statistics."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import CliptraseError, SettingError
 from ..model.preprocessing import check_image
+from ..settings import Off
 from ..space.geometry import same_view
 from ..space.groups import Group
 from ..video.roster import Roster
@@ -30,7 +31,7 @@ from .space.pairing import Expected
 from .statistics import Statistics
 
 LOG_PERIOD_S = 5.0
-# How long the first depth image may take.
+# In this time after subscribing to depth, a missing depth image causes no warning.
 FIRST_DEPTH_S = 2.0
 
 _NAME = re.compile('[A-Za-z][A-Za-z0-9_]*')
@@ -38,19 +39,19 @@ _NAME = re.compile('[A-Za-z][A-Za-z0-9_]*')
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """A received image and when it came."""
+    """A received image and the time when it came."""
 
     stream: Stream
     message: Image | CompressedImage
     received_s: float
-    # Which subscription it came by.
+    # Number of the subscription that received it.
     epoch: int
-    # Its depth image, where depth is listened to.
+    # Its depth image, if the node listens to depth.
     depth: Expected | None = None
 
 
 class Stream:
-    """The subscriptions, publishers and statistics of one camera; '' is one without a name.
+    """The subscriptions, publishers and statistics of one camera. The name '' means no prefix.
 
     Raises:
         SettingError: the name cannot be part of a topic.
@@ -68,10 +69,12 @@ class Stream:
         self.camera_info: CameraInfo | None = None
         self.topic: str | None = None
         self.seen = ''
-        # The names of the words in the newest picture, where that is found out.
+        # (H, W) of the newest image.
+        self.size: tuple[int, int] | None = None
+        # Names of the words in the newest picture; None if they are not determined.
         self.present: str | None = None
         self.epoch = 0
-        # The newest sentence of each kind, for diagnostics.
+        # The newest sentence of each event, for diagnostics.
         self.reasons: dict[str, str] = {}
         self._node = node
         self._prefix = f'{name}/' if name else ''
@@ -99,23 +102,23 @@ class Stream:
 
     @property
     def outputs(self) -> Outputs:
-        """The publishers that need no depth, while the node is configured."""
+        """The publishers that need no depth. They exist while the node is configured."""
         return configured(self._outputs)
 
     @property
     def space(self) -> SpaceOutputs:
-        """Those that need depth, while the node is configured."""
+        """The publishers that need depth. They exist while the node is configured."""
         return configured(self._space)
 
     def add_topics(self, classes: Iterable[str], groups: Iterable[str] = ()) -> None:
-        """Make the topics of these classes and groups (their last parts); nothing is published
-        there yet."""
+        """Make the topics of these classes and groups, given by the last part of the topic. Nothing
+        is published there yet."""
         self.outputs.add_topics(classes)
         self.space.add_topics([*classes, *groups])
 
     def switch(self, classes: Mapping[str, WordClass], groups: Mapping[str, Group]) -> None:
-        """From now on publish masks and clouds of these classes and groups, by topic; where both
-        have one topic, the cloud is that of the group."""
+        """Publish masks and clouds of these classes and groups from now on, by topic. If a class
+        and a group have the same topic, the cloud is that of the group."""
         own = {topic: Group(c.name, (c.name,)) for topic, c in classes.items()}
         self.outputs.switch({topic: c.id for topic, c in classes.items()})
         self.space.switch(own | dict(groups))
@@ -126,7 +129,7 @@ class Stream:
         self.space.drop_topics()
 
     def subscribe(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
-        """Subscribe; each image goes to take(stream, message)."""
+        """Subscribe. Each image is passed to take(stream, message)."""
         node = self._node
         kind, topic = Image, node.resolve_topic_name(f'{self._prefix}image')
         if options.image_transport == 'compressed':
@@ -135,37 +138,37 @@ class Stream:
             kind,
             topic,
             lambda message: take(self, message),
-            qos.newest(options.input_reliability),
+            qos.newest(options.qos.input_reliability),
             qos_overriding_options=QoSOverridingOptions.with_default_policies(),
         )
         info = node.create_subscription(
             CameraInfo,
             f'{self._prefix}camera_info',
             self._take_info,
-            qos.newest(options.input_reliability),
+            qos.newest(options.qos.input_reliability),
         )
         self._subscriptions = [image, info]
-        self.depth.subscribe(options.input_reliability)
+        self.depth.subscribe(options.qos.input_reliability)
         self.epoch += 1
         self.topic = image.topic_name
         self.statistics.count(diagnostics.LISTENING)
         node.get_logger().info(f'listening to {self.topic}')
 
     def unsubscribe(self) -> None:
-        """Drop the subscriptions."""
+        """Destroy the subscriptions."""
         for subscription in self._subscriptions:
             self._node.destroy_subscription(subscription)
         self._subscriptions, self.topic = [], None
         self.depth.unsubscribe()
 
     def frame(self, message: Image | CompressedImage) -> Frame:
-        """An image that has just come."""
+        """Return the frame of an image that has just come."""
         expected = self.depth.expect(messages.nanoseconds(message.header))
         return Frame(self, message, time.monotonic(), self.epoch, expected)
 
     def label_size(self, live: Live, image: np.ndarray) -> tuple[int, int] | None:
-        """(H, W) of an image's labels where it is that of the depth image, as far as one has come;
-        None: the usual one."""
+        """Return (H, W) of the depth image if the labels should have that size and a depth image
+        has come, otherwise None: the usual size."""
         if live.segmenter.settings.output_size != 'depth':
             return None
         size = self.depth.size
@@ -174,14 +177,14 @@ class Stream:
         if size is None or not same_view(size, image.shape[:2]):
             self.warn(
                 diagnostics.DEPTH_NO_SIZE,
-                f'output_size: depth, but no depth image in the view of {self.topic} has come; its '
-                'labels have the size of the image',
+                f'output_size: depth, but no depth image in the view of {self.topic} has come: '
+                'labels use the image size',
             )
             return None
         return size
 
     def health(self) -> diagnostics.Health:
-        """(level, sentence) for diagnostics; silence is told in the log, too."""
+        """Return (level, sentence) for diagnostics. Also log a warning if nothing comes."""
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = diagnostics.silence(self._node, self._subscriptions[0])
@@ -194,16 +197,16 @@ class Stream:
         )
 
     def facts(self) -> dict[str, str]:
-        """What comes in, for diagnostics."""
+        """Return the values about the input, for diagnostics."""
         facts = {'topic': self.topic or '', 'image': self.seen, **self.depth.facts()}
         if self.present is not None:
             facts['words in the picture'] = self.present
         return facts
 
-    def due(self, max_rate_hz: float) -> bool:
-        """Whether an image that comes now is worked on, so that the mean rate is not above this;
-        0: every image is."""
-        if not max_rate_hz:
+    def due(self, max_rate_hz: float | Off) -> bool:
+        """Return True if an image that comes now should be segmented. This keeps the mean rate at
+        or below `max_rate_hz`; 'none' means no limit."""
+        if max_rate_hz == 'none':
             return True
         now, period = time.monotonic(), 1 / max_rate_hz
         if now < self._due_s:
@@ -214,10 +217,10 @@ class Stream:
     def read(
         self, frame: Frame, options: NodeOptions, to_rgb: Callable[[Any], np.ndarray]
     ) -> np.ndarray | None:
-        """The image [H, W, 3] uint8 RGB, or None if it is too old.
+        """Return the image [H, W, 3] uint8 RGB, or None if it is too old.
 
         Raises:
-            ImageError, ShapeError: the message does not hold an image that can be segmented.
+            ImageError, ShapeError: the message holds no image that can be segmented.
         """
         message = frame.message
         stamp_ns = messages.nanoseconds(message.header)
@@ -227,43 +230,46 @@ class Stream:
             back_s = (self._stamp_ns - stamp_ns) * 1e-9
             self.warn(
                 diagnostics.STAMP_WENT_BACK,
-                f'a stamp on {self.topic} went back by {back_s:.3f} s: a bag that begins again, or '
-                'two publishers?',
+                f'a stamp on {self.topic} went back by {back_s:.3f} s: a bag started again, or '
+                'there are two publishers',
             )
         self._stamp_ns = stamp_ns
         age_s = self.age_s(frame)
-        if options.max_age_s and age_s > options.max_age_s:
+        if options.max_age_s != 'none' and age_s > options.max_age_s:
             self.warn(
                 diagnostics.DROPPED_OLD,
-                f'an image on {self.topic} is {age_s:.3f} s old by its stamp, more than max_age_s '
-                f'{options.max_age_s:g}: is its clock that of this node, and use_sim_time right?',
+                f'dropped an image on {self.topic}: it is {age_s:.3f} s old by its stamp, more '
+                f'than max_age_s {options.max_age_s:g}. Check that camera and node use the same '
+                'clock, and check use_sim_time',
             )
             return None
         image = to_rgb(message)
         check_image(image)
         encoding = getattr(message, 'encoding', None) or message.format
-        self.seen = f'{image.shape[1]} x {image.shape[0]} {encoding}'
+        self.size = height, width = image.shape[:2]
+        self.seen = f'{width} x {height} {encoding}'
         return image
 
     def age_s(self, frame: Frame) -> float:
-        """Time since the stamp, by the node's clock."""
+        """Return the seconds since the stamp, by the node's clock."""
         now_ns = self._node.get_clock().now().nanoseconds
         return (now_ns - messages.nanoseconds(frame.message.header)) * 1e-9
 
     def warn(self, event: str, reason: str) -> None:
-        """Count an event, keep its reason for diagnostics, and log it from time to time."""
+        """Count an event, keep its reason for diagnostics, and log it once in LOG_PERIOD_S."""
         if self._tell(event, reason):
             self._node.get_logger().warning(reason)
 
     def fail(self, event: str, outcome: str, error: Exception) -> None:
-        """As `warn`, for errors and what came of them."""
+        """Do the same as `warn` for an error. `outcome` says what the error caused."""
         known = isinstance(error, CliptraseError)
         text = str(error) if known else f'{type(error).__name__}: {error}'
-        if self._tell(event, f'{outcome}, {text}'):
-            self._node.get_logger().error(f'{outcome}, {text}')
+        if self._tell(event, f'{outcome}: {text}'):
+            self._node.get_logger().error(f'{outcome}: {text}')
 
     def _tell(self, event: str, reason: str) -> bool:
-        """Whether it is time to log an event of this kind (rclpy's throttle knows no kinds)."""
+        """Count the event and return True if it should be logged now. (rclpy's throttle cannot
+        distinguish kinds of events.)"""
         self.reasons[event] = reason
         self.statistics.count(event)
         now = time.monotonic()

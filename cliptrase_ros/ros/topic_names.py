@@ -1,4 +1,4 @@
-"""Names of classes as parts of topics."""
+"""Topic names from the names of classes."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from ..words.vocabulary import WordClass
 
 
 def topic_name(name: str) -> str:
-    """A class's name as part of a topic, [a-z][a-z0-9_]*; '' if nothing of it can stay."""
+    """Return a class's name as part of a topic, [a-z][a-z0-9_]*, or '' if no character is left."""
     plain = unicodedata.normalize('NFKD', name).encode('ascii', 'ignore').decode().lower()
     plain = re.sub('[^a-z0-9]+', '_', plain).strip('_')[:60].rstrip('_')
     return f'class_{plain}' if plain[:1].isdigit() else plain
 
 
 def topic_names(classes: Iterable[WordClass], known: dict[str, str]) -> dict[str, str]:
-    """Name -> topic, as `known` with those of new classes; no two alike, and none ever moves."""
+    """Return name -> topic: `known` plus the new classes. All topics differ; known ones stay."""
     topics = dict(known)
     for c in classes:
         if c.name not in topics:

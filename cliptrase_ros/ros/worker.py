@@ -1,4 +1,4 @@
-"""Work off the executor: slots for the newest items, a thread that survives."""
+"""Work outside the executor: slots for the newest items, and a thread that survives errors."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ log = logging.getLogger(__name__)
 
 
 class LatestSlots:
-    """Holds at most one item a key, the newest; safe between threads."""
+    """Holds the newest item of each key. Safe between threads."""
 
     def __init__(self):
         self._changed = threading.Condition()
@@ -19,7 +19,7 @@ class LatestSlots:
         self.closed = False
 
     def put(self, key: Hashable, item: Any) -> bool:
-        """Store the item; True if it replaced one that nobody had taken."""
+        """Store the item. Return True if it replaced an item that nobody had taken."""
         with self._changed:
             replaced = key in self._items
             self._items[key] = item
@@ -27,15 +27,15 @@ class LatestSlots:
             return replaced
 
     def get(self) -> list[Any]:
-        """Wait for an item and take all that are there, the key that has waited longest first;
-        [] once the slots are closed."""
+        """Wait for an item, then take all items, the key that has waited longest first. Return []
+        once the slots are closed."""
         with self._changed:
             self._changed.wait_for(lambda: self._items or self.closed)
             items, self._items = list(self._items.values()), {}
             return [] if self.closed else items
 
     def close(self) -> None:
-        """End every get, now and later."""
+        """End all calls of `get`, now and later."""
         with self._changed:
             self.closed = True
             self._changed.notify_all()
@@ -45,8 +45,8 @@ class Worker:
     """A thread that works on the newest items given to it.
 
     Args:
-        work: called with a list of items, the newest of each key that has one; it is to deal with
-            errors itself, but even one that gets out does not end the thread.
+        work: called with a list of items, the newest of each key that has one. It should handle
+            its errors. An error that it does not handle is logged and does not end the thread.
     """
 
     def __init__(self, name: str, work: Callable[[list[Any]], None]):
@@ -56,11 +56,11 @@ class Worker:
         self._thread.start()
 
     def put(self, key: Hashable, item: Any) -> bool:
-        """Hand over an item; True if it replaced one of its key that was still waiting."""
+        """Hand over an item. Return True if it replaced a waiting item of the same key."""
         return self._slots.put(key, item)
 
     def stop(self) -> None:
-        """Finish the items in hand, drop those that wait, end the thread."""
+        """Finish the current items, drop the waiting ones, and end the thread."""
         self._slots.close()
         self._thread.join()
 
@@ -68,5 +68,5 @@ class Worker:
         while items := self._slots.get():
             try:
                 self._work(items)
-            except Exception:  # of any kind: the thread is to survive
-                log.exception('%s: an error that was not dealt with', self._thread.name)
+            except Exception:  # any error: the thread must survive
+                log.exception('%s: unhandled error', self._thread.name)

@@ -1,1 +1,1 @@
-"""Who computes: compiled functions and CUDA graphs, memory, waiting for a device, late imports."""
+"""Compiled functions, CUDA graphs, memory, waiting for a device, and deferred imports."""

@@ -1,8 +1,8 @@
-"""Functions of tensors made faster for shapes that come again and again.
+"""Faster functions of tensors, for shapes that are used repeatedly.
 
-Two ways, which go together: `Compiled` has torch.compile rewrite a function, and `Replayed` records
-all kernels of a call on CUDA and launches them at once. Neither changes a result by more than
-rounding, and neither is a reason to fail: what cannot be done is logged, and the plain function
+There are two ways, which can be combined. `Compiled` lets torch.compile rewrite a function.
+`Replayed` records all kernels of a call on CUDA and launches them at once. Both change results by
+rounding at most. If compiling or capturing fails, the failure is logged and the plain function
 runs.
 """
 
@@ -26,9 +26,9 @@ from . import memory, torch_compat
 
 log = logging.getLogger(__name__)
 
-# Of each function. A robot's images keep one size, or as many as it has cameras.
+# Limit for each function. The images of a robot have one size, or one for each camera.
 SHAPES = 8
-# torch.compile gives up on a piece of code after so many versions of it.
+# torch.compile gives up on a piece of code after this number of versions.
 _VERSIONS = 256
 _TURNS = 5
 
@@ -38,15 +38,15 @@ Function = Callable[..., Any]
 
 
 class Compiled:
-    """A function compiled for each shape of its arguments, where that proves to be faster.
+    """A function compiled for each shape of its arguments, if that is measurably faster.
 
-    The first call of a shape compiles, which takes a minute or so, and compares; later shapes than
-    the first `SHAPES` stay plain. Safe between threads.
+    The first call of a shape compiles, which takes about a minute, and compares the times. Only the
+    first `SHAPES` shapes are compiled; later ones run plainly. Thread-safe.
 
     Args:
-        function: of tensors, to anything; without side effects. The owner of a method is not kept
-            alive, since it keeps this object.
-        name: for the log.
+        function: takes tensors, returns anything, and has no side effects. If it is a method, its
+            owner is not kept alive, because the owner holds this object.
+        name: name in the log.
     """
 
     def __init__(self, function: Function, name: str):
@@ -64,10 +64,10 @@ class Compiled:
         return (self._chosen[key] or self._function())(*args)
 
     def _choose(self, args: tuple[Tensor, ...]) -> Function | None:
-        """The compiled function, or None where the plain one is better."""
+        """Return the compiled function, or None if the plain one is faster or compiling fails."""
         name = f'{self._name} for {" and ".join(_size(x) for x in args)}'
         plain = self._function()
-        plain(*args)  # makes what is cached by shape
+        plain(*args)  # fills the caches for this shape
         log.info('compiling %s', name)
         try:
             with torch_compat.versions_allowed(_VERSIONS):
@@ -87,7 +87,10 @@ class Compiled:
 
 
 def compare(functions: list[Function], args: tuple[Tensor, ...]) -> list[float]:
-    """Median seconds of a call of each function, in turn, after one more call of each."""
+    """Return the median seconds of a call of each function.
+
+    The functions are called in turn. The first call of each does not count.
+    """
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(1 + _TURNS):
         for function, own in zip(functions, times, strict=True):
@@ -100,17 +103,17 @@ def compare(functions: list[Function], args: tuple[Tensor, ...]) -> list[float]:
 
 
 class Replayed:
-    """A function captured as a CUDA graph for each shape of its arguments; plain elsewhere.
+    """A function captured as a CUDA graph for each shape of its arguments; plain on other devices.
 
-    The first call of a shape runs plainly, the second one captures, and all others replay; the
-    graphs of the last `SHAPES` shapes are kept. Results are copies, so they stay what they are.
-    Safe between threads.
+    The first call of a shape runs plainly, the second one captures, and all later ones replay. The
+    graphs of the last `SHAPES` shapes are kept. Results are copies: later calls do not overwrite
+    them. Thread-safe.
 
     Args:
-        function: of tensors, to a tree of tensors, tuples, lists, dicts and constants; it must not
-            read a tensor's values on the host. The owner of a method is not kept alive, since it
-            keeps this object.
-        name: for the log.
+        function: takes tensors, returns a tree of tensors, tuples, lists, dicts and constants. It
+            must not read values of tensors on the host. If it is a method, its owner is not kept
+            alive, because the owner holds this object.
+        name: name in the log.
     """
 
     def __init__(self, function: Function, name: str):
@@ -127,7 +130,7 @@ class Replayed:
     def _replayed(self, key: Hashable, args: tuple[Tensor, ...]) -> Any:
         with self._lock:
             if key not in self._graphs:
-                result = self._function()(*args)  # makes what is cached by shape
+                result = self._function()(*args)  # fills the caches for this shape
                 self._remember(key, _TO_BE_CAPTURED)
                 return result
             graph = self._graphs[key]
@@ -142,7 +145,7 @@ class Replayed:
             return captured(self._function(), args)
         except RuntimeError as error:
             if memory.is_shortage(error):
-                self._graphs.clear()  # their memory may be what is missing
+                self._graphs.clear()  # the graphs may hold the memory that is missing
                 raise
             reason = str(error).strip().partition('\n')[0]
             log.warning('%s runs without a CUDA graph: %s', self._name, reason)
@@ -155,18 +158,18 @@ class Replayed:
 
 
 def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
-    """The function as a CUDA graph for arguments like these.
+    """Return the function as a CUDA graph, for arguments with these shapes.
 
     Raises:
-        RuntimeError: it cannot be captured.
+        RuntimeError: the function cannot be captured.
     """
     own = [x.clone() for x in args]
-    # Before it and not in it: nothing that is compiled runs under a mode.
+    # Not during the capture: under a dispatch mode torch does not run compiled code.
     with Outside() as outside:
         function(*own)
     graph = torch.cuda.CUDAGraph()
     torch.cuda.synchronize(args[0].device)
-    # Other threads may encode words meanwhile.
+    # Thread-local, because other threads may encode words at the same time.
     with torch.cuda.graph(graph, capture_error_mode='thread_local'):
         result = function(*own)
 
@@ -175,12 +178,13 @@ def captured(function: Function, args: tuple[Tensor, ...]) -> Function:
 
 @dataclass(frozen=True, eq=False)
 class _Recorded:
-    """A recorded call, to be replayed with other arguments of the same shapes.
+    """A recorded call, which can be replayed with other arguments of the same shapes.
 
     Attributes:
-        graph: what was recorded.
-        arguments, result: where it reads and writes them.
-        reads: what else it reads, such as tables in a cache, which may drop them meanwhile.
+        graph: the recorded kernels.
+        arguments, result: the tensors that the graph reads and writes.
+        reads: other tensors that it reads, such as tables of a cache. They are kept here because
+            the cache may drop them.
     """
 
     graph: torch.cuda.CUDAGraph
@@ -196,7 +200,7 @@ class _Recorded:
 
 
 class Outside(torch_compat.DispatchMode):
-    """Collects the tensors that work reads and does not make.
+    """Collects the tensors that operations read but did not create.
 
     Attributes:
         read: one tensor of each storage.
@@ -220,17 +224,19 @@ class Outside(torch_compat.DispatchMode):
 
 
 def _weakly(function: Function) -> Callable[[], Function]:
-    """Gives the function; a method only as long as its owner lives."""
+    """Return a getter of the function. It holds only a weak reference to the owner of a method."""
     if not inspect.ismethod(function):
         return lambda: function
-    # Not None: it is the owner that calls.
+    # It never returns None, because the owner itself makes the call.
     method: Callable[[], Any] = weakref.WeakMethod(function)
     return method
 
 
 def _mapped(change: Function, tree: Any) -> Any:
-    """A tree of tensors, tuples (also with names), lists, dicts and constants, its tensors
-    changed."""
+    """Apply `change` to all tensors of a tree.
+
+    A tree consists of tensors, tuples (also named ones), lists, dicts and constants.
+    """
     if isinstance(tree, Tensor):
         return change(tree)
     if isinstance(tree, dict):
@@ -248,7 +254,7 @@ def _tensors(tree: Any) -> list[Tensor]:
 
 
 def _storage(x: Tensor) -> int:
-    return x.untyped_storage().data_ptr()  # of empty ones 0; there is nothing to read in them
+    return x.untyped_storage().data_ptr()  # 0 if the tensor is empty: there is nothing to read
 
 
 def _key(args: tuple[Tensor, ...]) -> Hashable:

@@ -1,5 +1,7 @@
-"""What a process need not wait for: packages that others import and it never uses, and what Python
-does with memory at the end."""
+"""Shorter start and end of a process.
+
+It skips imports of packages that are never used, and a search through memory at the end.
+"""
 
 from __future__ import annotations
 
@@ -18,13 +20,13 @@ from typing import Any
 
 @contextmanager
 def imports_of(*packages: str) -> Iterator[None]:
-    """Within the block, `import` of these packages, or of modules below them, gives stand-ins.
+    """Give stand-ins for imports of these packages, and of modules below them, in the block.
 
-    A stand-in outlives the block in the modules that imported it. Its names can be called,
-    subclassed, asked for attributes, and given to isinstance and issubclass: then the real package
-    is imported. It has every name, also those that the real one lacks, which is an error only where
-    they are used. Whoever imports the package after the block gets the real one. A package that is
-    imported already, or that is not installed, is left alone.
+    Modules that imported a stand-in keep it after the block. Its names can be called, subclassed,
+    asked for attributes, and passed to isinstance and issubclass: then the real package is
+    imported. A stand-in has every name, also names that the real package lacks; using such a name
+    is an error. Imports after the block give the real package. Packages that are already imported,
+    or not installed, are not replaced.
     """
     sys.meta_path.insert(0, _Finder([p for p in packages if p not in sys.modules and find_spec(p)]))
     try:
@@ -46,7 +48,7 @@ class _Finder(MetaPathFinder, Loader):
         return _Module(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """There is nothing to execute."""
+        """Do nothing: a stand-in has no code."""
 
 
 class _Module(ModuleType):
@@ -64,7 +66,7 @@ class _Name:
 
     def _real(self) -> Any:
         if '_found' not in vars(self):
-            _end()  # within the block a stand-in would be found in place of the real one
+            _end()  # within the block, the import would find the stand-in instead
             self._found = getattr(import_module(self._module), self._name)
         return self._found
 
@@ -72,7 +74,7 @@ class _Name:
         return self._real()(*args, **kwargs)
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith('__'):  # what copying and looking ask for is no use
+        if name.startswith('__'):  # copying and inspection ask for these; do not import for them
             raise AttributeError(name)
         return getattr(self._real(), name)
 
@@ -87,7 +89,7 @@ class _Name:
 
 
 def _end() -> None:
-    """Whatever is imported from now on is real."""
+    """End the deferral: remove all stand-ins, so that imports from now on are real."""
     sys.meta_path[:] = [finder for finder in sys.meta_path if not isinstance(finder, _Finder)]
     for name in [n for n, module in list(sys.modules.items()) if isinstance(module, _Module)]:
         module = sys.modules.pop(name)
@@ -97,7 +99,10 @@ def _end() -> None:
 
 
 def leave_memory_at_the_end() -> None:
-    """Let the system free what the process holds when it ends: Python would look through all that
-    torch has made before. For a program, not for a library to decide."""
+    """Let the operating system free the memory when the process ends.
+
+    Otherwise Python would first search through all objects that torch has created. Only a program
+    should call this, not a library.
+    """
     atexit.unregister(gc.freeze)
     atexit.register(gc.freeze)

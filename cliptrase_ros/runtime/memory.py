@@ -1,4 +1,4 @@
-"""What to do when memory runs out, on whatever device."""
+"""What to do if memory runs out, on any device."""
 
 from __future__ import annotations
 
@@ -14,25 +14,24 @@ from torch import Tensor
 from ..errors import OutOfMemory
 
 T = TypeVar('T')
-# What can be cut: the rows of a tensor, or items.
+# Work that can be split: the rows of a tensor, or the items of a list.
 Batch = TypeVar('Batch', Tensor, list[Any])
 
-# torch has no type of its own for the CPU's memory.
+# Messages of torch. It has no error type of its own for the memory of the CPU.
 _ON_CPU = "can't allocate memory", 'not enough memory', 'std::bad_alloc'
 
 
-# Of glibc's malloc.h; the largest threshold that it takes.
+# Constants of glibc's malloc.h. 32 MB is the largest threshold that mallopt accepts.
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 _MMAP_BYTES = 32 << 20
 
 
 def keep_freed(megabytes: int = 256) -> None:
-    """Let the whole process keep about as much of the memory that it frees, for its next use; where
-    the C library is not glibc, nothing happens.
+    """Let the process keep about this much freed memory for its next use.
 
-    glibc gives large blocks back at once, and each frame would have to get its pages from the
-    system again, which takes longer than much of what is done with them. For a program that works
-    on frames, not for a library to decide.
+    By default glibc returns large blocks to the system at once. Each frame then has to get its
+    pages from the system again, which takes longer than much of the work on them. Only a program
+    that works on frames should call this, not a library. Without glibc, nothing happens.
     """
     mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
     if mallopt:
@@ -41,23 +40,23 @@ def keep_freed(megabytes: int = 256) -> None:
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether memory ran out."""
+    """Return True if the error says that memory ran out."""
     if isinstance(error, (MemoryError, torch.cuda.OutOfMemoryError)):
         return True
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _ON_CPU)
 
 
 def release(error: BaseException) -> None:
-    """Let go of the tensors that the frames of the error's traceback still hold."""
+    """Free the tensors that the stack frames of the error's traceback still hold."""
     traceback.clear_frames(error.__traceback__)
     torch.cuda.empty_cache()
 
 
 def in_halves(work: Callable[[Batch], list[T]], items: Batch) -> list[T]:
-    """work(items); where memory does not suffice for that, the lists of both halves in turn.
+    """Return work(items). If memory runs out, do both halves in turn and join their lists.
 
     Raises:
-        whatever `work` does, and its error where memory does not suffice for one item.
+        Any error of `work`, also its memory error if memory does not suffice for a single item.
     """
     try:
         return work(items)
@@ -71,7 +70,7 @@ def in_halves(work: Callable[[Batch], list[T]], items: Batch) -> list[T]:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Where memory runs out in the block: OutOfMemory, and what was held is free."""
+    """Raise OutOfMemory if memory runs out in the block, and free what the block held."""
     try:
         yield
     except Exception as error:

@@ -1,7 +1,7 @@
-"""Names of torch that are not public, each in one function that can do without it.
+"""Private names of torch. Each is used in one function, which also works without it.
 
-Torch 2.14 has them all. Torch 2.2 has all but those of `has_bfloat16_instructions`, and of
-`versions_allowed` only the older. No other module uses such a name.
+Torch 2.14 has all of them. Torch 2.2 has all except those of `has_bfloat16_instructions`, and only
+the older name of `versions_allowed`. No other module uses private names of torch.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from torch import Tensor
 
 
 class _NoMode:
-    """Stands for the base of modes that see each operation, where torch lacks it.
+    """Replaces TorchDispatchMode if torch lacks it.
 
     Raises:
-        RuntimeError: as soon as one is made; no work is captured as a CUDA graph then, and it runs
-            plainly.
+        RuntimeError: always, when it is created. Work is then not captured as a CUDA graph; it
+            runs plainly.
     """
 
     def __init__(self) -> None:
-        raise RuntimeError('this torch does not show what is read')
+        raise RuntimeError('this version of torch has no TorchDispatchMode')
 
 
 DispatchMode: Any = _NoMode
@@ -33,14 +33,16 @@ with suppress(ImportError):
 
     DispatchMode = TorchDispatchMode
 
-# What torch.compile is made of; imports of it can be put off. Where it has another name nothing is.
+# The package of torch.compile, whose import can be deferred. If a torch version uses another name,
+# nothing is deferred.
 COMPILER = 'torch._dynamo'
 
 
 def versions_allowed(number: int) -> AbstractContextManager:
-    """Within it torch.compile makes so many versions of a piece of code before it gives up.
+    """Return a context in which torch.compile makes up to `number` versions of a piece of code.
 
-    Where that cannot be set torch's own limit holds: what needs more versions runs plainly.
+    If this limit cannot be set, torch's own limit holds. Code that needs more versions runs
+    plainly.
     """
     try:
         config = import_module(f'{COMPILER}.config')
@@ -53,9 +55,10 @@ def versions_allowed(number: int) -> AbstractContextManager:
 
 
 def lays_out_bfloat16() -> bool:
-    """Whether `laid_out` and `linear` work here, on this torch and CPU.
+    """Return True if `laid_out` and `linear` work with this torch and CPU.
 
-    Where a name is missing they do not; torch.nn.functional.linear gives the same and takes longer.
+    They do not if a name is missing. torch.nn.functional.linear then gives the same result, but
+    takes longer.
     """
     names = '_reorder_linear_weight', '_linear_pointwise', '_is_mkldnn_bf16_supported'
     if not all(hasattr(torch.ops.mkldnn, name) for name in names):
@@ -64,20 +67,20 @@ def lays_out_bfloat16() -> bool:
 
 
 def laid_out(weight: Tensor) -> Tensor:
-    """A weight [out, in] bfloat16 as oneDNN's kernels want it."""
+    """Pack a weight [out, in] bfloat16 into the layout of oneDNN's kernels."""
     return torch.ops.mkldnn._reorder_linear_weight(weight)
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None, silu: bool) -> Tensor:
-    """x weightᵀ + bias with a weight that is laid out, and silu of it if so asked."""
+    """Return x weightᵀ + bias, followed by silu if asked. `weight` comes from `laid_out`."""
     after = 'swish' if silu else 'none'
     return torch.ops.mkldnn._linear_pointwise(x, weight, bias, after, [], '')
 
 
 def has_bfloat16_instructions() -> bool:
-    """Whether the CPU has AVX512-BF16 or AMX.
+    """Return True if the CPU has AVX512-BF16 or AMX.
 
-    Where torch cannot say: no; then float32 is used, which is right everywhere.
+    If torch cannot tell, return False: then float32 is used, which works everywhere.
     """
     public: Callable[[], dict] | None = getattr(torch.cpu, 'get_capabilities', None)
     if public:

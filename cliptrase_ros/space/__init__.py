@@ -1,1 +1,1 @@
-"""Depth, cameras, labelled points, things in space. NumPy only, without ROS."""
+"""Depth images, cameras, labelled points and things in space. This code does not use ROS."""

@@ -1,4 +1,4 @@
-"""Labelled clouds: a depth image, its colours, labels and confidences as points in space."""
+"""Labelled point clouds, made from a depth image, its colours, labels and confidences."""
 
 from __future__ import annotations
 
@@ -9,8 +9,11 @@ from .geometry import Pinhole
 
 
 def point_type(labels: np.dtype) -> np.dtype:
-    """A point of 24 bytes: x, y, z float32 in metres (x right, y down, z ahead); rgb uint32,
-    0x00RRGGBB; confidence float32; label of the dtype `labels`, uint8 or uint16."""
+    """Return the dtype of a point of 24 bytes.
+
+    Its fields: x, y, z float32 in metres (x right, y down, z ahead); rgb uint32, 0x00RRGGBB;
+    confidence float32; label of the dtype `labels`, uint8 or uint16.
+    """
     return np.dtype(
         {
             'names': ['x', 'y', 'z', 'rgb', 'confidence', 'label'],
@@ -29,12 +32,12 @@ def fill(
     labels: np.ndarray,
     confidence: np.ndarray,
 ) -> None:
-    """One point a pixel; x, y and z are NaN where depth is.
+    """Write one point per pixel. If the depth is NaN, x, y and z are NaN.
 
     Args:
-        points: [H, W] of a `point_type`, to be written.
+        points: [H, W] of a `point_type`; this function writes it.
         depth: [H, W] float32 in metres.
-        camera: of these pixels.
+        camera: the camera of these pixels.
         image: [H, W, 3] uint8 RGB.
         labels: [H, W] uint8 or uint16.
         confidence: [H, W] float32.
@@ -49,36 +52,36 @@ def fill(
 
 
 def selected(points: np.ndarray, chosen: np.ndarray) -> np.ndarray:
-    """The points [N] of those pixels [H, W] bool that are chosen and have depth, row by row.
+    """Return the points [N] of the pixels [H, W] bool that are chosen and have depth, row by row.
 
     Args:
         points: [H, W] as `fill` writes them.
     """
-    # Many times as fast as indexing with a mask.
+    # This is many times faster than indexing with a mask.
     return points.reshape(-1).take(np.flatnonzero(chosen & (points['z'] > 0)))
 
 
 def packed(image: np.ndarray) -> np.ndarray:
-    """[H, W, 3] uint8 RGB as [H, W] uint32 0x00RRGGBB."""
-    # One word for each pixel, its bytes from the lowest up: blue, green, red, 255.
+    """Return an image [H, W, 3] uint8 RGB as [H, W] uint32 0x00RRGGBB."""
+    # One 32-bit word per pixel. Its bytes, lowest first: blue, green, red, 255.
     words = cv2.cvtColor(image, cv2.COLOR_RGB2BGRA).view('<u4')[..., 0]
     return words & np.uint32(0xFFFFFF)
 
 
 def grown(depth: np.ndarray, target: np.ndarray, focal: float, margin_m: float) -> np.ndarray:
-    """Which pixels [H, W] bool of a depth image belong to a target or lie close around it.
+    """Return which pixels [H, W] bool of a depth image belong to a target or are close to it.
 
-    Labels end some pixels off the edge of a thing, and depth sensors smear it. So the target grows
-    by what the margin is on the image, over pixels whose depth is within the margin of the depths
-    that the target has near them; what is seen in front of it or behind it stays. Parts of the
-    target that are twice as far as others grow by themselves: by fewer pixels, and what lies
-    between the two is near to neither.
+    Labels end a few pixels off the edge of a thing, and depth sensors blur the edge. So the target
+    grows by the margin, converted to pixels. It grows only over pixels whose depth is within the
+    margin of the depths of the target near them; it never takes pixels in front of it or behind it.
+    Parts of the target that are at least twice as far as its nearest pixel grow separately: they
+    grow by fewer pixels, and pixels between the near and the far part belong to neither.
 
     Args:
-        depth: [H, W] float32 metres, NaN not valid.
-        target: [H, W] bool, its pixels.
+        depth: [H, W] float32 in metres, NaN if not valid.
+        target: [H, W] bool, the pixels of the target.
         focal: focal length in pixels.
-        margin_m: in metres.
+        margin_m: margin in metres.
     """
     result = target.copy()
     left = target & (depth > 0)
@@ -94,10 +97,13 @@ def grown(depth: np.ndarray, target: np.ndarray, focal: float, margin_m: float) 
 def _grow(
     result: np.ndarray, depth: np.ndarray, part: np.ndarray, reach: int, margin_m: float
 ) -> None:
-    """Add to `result` what is at most `reach` pixels from a part of the target, along rows and
-    along columns, and at most the margin from the depths that the part has there."""
+    """Add to `result` the pixels that are close to a part of the target.
+
+    Close means: at most `reach` rows and columns away, and at most the margin away from the depths
+    that the part has there.
+    """
     kernel = np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)
-    # Nothing but what is near the part can change.
+    # Only pixels near the part can change.
     x, y, w, h = cv2.boundingRect(part.view(np.uint8))
     box = slice(max(0, y - reach), y + h + reach), slice(max(0, x - reach), x + w + reach)
     depth, part = depth[box], part[box]

@@ -1,7 +1,7 @@
-"""Depth images, pinhole cameras, and which pixel of one image is which of another.
+"""Depth images, pinhole cameras, and the mapping of pixels between images.
 
 Pixel centres are integers. Images of one camera (colour, labels, depth registered to it) show the
-same view at different sizes, so a pixel's place in one is a scale and a shift away from that in
+same view at different sizes. So a scale and a shift map the pixels of one image to those of
 another.
 """
 
@@ -16,13 +16,13 @@ import numpy as np
 
 from ..errors import ShapeError
 
-# What sensors write where they are blinded or out of range.
+# Sensors write this value if they are blinded or out of range.
 SATURATED_MM = 65535
 
 
 @dataclass(frozen=True)
 class Pinhole:
-    """A camera without distortion, in pixels: focal lengths and principal point."""
+    """Camera without distortion: focal lengths and principal point, in pixels."""
 
     fx: float
     fy: float
@@ -30,12 +30,16 @@ class Pinhole:
     cy: float
 
     def moved(self, move: np.ndarray) -> Pinhole:
-        """The camera of the image whose pixels are `move` [2, 3] of (x, y, 1) in this one's."""
+        """Return the camera of another image. `move` [2, 3] maps pixels (x, y, 1) to that image."""
         (sx, _, tx), (_, sy, ty) = move.tolist()
         return Pinhole(sx * self.fx, sy * self.fy, sx * self.cx + tx, sy * self.cy + ty)
 
     def rays(self, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-        """x / z [W] of each column and y / z [H] of each row, float32, read-only; size (H, W)."""
+        """Return x / z [W] of each column and y / z [H] of each row, float32, read-only.
+
+        Args:
+            size: (H, W).
+        """
         return _rays(self, size)
 
 
@@ -45,22 +49,22 @@ def _rays(camera: Pinhole, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarra
     x = ((columns - camera.cx) / camera.fx).astype(np.float32)
     y = ((rows - camera.cy) / camera.fy).astype(np.float32)
     for rays in (x, y):
-        rays.flags.writeable = False  # whoever asks again gets the same ones
+        rays.flags.writeable = False  # they are cached: later calls return the same arrays
     return x, y
 
 
 def metres(
     depth: np.ndarray, nearest_m: float = 0.0, farthest_m: float = float('inf')
 ) -> np.ndarray:
-    """A depth image as [H, W] float32 in metres, NaN where it is not valid (REP 118).
+    """Return a depth image as [H, W] float32 in metres; invalid pixels become NaN (REP 118).
 
     Args:
-        depth: [H, W] uint16 in mm, 0 and 65535 not valid; or float32 in metres, anything not
-            finite or not above 0 not valid.
-        nearest_m, farthest_m: what lies outside of this range is not valid either.
+        depth: [H, W] uint16 in mm, where 0 and 65535 are not valid; or float32 in metres, where
+            values that are not finite or not above 0 are not valid.
+        nearest_m, farthest_m: depths outside this range are not valid either.
 
     Raises:
-        ShapeError: another shape or dtype.
+        ShapeError: the shape or the dtype is another.
     """
     if depth.ndim != 2 or depth.dtype not in (np.uint16, np.float32):
         raise ShapeError(
@@ -68,7 +72,7 @@ def metres(
             f'{depth.dtype}'
         )
     if depth.dtype == np.uint16:
-        # Not times 0.001: that makes some depths a little larger, and 3000 mm more than 3 m.
+        # Times 0.001 would make some depths a little too large: 3000 mm would be more than 3 m.
         result = np.divide(depth, 1000, dtype=np.float32)
         bad = (depth == 0) | (depth == SATURATED_MM)
     else:
@@ -83,19 +87,22 @@ def metres(
 
 
 def resized(source: tuple[int, int], target: tuple[int, int]) -> np.ndarray:
-    """[2, 3]: pixels (x, y, 1) of an image of size `source` (H, W) -> those of the same view at
-    size `target`."""
+    """Return the matrix [2, 3] that maps pixels (x, y, 1) of an image to the same view resized.
+
+    Args:
+        source, target: sizes (H, W) before and after.
+    """
     sy, sx = (new / old for new, old in zip(target, source, strict=True))
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]])
 
 
 def inverse(move: np.ndarray) -> np.ndarray:
-    """The way back of a scale and shift [2, 3]."""
+    """Return the inverse of a scale and shift [2, 3]."""
     return np.linalg.inv(_square(move))[:2]
 
 
 def after(second: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """[2, 3]: first one scale and shift, then the other."""
+    """Return the scale and shift [2, 3] that does `first` and then `second`."""
     return _square(second)[:2] @ _square(first)
 
 
@@ -104,11 +111,13 @@ def _square(move: np.ndarray) -> np.ndarray:
 
 
 def to_image(info: Any, image_size: tuple[int, int]) -> np.ndarray:
-    """[3, 3]: pixels of a calibration -> of the camera's images of a size (H, W), cropped and
-    binned.
+    """Return the matrix [3, 3] that maps pixels of a calibration to pixels of the camera's images.
+
+    It accounts for the crop and the binning of the images.
 
     Args:
         info: sensor_msgs/CameraInfo.
+        image_size: (H, W) of the images.
     """
     roi = info.roi
     sx = image_size[1] / (roi.width or info.width)
@@ -125,12 +134,15 @@ def to_image(info: Any, image_size: tuple[int, int]) -> np.ndarray:
 def moved_calibration(
     info: Any, image_size: tuple[int, int], matrix: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """K [9] and P [12] of a picture made from a camera's image; crop and binning are worked in.
+    """Return K [9] and P [12] of a picture that is made from a camera's image.
+
+    They account for the crop and the binning of the image.
 
     Args:
         info: sensor_msgs/CameraInfo of the camera.
         image_size: (H, W) of its images.
-        matrix: [2, 3], pixel centres of the image -> of the picture; see Segmenter.view_geometry.
+        matrix: [2, 3], maps pixel centres of the image to the picture; see
+            Segmenter.view_geometry.
     """
     move = _square(matrix) @ to_image(info, image_size)
     k, p = np.reshape(info.k, (3, 3)), np.reshape(info.p, (3, 4))
@@ -140,14 +152,16 @@ def moved_calibration(
 def looked_up(
     image: np.ndarray, move: np.ndarray, size: tuple[int, int], outside: float
 ) -> np.ndarray:
-    """Another view of an image by nearest pixel, so that no value is made up: [H, W], maybe the
-    image itself. Of two pixels that are as near, the right and lower one.
+    """Return another view [H, W] of an image; each pixel gets the value of the nearest pixel.
+
+    So no new values appear. If two pixels are equally near, the right or lower one is used. The
+    result may be the image itself.
 
     Args:
         image: [h, w].
-        move: [2, 3], pixels (x, y, 1) of the image -> of the result.
+        move: [2, 3], maps pixels (x, y, 1) of the image to the result.
         size: (H, W) of the result.
-        outside: what pixels get that are not in the image.
+        outside: value of pixels that are not in the image.
     """
     back = inverse(move)
     if image.shape == tuple(size) and np.allclose(back, np.eye(3)[:2]):
@@ -166,7 +180,9 @@ def looked_up(
 
 
 def same_view(size: Sequence[int], other: Sequence[int], tolerance: float = 0.02) -> bool:
-    """Whether two sizes (H, W) have one aspect, as those of one view must; `tolerance` is the part
-    of it that they may differ by. What has no pixels has no view."""
+    """Return True if two sizes (H, W) have the same aspect ratio, as sizes of one view must.
+
+    The ratios may differ by the share `tolerance`. If a size has no pixels, the result is False.
+    """
     one, two = size[0] * other[1], size[1] * other[0]
     return abs(one - two) < tolerance * max(one, two)

@@ -1,7 +1,8 @@
-"""Groups of classes: whose points go together into one cloud.
+"""Groups of classes. The points of one group make one cloud.
 
-An entry reads ``group=class;class``, or ``group=!class;class`` for whatever is none of these
-classes, the unlabelled included: what is not known to be floor is an obstacle.
+An entry reads ``group=class;class``. ``group=!class;class`` means all pixels that are not of these
+classes, unlabelled pixels included. Example: everything that is not known to be floor is an
+obstacle.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ class Group:
     """A group of classes.
 
     Attributes:
-        name: what it is called.
+        name: name of the group.
         classes: names of classes.
-        others: whether it is these classes (False), or all that is none of them (True).
+        others: False: these classes; True: everything except these classes.
     """
 
     name: str
@@ -30,8 +31,10 @@ class Group:
     others: bool = False
 
     def table(self, words: Iterable[WordClass], largest: int) -> np.ndarray:
-        """[largest + 1] bool: which labels belong to it, by id; classes that are not among the
-        words count for nothing."""
+        """Return which labels belong to the group: [largest + 1] bool, indexed by id.
+
+        Classes that are not among the words are ignored.
+        """
         ids = [c.id for c in words if c.name in self.classes]
         table = np.full(largest + 1, self.others)
         table[ids] = not self.others
@@ -39,10 +42,10 @@ class Group:
 
 
 def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
-    """Groups from entries such as 'seats=chair;sofa' or 'obstacles=!floor'.
+    """Return the groups from entries such as 'seats=chair;sofa' or 'obstacles=!floor'.
 
     Raises:
-        SettingError: an entry is not of this form, or a name stands twice.
+        SettingError: an entry does not have this form, or a name appears twice.
     """
     groups: dict[str, Group] = {}
     for entry in entries:
@@ -52,12 +55,12 @@ def parse_groups(entries: Sequence[str]) -> tuple[Group, ...]:
         classes = tuple(c.strip() for c in listed.removeprefix('!').split(';'))
         if not name or not all(classes) or any(c.startswith('!') for c in classes):
             raise SettingError(
-                f"point_groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', or "
-                "group=!class for all but those, such as 'obstacles=!floor'"
+                f"points.groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', "
+                "or group=!class for everything except a class, such as 'obstacles=!floor'"
             )
         if name in groups:
             raise SettingError(
-                f'point_groups: {name!r} stands twice; write all of its classes in one entry'
+                f'points.groups: {name!r} appears twice; write all of its classes in one entry'
             )
         groups[name] = Group(name, classes, others)
     return tuple(groups.values())

@@ -1,7 +1,6 @@
-"""Things in a label image with depth: connected pixels of one class, and where they are in space.
+"""Things in a label image with depth: connected pixels of one class, and their place in space.
 
-A thing is what the camera sees of it: its points are on the near side, so its box is a part of the
-true one.
+The camera sees only the near side of a thing, so the box of its points is a part of the true box.
 """
 
 from __future__ import annotations
@@ -15,14 +14,14 @@ import numpy as np
 from ..errors import ShapeError
 from .geometry import Pinhole
 
-# The part of a thing's points that its box leaves out, at either end of each side.
+# Share of a thing's points that its box leaves out at either end of each side.
 OUTLYING = 0.01
-# Up to so many points are sorted; the histograms of more have so many bins.
+# Up to this number of points are sorted. For more points a histogram with BINS bins is used.
 MANY = 2048
 BINS = 1024
-# No extent is taken to be smaller, in metres.
+# Smallest extent of a histogram, in metres.
 FINEST = 1e-12
-# Of an axis and its opposite, the one nearer to this direction is taken. Upright, level and
+# An axis may point either way; the way nearer to this direction is used. Upright, level and
 # receding things are all far from the plane where the choice changes.
 TOWARDS = np.array([3.0, 2.0, 1.0])
 
@@ -31,31 +30,33 @@ TOWARDS = np.array([3.0, 2.0, 1.0])
 class Found:
     """One thing, in the optical frame: x right, y down, z ahead, in metres."""
 
-    id: int  # of its class: its label
+    id: int  # the id of its class, which is its label
     score: float  # largest confidence of its pixels
-    confidence: float  # mean
+    confidence: float  # mean confidence of its pixels
     area: int  # pixels, all with valid depth
     box: tuple[int, int, int, int]  # x, y, width, height in pixels
     centroid: np.ndarray  # [3] mean of its points
-    center: np.ndarray  # [3] of the oriented box
+    center: np.ndarray  # [3] centre of the oriented box
     axes: np.ndarray  # [3, 3] rotation: its columns are the box's x, y, z, longest side first
-    size: np.ndarray  # [3] sides along the axes
+    size: np.ndarray  # [3] sides of the box along the axes
 
 
 def number_things(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
-    """The connected pixels of each class: [H, W] int32, 0 for none, 1 and up for the others.
+    """Number the connected pixels of each class: [H, W] int32, 0: no thing, 1 and up: the things.
 
-    4-neighbours belong together iff they have the same label and |z1 - z2| <= jump * min(z1, z2).
+    4-neighbours are connected if and only if they have the same label and
+    |z1 - z2| <= jump * min(z1, z2).
 
     Args:
-        labels: [H, W] uint8 or uint16, 0 for pixels that belong to nothing.
-        depth: [H, W] float32 in metres, NaN where not valid: such pixels belong to nothing.
+        labels: [H, W] uint8 or uint16, 0 for pixels that belong to no thing.
+        depth: [H, W] float32 in metres, NaN if not valid; such pixels belong to no thing.
 
     Raises:
-        ShapeError: another shape or dtype.
+        ShapeError: the shape or the dtype is another.
     """
     _check(labels, depth=depth)
-    # What touches at a corner on this grid has a pixel in common, and 8-neighbours are faster.
+    # If two nonzero cells of this grid touch at a corner, both touch the same pixel. So
+    # 8-neighbours give the same result as 4-neighbours, and OpenCV finds them faster.
     _, numbers = cv2.connectedComponents(_grid(labels, depth, jump), connectivity=8)
     return np.ascontiguousarray(numbers[::2, ::2])
 
@@ -69,19 +70,19 @@ def find(
     jump: float,
     min_pixels: int,
 ) -> list[Found]:
-    """The things of some classes, in the order of `ids`, the largest area of each class first.
+    """Return the things of some classes, in the order of `ids`; in a class the largest area first.
 
     Args:
         labels: [H, W] uint8 or uint16, 0 for pixels of no class.
         confidence: [H, W] float32, 0 .. 1.
-        depth: [H, W] float32 in metres, NaN where not valid.
-        camera: of these images.
-        ids: the classes that are wanted, each once.
+        depth: [H, W] float32 in metres, NaN if not valid.
+        camera: the camera of these images.
+        ids: ids of the wanted classes, each once.
         jump: see `number_things`.
-        min_pixels: things with fewer pixels are left out; at least 1.
+        min_pixels: things with fewer pixels are skipped; at least 1.
 
     Raises:
-        ShapeError: another shape or dtype.
+        ShapeError: the shape or the dtype is another.
     """
     _check(labels, confidence=confidence, depth=depth)
     wanted = np.zeros(1 << 16, np.uint16)
@@ -128,14 +129,17 @@ def _check(labels: np.ndarray, **others: np.ndarray) -> None:
     for name, image in others.items():
         if image.shape != labels.shape or image.dtype != np.float32:
             raise ShapeError(
-                f'{name}: expected {list(labels.shape)} float32, as large as the labels, got '
+                f'{name}: expected {list(labels.shape)} float32, the size of the labels, got '
                 f'{list(image.shape)} {image.dtype}'
             )
 
 
 def _grid(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
-    """The pixels with room for what lies between neighbours, on where they are joined: [2 H, 2 W]
-    uint8, the pixels at even places."""
+    """Return a grid [2 H, 2 W] uint8 of the pixels and of the connections between them.
+
+    The pixels are at even rows and columns. The cell between two neighbours is 1 if they are
+    connected.
+    """
     height, width = labels.shape
     z = np.full(labels.shape, np.nan, np.float32)
     np.copyto(z, depth, where=labels != 0)
@@ -151,17 +155,22 @@ def _grid(labels: np.ndarray, depth: np.ndarray, jump: float) -> np.ndarray:
 def _joined(
     labels: tuple[np.ndarray, np.ndarray], z: tuple[np.ndarray, np.ndarray], jump: float
 ) -> np.ndarray:
-    """Which pixels of two images of neighbours belong together; NaN with nothing."""
+    """Return which pixels of two images of neighbours are connected. NaN connects with nothing."""
     return (np.abs(z[0] - z[1]) <= jump * np.minimum(*z)) & (labels[0] == labels[1])
 
 
 def _grouped(numbers: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarray]:
-    """The places [N] of all pixels of large components, one component after the other, in order
-    within each; and how many each has [K]. From the components' numbers, flat."""
+    """Return the flat places [N] of the pixels of all large components, and their pixel counts [K].
+
+    One component follows the other; inside a component the places are in order.
+
+    Args:
+        numbers: the number of the component of each pixel, flat.
+    """
     areas = np.bincount(numbers)
     areas[0] = 0
     kept = np.flatnonzero(areas >= min_pixels)
-    # Integers this small are sorted fast.
+    # Small integers are sorted fast.
     key = np.zeros(len(areas), np.min_scalar_type(len(kept)))
     key[kept] = np.arange(1, len(kept) + 1)
     order = np.argsort(key.take(numbers), kind='stable')
@@ -169,7 +178,7 @@ def _grouped(numbers: np.ndarray, min_pixels: int) -> tuple[np.ndarray, np.ndarr
 
 
 def _points(depth: np.ndarray, camera: Pinhole, pixels: np.ndarray) -> np.ndarray:
-    """Of the pixels at flat places [N]: [3, N] float32."""
+    """Return the points [3, N] float32 of the pixels at flat places [N]."""
     x, y = camera.rays(depth.shape)
     points = np.empty((3, len(pixels)), np.float32)
     for row, ray in zip(points, (x, y[:, None], np.float32(1)), strict=True):
@@ -180,19 +189,19 @@ def _points(depth: np.ndarray, camera: Pinhole, pixels: np.ndarray) -> np.ndarra
 def oriented_boxes(
     clouds: Sequence[np.ndarray],
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The boxes along the principal axes of clouds of points: centers, axes, sizes.
+    """Return the boxes along the principal axes of point clouds: centers, axes, sizes.
 
-    A side leaves out the outermost 1 % of the points at either end: depth sensors put points
-    between a thing and what is behind it, and a box around all of them is much too long, while of
-    a rectangle this takes 2 %.
+    Each side leaves out the outermost 1 % of the points at either end. Reason: depth sensors put
+    points between a thing and its background, and a box around all points is much too long. A
+    rectangle becomes 2 % shorter by this.
 
     Args:
-        clouds: K of [3, N] float32, the mean of each at 0.
+        clouds: K arrays [3, N] float32, each with its mean at 0.
 
     Returns:
         [K, 3], [K, 3, 3], [K, 3]: see `Found`.
     """
-    # No BLAS: with so few rows its threads cost more than they save.
+    # BLAS is not used: for so few rows its threads cost more time than they save.
     spreads = [cv2.mulTransposed(cloud, aTa=False, dtype=cv2.CV_64F) for cloud in clouds]
     _, axes = np.linalg.eigh(np.array(spreads))
     turned = (
@@ -210,10 +219,11 @@ def oriented_boxes(
 
 
 def _ends(values: np.ndarray) -> np.ndarray:
-    """Between what ends the rows of float32 [M, N] lie but for the OUTLYING values: [M, 2].
+    """Return the lowest and highest value [M, 2] of each row of [M, N] float32, without outliers.
 
-    Of many values to 1/1024 of their whole extent, from histograms: sorting takes several times
-    as long. The values are lost.
+    The share OUTLYING of the values is left out at either end. With many values the ends are exact
+    to 1/1024 of the whole extent: they come from a histogram, because sorting takes several times
+    as long. `values` is overwritten.
     """
     count = values.shape[1]
     left_out = int(OUTLYING * count)
@@ -223,7 +233,7 @@ def _ends(values: np.ndarray) -> np.ndarray:
     result = []
     for row in values:
         low = row.min()
-        # A little wider than the values, so that the largest one is in the last bin.
+        # A little wider than the values, so that the largest value is in the last bin.
         width = max(1.00001 * (row.max() - low), FINEST) / BINS
         row -= low
         row /= width

@@ -1,4 +1,4 @@
-"""Orthographic pictures of a cloud for people, with a grid of one metre."""
+"""Orthographic pictures of a point cloud for people, with a grid of one metre."""
 
 from __future__ import annotations
 
@@ -27,17 +27,19 @@ def top_view(
     y_m: Range = EVERYWHERE,
     pixels_per_m: float = 60.0,
 ) -> np.ndarray:
-    """A cloud from above: right is right, ahead is up; of points on one pixel the highest is seen.
+    """Draw a cloud from above: right is right, ahead is up.
+
+    If several points are on one pixel, the highest is visible.
 
     Args:
-        points: [N, 3] float32 in metres in the optical frame: x right, y down, z ahead; those
-            with NaN are left out.
+        points: [N, 3] float32 in metres in the optical frame: x right, y down, z ahead. Points
+            that are not finite are skipped.
         colors: [N, 3] uint8 RGB.
-        x_m, z_m: what the picture shows, lowest and highest.
-        y_m: points outside are left out, such as the ceiling with y_m=(-1.0, inf).
+        x_m, z_m: range of the picture, (lowest, highest).
+        y_m: points outside this range are skipped. (-1.0, inf) skips the ceiling, for example.
 
     Returns:
-        [h, w, 3] uint8 RGB with h, w = the ranges of z and x times pixels_per_m.
+        [h, w, 3] uint8 RGB; h and w are the ranges of z and x times pixels_per_m.
 
     Raises:
         ShapeError: points and colours are not [N, 3], or a range is empty.
@@ -53,8 +55,11 @@ def front_view(
     z_m: Range = EVERYWHERE,
     pixels_per_m: float = 60.0,
 ) -> np.ndarray:
-    """A cloud from the camera's side, without perspective; of points on one pixel the nearest is
-    seen. Arguments and errors as of `top_view`; h, w = the ranges of y and x times pixels_per_m."""
+    """Draw a cloud as seen from the camera, without perspective.
+
+    If several points are on one pixel, the nearest is visible. Arguments and errors are those of
+    `top_view`, but h and w are the ranges of y and x times pixels_per_m.
+    """
     return _drawn(points, colors, (0, 1, 2), (x_m, y_m, z_m), pixels_per_m, up=False)
 
 
@@ -66,7 +71,12 @@ def _drawn(
     pixels_per_m: float,
     up: bool,
 ) -> np.ndarray:
-    """Axes and ranges: of columns, of rows, towards the viewer's back; up: the second goes up."""
+    """Draw a cloud.
+
+    Args:
+        axes, ranges: of the columns, of the rows, and of the direction away from the viewer.
+        up: whether the axis of the rows points up in the picture.
+    """
     if points.ndim != 2 or points.shape[1] != 3 or colors.shape != points.shape:
         raise ShapeError(
             'view: expected points and colours [N, 3], got '
@@ -83,7 +93,7 @@ def _drawn(
     columns = _places(columns, ranges[0][0], pixels_per_m, width)
     rows = _places(rows, ranges[1][0], pixels_per_m, height)
     picture = _grid(height, width, ranges[:2], pixels_per_m)
-    order = np.argsort(-away, kind='stable')  # on one pixel the last assigned stays
+    order = np.argsort(-away, kind='stable')  # the last point drawn on a pixel stays
     picture[rows[order], columns[order]] = colors[inside][order]
     if up:
         picture = np.ascontiguousarray(picture[::-1])
@@ -103,7 +113,7 @@ def _places(values: np.ndarray, low: float, pixels_per_m: float, side: int) -> n
 
 
 def _grid(height: int, width: int, ranges: tuple[Range, Range], pixels_per_m: float) -> np.ndarray:
-    """The empty picture: lines at whole metres, those through the camera brighter."""
+    """Return an empty picture with lines at whole metres; lines through the camera are brighter."""
     picture = np.full((height, width, 3), _GROUND, np.uint8)
     by_axis = picture.swapaxes(0, 1), picture
     for color, only_zero in ((_GRID, False), (_AXIS, True)):

@@ -1,1 +1,1 @@
-"""From frame to frame: scores smoothed, and which words are in the picture."""
+"""Steadier results over frames: smoothed scores, and which words are in the picture."""

@@ -1,4 +1,4 @@
-"""Which words are in the picture, steadied over a camera's frames."""
+"""Which words are in the picture, steadied over the frames of a camera."""
 
 from __future__ import annotations
 
@@ -8,30 +8,33 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from torch import Tensor
 
-# A word that is in stays down to this share of the threshold.
+# A present word stays present down to this share of the threshold.
 STAYS_AT = 0.5
 
 
 class Roster:
-    """Which classes [K] of one camera are in the picture, steadied over frames; not for several
-    threads."""
+    """Decides which classes [K] are in the picture of one camera, over frames; not thread-safe."""
 
     def __init__(self) -> None:
-        # Which classes are in, and for how many frames each has been low.
+        # Which classes are present, and for how many frames the score of each has been low.
         self._state: tuple[Tensor, Tensor] | None = None
         self._subject: Hashable = None
 
     def __call__(
-        self, scores: Tensor, threshold: float, patience: int, subject: Hashable
-    ) -> Tensor:
-        """[K] bool: a class enters at the threshold, and leaves when its score has been below half
-        of it for `patience` frames in a row; 0: each frame on its own.
+        self, scores: Tensor | None, threshold: float, patience: int, subject: Hashable
+    ) -> Tensor | None:
+        """Return [K] bool: true for the classes that are in the picture.
+
+        A class enters at the threshold. It leaves if its score has been below half of the threshold
+        for `patience` frames in a row. With `patience` 0, each frame is judged alone.
 
         Args:
-            scores: [K] in 0..1.
-            subject: what the scores are of, such as a version of the words; where it is another
-                one than before, the memory begins anew.
+            scores: [K] in 0..1. None, if presence is not judged, gives None.
+            subject: identifies what the scores are for, such as a version of the words. If it
+                differs from the last call, the memory is reset.
         """
+        if scores is None:
+            return None
         import torch
 
         if self._state is None or subject != self._subject:
@@ -47,5 +50,5 @@ class Roster:
         return present
 
     def forget(self) -> None:
-        """Begin anew with the next scores."""
+        """Reset: start again with the next scores."""
         self._state = None

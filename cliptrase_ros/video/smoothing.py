@@ -1,4 +1,4 @@
-"""Scores of a camera's frames, smoothed over time."""
+"""Scores of the frames of a camera, smoothed over time."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
 
 
 class Smoother:
-    """Exponential mean of the scores [Q, h, w] of one camera's frames; not for several threads."""
+    """Exponential mean of the scores [Q, h, w] of the frames of one camera; not thread-safe."""
 
     def __init__(self) -> None:
         self._mean: Tensor | None = None
         self._subject: Hashable = None
 
     def __call__(self, scores: Tensor, weight: float, subject: Hashable) -> Tensor:
-        """The mean, in which the scores before count `weight`, 0 .. 1, and these the rest.
+        """Return the new mean: `weight` (0 .. 1) times the old mean plus the rest times `scores`.
 
         Args:
-            subject: what the scores are of, such as a version of the words; where it or the shape
-                is another one than before, the mean begins anew.
+            subject: identifies what the scores are for, such as a version of the words. If it or
+                the shape differs from the last call, the mean is reset.
         """
         mean = self._mean if subject == self._subject else None
         if weight and mean is not None and mean.shape == scores.shape:
@@ -30,5 +30,5 @@ class Smoother:
         return scores
 
     def forget(self) -> None:
-        """Begin anew with the next scores."""
+        """Reset: start again with the next scores."""
         self._mean = None

@@ -1,1 +1,1 @@
-"""Words: grammar, ids, prompts, embeddings, lists in files, checks before use."""
+"""Vocabularies: grammar, ids, prompts, embeddings, word files, checks before use."""

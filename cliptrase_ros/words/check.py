@@ -1,4 +1,4 @@
-"""What can be said of a vocabulary before any picture is seen."""
+"""Checks of a vocabulary that need no picture."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ if TYPE_CHECKING:
 
     from ..segmenter import Segmenter
 
-# Pairs of prompts that are compared at a time, of some 50 bytes each.
+# Pairs of prompts that are compared at a time. A pair takes about 50 bytes.
 BLOCK = 1 << 20
 
 
 class Pair(NamedTuple):
-    """Two prompts of different classes, each with the name of its class, '' for background.
+    """Two prompts of different classes, with the names of their classes ('' for background).
 
     Attributes:
-        cosine: of their embeddings, -1..1.
-        deviation: how many standard deviations it is above the mean of all such pairs.
+        cosine: cosine of their embeddings, -1..1.
+        deviation: number of standard deviations that the cosine is above the mean of all such
+            pairs.
     """
 
     cosine: float
@@ -35,8 +36,10 @@ class Pair(NamedTuple):
 
 
 def problems(entries: Sequence[str], background: Sequence[str] = ()) -> list[str]:
-    """Why these words would be refused: a sentence for each word that is at fault, in order; of a
-    word with several faults the first. Without a model; see `too_long` for the rest."""
+    """Return one sentence for each faulty word, in order. Only its first fault is reported.
+
+    This needs no model. `too_long` finds the words that need one to be checked.
+    """
     if not entries:
         return _sift([], [], lambda words: parse_vocabulary(words, background))
     good: list[str] = []
@@ -47,8 +50,10 @@ def problems(entries: Sequence[str], background: Sequence[str] = ()) -> list[str
 
 
 def _sift(good: list[str], words: list[str], check: Callable[[list[str]], object]) -> list[str]:
-    """Add to `good` the words that `check` takes beside those before them; what it says of each
-    of the others."""
+    """Add to `good` each word that `check` accepts together with the words before it.
+
+    Return the error message of each other word.
+    """
     try:
         check([*good, *words])
     except VocabularyError as error:
@@ -61,18 +66,18 @@ def _sift(good: list[str], words: list[str], check: Callable[[list[str]], object
 
 
 def too_long(segmenter: Segmenter, words: Iterable[str]) -> list[str]:
-    """A sentence for each word that does not fit into the text encoder with the templates."""
+    """Return one sentence for each word that is too long for the text encoder and the templates."""
     text = segmenter.word_encoder.text
     return [
-        f'{word[:60]!r}: {sentence_tokens(segmenter, word)} tokens in the longest template, and '
-        f'the text encoder reads {text.context - 1}; use fewer words'
+        f'{word[:60]!r}: {sentence_tokens(segmenter, word)} tokens in the longest template; '
+        f'the limit of the text encoder is {text.context - 1}; use fewer words'
         for word in words
         if text.too_long(_longest_sentence(segmenter, word))
     ]
 
 
 def sentence_tokens(segmenter: Segmenter, word: str) -> int:
-    """Tokens of the longest sentence that a word is put into."""
+    """Return the number of tokens of the longest sentence that is made from a word."""
     return len(segmenter.word_encoder.text.tokens(_longest_sentence(segmenter, word)))
 
 
@@ -84,16 +89,20 @@ def _longest_sentence(segmenter: Segmenter, word: str) -> str:
 def left_out(
     classes: Sequence[WordClass], background: Sequence[str], distractors: str
 ) -> tuple[str, ...]:
-    """Words of a list of distractors that are words of the vocabulary, too: there the
-    vocabulary's own meaning holds."""
+    """Return the words of a list of distractors that are also in the vocabulary.
+
+    They are not used as distractors: the meaning in the vocabulary has priority.
+    """
     given = [word for c in classes for word in (c.name, *c.prompts)]
     kept = distractors_for([*given, *background], distractors)
     return tuple(word for word in DISTRACTORS[distractors] if word not in kept)
 
 
 def alike(words: Vocabulary, count: int) -> list[Pair]:
-    """The `count` pairs of prompts of different classes whose embeddings are most alike, most
-    alike first. All background words are of one class."""
+    """Return the `count` pairs of prompts of different classes with the most similar embeddings.
+
+    The most similar pair comes first. All background words count as one class.
+    """
     import torch
 
     prompts = [(p, c.name) for c in words.classes for p in c.prompts]
@@ -104,7 +113,7 @@ def alike(words: Vocabulary, count: int) -> list[Pair]:
         spread.add(cosines)
         best = torch.cat([best[0], cosines]), torch.cat([best[1], places], 1)
         if len(best[0]) > count:
-            # Of those that are equal the first are kept, and far fewer are to be sorted.
+            # This leaves far fewer pairs to sort. The stable sort keeps the first of equal pairs.
             least = best[0].topk(count).values[-1] if count else torch.inf
             best = best[0][best[0] >= least], best[1][:, best[0] >= least]
         order = best[0].argsort(descending=True, stable=True)[:count]
@@ -117,8 +126,11 @@ def alike(words: Vocabulary, count: int) -> list[Pair]:
 
 
 def _pairs_in_blocks(words: Vocabulary) -> Iterator[tuple[Tensor, Tensor]]:
-    """Cosines [M] of pairs of prompts of different classes, and the two places of each [2, M], in
-    order of the places. All at once would be gigabytes of some ten thousand prompts."""
+    """Yield the pairs of prompts of different classes in blocks: cosines [M], row numbers [2, M].
+
+    The pairs are in the order of their row numbers. For ten thousand prompts, all pairs at once
+    would need gigabytes.
+    """
     embeddings, owner = words.embeddings.double().cpu(), words.owner.cpu()
     rows = max(1, BLOCK // len(embeddings))
     for first in range(0, len(embeddings), rows):
@@ -130,13 +142,13 @@ def _pairs_in_blocks(words: Vocabulary) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 class _Spread:
-    """Mean and deviation of values that come in parts."""
+    """Mean and standard deviation of values that are added in parts."""
 
     def __init__(self) -> None:
         self._count, self._mean, self._squares = 0, 0.0, 0.0
 
     def add(self, values: Tensor) -> None:
-        """Values [M], M > 0; see Chan, Golub and LeVeque, 1979."""
+        """Add values [M], M > 0, by the method of Chan, Golub and LeVeque, 1979."""
         count, mean = len(values), float(values.mean())
         apart, total = mean - self._mean, self._count + count
         self._squares += float((values - mean).square().sum())
@@ -145,5 +157,5 @@ class _Spread:
         self._count = total
 
     def of(self, value: float) -> float:
-        """How many standard deviations it is above the mean."""
+        """Return the number of standard deviations that a value is above the mean."""
         return (value - self._mean) / max(math.sqrt(self._squares / self._count), 1e-9)

@@ -1,4 +1,4 @@
-"""Colours of classes: by their names, or as given."""
+"""Colours of classes: computed from the name, or given by the user."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from collections.abc import Sequence
 from ..errors import SettingError
 
 RGB = tuple[int, int, int]
-# Stands for the colour that a name has.
+# Means: use the colour that is computed from the name.
 OF_NAME: RGB = (-1, -1, -1)
 
 _COLOR = re.compile(r'(.+)=\s*#([0-9a-fA-F]{6})\s*')
-# (saturation, value) of vivid, pale, dark and greyish colours: hues alone are soon too near.
+# (saturation, value) of vivid, pale, dark and greyish colours. Hues alone would be too similar.
 _SHADES = ((0.95, 0.95), (0.5, 1.0), (0.9, 0.55), (0.3, 0.75))
-# Chosen so that common indoor and street words, and those of the demo, look well apart.
+# Chosen so that common indoor and street words, and the words of the demo, look different.
 _COLOR_SEED = '3372 '
 
 
 def color_of(name: str) -> RGB:
-    """An RGB colour (0..255 each) that depends on the name alone."""
+    """Return an RGB colour (0..255 each) that depends only on the name."""
     digest = hashlib.sha256((_COLOR_SEED + name).encode()).digest()
     hue = int.from_bytes(digest[:2], 'big') / 65536
     red, green, blue = colorsys.hsv_to_rgb(hue, *_SHADES[digest[2] % len(_SHADES)])
@@ -29,10 +29,10 @@ def color_of(name: str) -> RGB:
 
 
 def parse_colors(entries: Sequence[str]) -> dict[str, RGB]:
-    """Colours by name, from entries such as 'floor=#8000ff'.
+    """Return colours by name, from entries such as 'floor=#8000ff'.
 
     Raises:
-        SettingError: an entry is not of this form.
+        SettingError: an entry does not have this form.
     """
     colors = {}
     for entry in entries:

@@ -1,7 +1,7 @@
-"""Distractor words: what else pictures show, so that it need not pass for one of the words.
+"""Distractor words: other things in pictures. They keep such things from getting a wrong label.
 
-`stuff` are the 26 words that SCLIP (arXiv 2312.01597) and many after it use for the background of
-VOC21 and COCO-Object. `common` is a list of our own: ordinary things, indoors and outdoors, that a
+`stuff` holds the 26 words that SCLIP (arXiv 2312.01597) and many later works use for the background
+of VOC21 and COCO-Object. `common` is our own list: ordinary things, indoors and outdoors, that a
 robot's camera sees.
 """
 
@@ -38,6 +38,6 @@ DISTRACTORS = {
 
 
 def distractors_for(words: Iterable[str], name: str) -> tuple[str, ...]:
-    """The distractors of a list without those that are among `words`, in whatever case."""
+    """Return the distractors of a list, except those that are among `words` (case is ignored)."""
     taken = {' '.join(word.split()).casefold() for word in words}
     return tuple(word for word in DISTRACTORS[name] if word not in taken)

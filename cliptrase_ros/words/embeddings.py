@@ -1,4 +1,4 @@
-"""Words to embeddings: checked, put into the prompt ensemble, encoded; with a cache on disk."""
+"""Embeddings of words: check the words, fill the prompt ensemble, encode, cache on disk."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ from .vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 log = logging.getLogger(__name__)
 
 
-# Embeddings that are kept in memory, of 2 to 4 kB each; beyond that it begins anew.
+# Limit of the embeddings in memory, 2 to 4 kB each. At the limit the memory cache is emptied.
 IN_MEMORY = 4096
 
 
 class EmbeddingCache:
-    """Word embeddings on disk, one small file a word, and in memory.
+    """Cache of word embeddings in memory and on disk, one small file per word.
 
-    The key is the hash of the encoder's weights, the templates and the word. A file that is
-    missing or damaged is a miss; a folder that cannot be written is reported once and then
-    embeddings are kept in memory only.
+    The key is a hash of the encoder's weights, the templates and the word. A missing or damaged
+    file is a cache miss. If the folder cannot be written, the cache logs one warning and then
+    keeps embeddings in memory only.
     """
 
     def __init__(self, folder: Path):
@@ -43,12 +43,12 @@ class EmbeddingCache:
         self._recent: dict[Path, Tensor] = {}
 
     def path(self, fingerprint: str, templates: Sequence[str], word: str) -> Path:
-        """Where the embedding of a word is kept."""
+        """Return the path of the file for the embedding of a word."""
         key = hashlib.sha256('\0'.join([fingerprint, *templates, word]).encode()).hexdigest()
         return self._folder / f'{key}.npy'
 
     def get(self, path: Path) -> Tensor | None:
-        """The unit embedding [E] of the word with this path, or None."""
+        """Return the unit embedding [E] of the word with this path, or None."""
         if path in self._recent:
             return self._recent[path]
         row = self._read(path)
@@ -67,15 +67,18 @@ class EmbeddingCache:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, EOFError, TypeError) as error:
-            log.warning('embedding cache: %s is unreadable and made anew (%s)', path, error)
+            log.warning('embedding cache: cannot read %s (%s); encoding again', path, error)
             return None
         if row.dim() != 1 or row.dtype != torch.float32 or not abs(row.norm() - 1) < 1e-3:
-            log.warning('embedding cache: %s is damaged and made anew', path)
+            log.warning('embedding cache: %s is damaged; encoding again', path)
             return None
         return row
 
     def put(self, path: Path, row: Tensor) -> None:
-        """Keep the embedding [E] and write it; readers see the whole file or none."""
+        """Keep the embedding [E] in memory and write it to disk.
+
+        Other readers see either the complete file or no file.
+        """
         self._keep(path, row)
         if not self._writable:
             return
@@ -87,17 +90,19 @@ class EmbeddingCache:
                 os.replace(whole, path)
         except OSError as error:
             self._writable = False
-            log.warning('embedding cache: cannot write to %s (%s); cache off', path.parent, error)
+            log.warning(
+                'embedding cache: cannot write to %s (%s); using memory only', path.parent, error
+            )
 
 
 @functools.lru_cache
 def cache_in(folder: Path) -> EmbeddingCache:
-    """The cache of a folder, one object for all segmenters."""
+    """Return the cache of a folder. All segmenters share one object."""
     return EmbeddingCache(folder)
 
 
 def default_cache_folder() -> Path:
-    """The user's cache folder of this package."""
+    """Return this package's folder in the user's cache folder."""
     base = os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache'
     return Path(base) / 'cliptrase_ros' / 'embeddings'
 
@@ -110,18 +115,18 @@ def embed_words(
     cache: EmbeddingCache,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Tensor:
-    """Unit embeddings [n, E] float32 of words, each the normalised mean over the templates.
+    """Return unit embeddings [n, E] float32 of words, each the normalised mean over the templates.
 
-    As in CLIP's ImageNet ensemble: every sentence's embedding is normalised, then the mean, then
-    the mean is normalised.
+    This follows CLIP's ImageNet ensemble: normalise the embedding of every sentence, take the
+    mean, normalise the mean.
 
     Args:
         encode: sentences -> unit embeddings [n, E].
         fingerprint: identifies the encoder's weights.
-        cancelled: asked before each word, and before each pass of the encoder.
+        cancelled: called before each word and before each pass of the encoder; True cancels.
 
     Raises:
-        Cancelled: `cancelled` said so; the words encoded until then are in the cache.
+        Cancelled: `cancelled` returned True. The words encoded so far are in the cache.
     """
 
     def go_on() -> None:
@@ -151,7 +156,7 @@ def embed_words(
 
 
 class WordEncoder:
-    """Makes vocabularies for a model, by the settings of words; immutable.
+    """Makes vocabularies for a model, with the settings for words; immutable.
 
     Args:
         text: the text encoder of the model, or None.
@@ -161,16 +166,19 @@ class WordEncoder:
         self._text = text
         self._templates = TEMPLATES[settings.prompt_templates]
         self._distractors = settings.distractors
-        folder = Path(settings.cache_dir).expanduser() if settings.cache_dir else None
+        chosen = settings.cache_dir
+        folder = None if chosen == 'auto' else Path(chosen).expanduser()
         self.cache = cache_in(folder or default_cache_folder())
 
     def check(
         self, entries: Sequence[str], background: Sequence[str] = (), ids: Ids | None = None
     ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
-        """Classes and background words, distractors among these; nothing is encoded yet.
+        """Check the entries and return the classes and the background words; encode nothing.
+
+        The background words include the distractors.
 
         Raises:
-            VocabularyError: an entry is bad or too long, or there is no text encoder.
+            VocabularyError: an entry is invalid or too long, or there is no text encoder.
         """
         text = self.text
         classes, words = parse_vocabulary(entries, background, ids)
@@ -190,13 +198,13 @@ class WordEncoder:
         background: tuple[str, ...],
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Vocabulary:
-        """The words of `check`, encoded or read from the cache.
+        """Encode the words that `check` returned, or read their embeddings from the cache.
 
         Args:
-            cancelled: asked before each word.
+            cancelled: see `embed_words`.
 
         Raises:
-            Cancelled: `cancelled` said so.
+            Cancelled: `cancelled` returned True.
         """
         text = self.text
 
@@ -212,7 +220,7 @@ class WordEncoder:
         """The text encoder of the model.
 
         Raises:
-            VocabularyError: it has none.
+            VocabularyError: the model has none.
         """
         if self._text is None:
             raise VocabularyError(

@@ -1,4 +1,4 @@
-"""Words in files: a word a line, parameters of a node, or a list that comes with the package."""
+"""Word files: one word per line, parameters of a node, or a list that comes with the package."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from ..errors import VocabularyError, did_you_mean
 
 
 def word_lists() -> list[str]:
-    """The lists that come with the package, as far as they are installed."""
+    """Return the names of the installed lists of the package."""
     return sorted({path.stem for folder in _folders() for path in folder.glob('*.yaml')})
 
 
 def read_words(name: str) -> tuple[list[str], list[str]]:
-    """(entries, background words) of a file.
+    """Read (entries, background words) from a file.
 
     Args:
-        name: path of a file, or a name such as 'indoor'. A file `.yaml` or `.yml` holds parameters
-            of the node, or a list of entries; any other an entry a line, where empty lines and
-            those that begin with # do not count.
+        name: path of a file, or name of a list of the package, such as 'indoor'. A `.yaml` or
+            `.yml` file holds parameters of the node, or a list of entries. Any other file holds
+            one entry per line; empty lines and lines that begin with # are skipped.
 
     Raises:
-        VocabularyError: there is no such file, it is damaged, or it holds no words.
+        VocabularyError: the file does not exist, is damaged, or holds no words.
     """
     path = _expanded(name)
     if not path.is_file():
         path = _installed(name)
     try:
-        # Editors of Windows put a mark in front.
+        # Some Windows editors write a byte order mark first.
         text = path.read_text(encoding='utf-8-sig')
         if path.suffix in ('.yaml', '.yml'):
             entries, background = _of_parameters(yaml.safe_load(text))
@@ -44,14 +44,14 @@ def read_words(name: str) -> tuple[list[str], list[str]]:
         raise VocabularyError(f'vocabulary: {path} cannot be read ({error})') from error
     if not entries:
         raise VocabularyError(
-            f'vocabulary: {path} holds no words; write one a line, or in YAML a list `vocabulary` '
-            'among the parameters of a node'
+            f'vocabulary: {path} holds no words; write one word per line, or in YAML a list '
+            '`vocabulary` in the parameters of a node'
         )
     return entries, background
 
 
 def _expanded(name: str) -> Path:
-    """The path with the home folder for ~; as it is where there is no such user."""
+    """Return the path with ~ replaced by the home folder; unchanged if there is no such user."""
     try:
         return Path(name).expanduser()
     except RuntimeError:
@@ -59,7 +59,10 @@ def _expanded(name: str) -> Path:
 
 
 def _of_parameters(content: object) -> tuple[list[str], list[str]]:
-    """From what YAML holds: a list, or {node: {ros__parameters: {vocabulary, background}}}."""
+    """Return (entries, background words) of parsed YAML.
+
+    It is a list, {vocabulary, background} or {node: {ros__parameters: {vocabulary, background}}}.
+    """
     if isinstance(content, list):
         return _words(content), []
     if isinstance(content, dict):
@@ -74,26 +77,28 @@ def _of_mapping(values: dict) -> tuple[list[str], list[str]]:
     words, background = (values.get(name) or [] for name in ('vocabulary', 'background'))
     if not isinstance(words, list) or not isinstance(background, list):
         return [], []
-    # ROS has no typed empty list: [''] stands for one.
+    # An empty list has no type in ROS, so [''] means empty.
     return _words(words), _words(word for word in background if word != '')
 
 
 def _words(values: Iterable[object]) -> list[str]:
-    """As text. YAML reads `no`, `on`, `null` and dates as other things than words."""
+    """Return the values as text.
+
+    Raise VocabularyError for values that YAML does not read as words: `no`, `on`, `null`, dates.
+    """
     words = []
     for value in values:
         if isinstance(value, bool) or not isinstance(value, (str, int, float)):
             raise VocabularyError(
-                f'entry {value!r:.60} is no word to YAML but {type(value).__name__}; quote it, '
-                "such as 'no'"
+                f'YAML reads entry {value!r:.60} as {type(value).__name__}, not as a word; quote '
+                "it, such as 'no'"
             )
         words.append(str(value))
     return words
 
 
 def _folders() -> list[Path]:
-    """Where the lists may be: beside the sources, in the package where pip installs, and where ROS
-    does."""
+    """Return the folders to search: next to the sources, in the package (pip), and those of ROS."""
     package = Path(__file__).parents[1]
     prefixes = os.environ.get('AMENT_PREFIX_PATH', '').split(os.pathsep)
     shares = [Path(p, 'share', 'cliptrase_ros') for p in prefixes if p]
@@ -108,6 +113,6 @@ def _installed(name: str) -> Path:
         if (folder / f'{name}.yaml').is_file():
             return folder / f'{name}.yaml'
     raise VocabularyError(
-        f'vocabulary: no file {name!r}, and no list of that name ({", ".join(word_lists())}).'
+        f'vocabulary: no file {name!r}, and no list with this name ({", ".join(word_lists())}).'
         + did_you_mean(name, word_lists())
     )

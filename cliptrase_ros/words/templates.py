@@ -1,8 +1,8 @@
 """Prompt ensembles: the sentences that a word is put into before it is encoded.
 
 `imagenet80` and `imagenet7` are the ensembles that OpenAI published with CLIP for ImageNet
-(openai/CLIP, Prompt_Engineering_for_ImageNet.ipynb); `vild14` is the list of ViLD (arXiv
-2104.13921) as later segmentation work uses it, with a plain article.
+(openai/CLIP, Prompt_Engineering_for_ImageNet.ipynb). `vild14` is the list of ViLD (arXiv
+2104.13921) in the form that later segmentation work uses, with a fixed article.
 """
 
 from __future__ import annotations

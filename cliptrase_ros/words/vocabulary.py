@@ -1,9 +1,9 @@
-"""Words: classes with ids that never move, their prompts, distractor words, embeddings, colours.
+"""Vocabularies: classes with permanent ids, prompts, distractor words, embeddings and colours.
 
 An entry of a vocabulary reads ``[id:]name[=prompt;prompt...]``, such as ``floor`` or
 ``7:mug=mug;coffee cup``; ``mug|cup`` is short for ``mug=mug;cup``.
 
-torch is imported where embeddings are made: who only reads words does not wait for it.
+torch is imported only where embeddings are made, so that code that only reads words starts fast.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ _ID = re.compile(r'\s*(\d+)\s*:(.*)', re.DOTALL)
 
 @dataclass(frozen=True)
 class WordClass:
-    """One class: its id in label images, its name, the prompts that stand for it, and its colour,
-    RGB 0..255, which depends on the name unless it is given."""
+    """One class: its id in label images, its name, its prompts and its colour (RGB, 0..255).
+
+    By default the colour is computed from the name.
+    """
 
     id: int
     name: str
@@ -45,13 +47,13 @@ class WordClass:
 
 @dataclass(frozen=True)
 class Ids:
-    """Which ids words may have.
+    """Rules for the ids of words.
 
     Attributes:
-        known: name -> id of every name used before. A name keeps its id, and no id is ever given
-            to another name.
+        known: name -> id of every name used before. A name keeps its id. An id is never given to
+            another name.
         largest: the largest id that the label image can hold.
-        unlabeled: the id of pixels without a label; no word has it.
+        unlabeled: the id of pixels without a label; no word can have it.
     """
 
     known: Mapping[str, int] = field(default_factory=dict)
@@ -60,10 +62,11 @@ class Ids:
 
 
 def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
-    """(id or None, name, prompts) of one vocabulary entry.
+    """Parse one vocabulary entry into (id or None, name, prompts).
 
     Raises:
-        VocabularyError: not a string, no name, no prompt, or a control character.
+        VocabularyError: the entry is not a string, or it has no name, an empty prompt, a control
+            character or an id out of range.
     """
     if not isinstance(entry, str):
         raise VocabularyError(f'vocabulary entry {entry!r}: expected text')
@@ -81,11 +84,11 @@ def parse_entry(entry: str) -> tuple[int | None, str, tuple[str, ...]]:
     words = tuple(' '.join(word.split()) for word in words)
     name = (name if equals else name.split('|')[0]).strip()
     if not name:
-        refuse('no name')
+        refuse('it has no name')
     if not all(words):
-        refuse('an empty prompt')
+        refuse('it has an empty prompt')
     if any(not c.isprintable() for c in name + ''.join(words)):
-        refuse('a control character')
+        refuse('it contains a control character')
     if digits is None:
         return None, name, words
     if len(digits) > 9 or not 1 <= int(digits) <= MAX_ID:
@@ -98,18 +101,18 @@ def parse_vocabulary(
     background: Sequence[str] = (),
     ids: Ids | None = None,
 ) -> tuple[tuple[WordClass, ...], tuple[str, ...]]:
-    """Classes and background words of a vocabulary, checked as a whole.
+    """Parse and check a whole vocabulary; return its classes and background words.
 
     Args:
-        entries: see the module's text; never empty.
-        background: distractor words; what they win becomes unlabelled.
-        ids: which ids the words may have; any above 0 if None.
+        entries: at least one; see the docstring of this module.
+        background: distractor words; a pixel that one of them wins becomes unlabelled.
+        ids: rules for the ids; None: any id above 0.
 
     Raises:
-        VocabularyError: with the entry and the reason; nothing is taken over.
+        VocabularyError: a word cannot be used. The message names it and the reason.
     """
     if isinstance(entries, str) or isinstance(background, str):
-        raise VocabularyError('a vocabulary is a list of entries, not one text')
+        raise VocabularyError('a vocabulary must be a list of entries, not one string')
     if not entries:
         raise VocabularyError('the vocabulary is empty; give at least one word')
     parsed = [parse_entry(entry) for entry in entries]
@@ -127,16 +130,16 @@ def parse_vocabulary(
             continue
         if number == ids.unlabeled:
             raise VocabularyError(
-                f'{name!r} cannot have id {number}, which is that of unlabelled pixels'
+                f'{name!r} cannot have id {number}: this is the id of unlabelled pixels'
             )
         if taken.get(name, number) != number:
             raise VocabularyError(
-                f'{name!r} has had id {taken[name]} before and ids never move; asked for {number}'
+                f'{name!r} already has id {taken[name]} and keeps it; it cannot get id {number}'
             )
         if holders.get(number, name) != name:
             raise VocabularyError(
                 f'id {number} belongs to {holders[number]!r} and is never reused; '
-                f'give {name!r} another one'
+                f'give {name!r} another id'
             )
         taken[name], holders[number] = number, name
 
@@ -148,8 +151,8 @@ def parse_vocabulary(
             taken[name] = next(fresh, MAX_ID + 1)
         if taken[name] > ids.largest:
             raise VocabularyError(
-                f'{name!r} would need id {taken[name]}, above the largest id {ids.largest} of '
-                "this label image; label_encoding '16UC1' holds more"
+                f'{name!r} would need id {taken[name]}, but the largest id of this label image is '
+                f"{ids.largest}; label_encoding '16UC1' holds more"
             )
         classes.append(WordClass(taken[name], name, prompts))
     return tuple(classes), tuple(' '.join(word.split()) for word in background)
@@ -160,13 +163,13 @@ def _refuse_twice(what: str, words: Iterable[str]) -> None:
     for word in words:
         key = str(word).strip().casefold()
         if key in seen:
-            raise VocabularyError(f'{what} {word!r} stands twice in the vocabulary')
+            raise VocabularyError(f'{what} {word!r} appears twice in the vocabulary')
         seen[key] = word
 
 
 @dataclass(frozen=True, eq=False)
 class Vocabulary:
-    """Words ready to be compared with images; immutable.
+    """Words with their embeddings, ready to be compared with images; immutable.
 
     Attributes:
         classes: K classes.
@@ -187,7 +190,7 @@ class Vocabulary:
         background: tuple[str, ...],
         embed: Callable[[Sequence[str]], Tensor],
     ) -> Vocabulary:
-        """A vocabulary of parsed words; `embed` maps words to unit embeddings [n, E]."""
+        """Build a vocabulary from parsed words; `embed` maps words to unit embeddings [n, E]."""
         import torch
 
         prompts = [p for c in classes for p in c.prompts]
@@ -202,16 +205,16 @@ class Vocabulary:
         embeddings: Tensor | np.ndarray,
         background: Tensor | np.ndarray | None = None,
     ) -> Vocabulary:
-        """A vocabulary with embeddings from elsewhere; ids are 1 .. K in the order given.
+        """Build a vocabulary from your own embeddings; ids are 1 .. K in the given order.
 
         Args:
             names: K names.
-            embeddings: [K, E], any length; rows are normalised here.
+            embeddings: [K, E], rows of any length; they are normalised here.
             background: [M, E] embeddings of distractors, or None.
 
         Raises:
             ShapeError: the arrays do not fit the names or each other, or a row is 0 or not finite.
-            VocabularyError: no name, an empty one, or one twice.
+            VocabularyError: there is no name, or a name is empty or appears twice.
         """
         import torch
 
@@ -220,14 +223,14 @@ class Vocabulary:
             or not names
             or not all(isinstance(name, str) and name for name in names)
         ):
-            raise VocabularyError(f'names: expected texts that are not empty, got {names!r}')
+            raise VocabularyError(f'names: expected a list of non-empty strings, got {names!r}')
         names = list(names)
         _refuse_twice('name', names)
         classes = tuple(WordClass(k, name, (name,)) for k, name in enumerate(names, 1))
         rows = _matrix('embeddings', embeddings)
         if rows.dim() != 2 or len(rows) != len(names):
             raise ShapeError(
-                f'embeddings: expected [{len(names)}, E], one row a name; got {list(rows.shape)}'
+                f'embeddings: expected [{len(names)}, E], one row per name; got {list(rows.shape)}'
             )
         extra = rows[:0] if background is None else _matrix('background', background)
         if extra.dim() != 2 or extra.shape[1] != rows.shape[1]:
@@ -241,7 +244,10 @@ class Vocabulary:
         return cls(classes, words, rows / length, torch.tensor(owner))
 
     def recolored(self, colors: Mapping[str, RGB]) -> Vocabulary:
-        """The same words with these colours (by name); all others have their own again."""
+        """Return the same words with these colours (by name).
+
+        Each class that is not listed gets the colour of its name again.
+        """
         classes = tuple(replace(c, color=colors.get(c.name, OF_NAME)) for c in self.classes)
         return replace(self, classes=classes)
 
@@ -255,7 +261,7 @@ class Vocabulary:
         return {c.id: c.name for c in self.classes}
 
     def name_of(self, number: int) -> str:
-        """The name of an id in a label image; '' for 0, which is unlabelled.
+        """Return the name of an id in a label image; '' for 0, which is unlabelled.
 
         Raises:
             VocabularyError: no class has this id.
@@ -264,7 +270,7 @@ class Vocabulary:
         if number == UNLABELED:
             return ''
         if number not in self._names:
-            raise VocabularyError(f'no class has id {number}; there are {sorted(self._names)}')
+            raise VocabularyError(f'no class has id {number}; the ids are {sorted(self._names)}')
         return self._names[number]
 
     @cached_property
@@ -276,12 +282,12 @@ class Vocabulary:
 
     @cached_property
     def label_dtype(self) -> np.dtype:
-        """The dtype of label images: uint8 up to id 254, else uint16."""
+        """The dtype of label images: uint8 up to id 254, otherwise uint16."""
         return np.dtype(np.uint8 if int(self.label_ids.max()) <= 254 else np.uint16)
 
     @cached_property
     def palette(self) -> np.ndarray:
-        """[max id + 1, 3] uint8 RGB by id; black where no class is."""
+        """[max id + 1, 3] uint8 RGB by id; black for ids without a class."""
         table = np.zeros((int(self.label_ids.max()) + 1, 3), np.uint8)
         for c in self.classes:
             table[c.id] = c.color

@@ -1,4 +1,4 @@
-"""Archives labelled in one process; `cliptrase label`."""
+"""Archives that are labelled in one process; the command `cliptrase label`."""
 
 import json
 import os
@@ -38,7 +38,7 @@ def names(items):
     return [os.path.basename(item.target) for item in items]
 
 
-# What there is to label
+# Which items an archive has
 
 
 def test_a_tree_is_mirrored(photos, tmp_path):
@@ -58,7 +58,7 @@ def test_own_output_hidden_files_and_others_are_not_listed(photos):
     for out in (photos / 'out', photos / 'deep' / 'out'):
         archive.begin(out, job())
         Image.fromarray(picture(8, 8)).save(out / 'p9_labels.png')
-    # Settings of somebody else make a folder none of ours.
+    # A settings.json of another program does not make a folder our output.
     (photos / 'deep' / 'settings.json').write_text('{}')
     items, _ = archive.list_items([photos], photos / 'out')
     assert names(items) == ['p0', 'p2', 'p1', 'p3']
@@ -81,7 +81,7 @@ def test_bags_by_name(tmp_path):
 
 
 def test_new_folders_have_names_that_recordings_may_have(tmp_path):
-    """Not those of files, which are refused."""
+    """Names with the suffix of a recording file are refused, so the suffix is removed."""
     file = next(bag(tmp_path / 'one').glob('*.db3'))
     for name, expected in (
         ('a.mcap.zstd', 'a'),
@@ -105,26 +105,26 @@ def test_what_cannot_be_listed(photos, tmp_path):
     (tmp_path / 'empty').mkdir()
     out = tmp_path / 'out'
     for sources, reason in (
-        ([tmp_path / 'no'], 'there is no '),
+        ([tmp_path / 'no'], 'no file or folder '),
         ([photos / 'p0.png'], 'is one picture; give its folder'),
         ([tmp_path / 'empty'], 'no picture in or below'),
-        ([photos, photos / 'deep'], 'one folder of pictures, or recordings'),
-        ([photos, bag(tmp_path / 'bag')], 'one folder of pictures, or recordings'),
+        ([photos, photos / 'deep'], 'one folder of pictures, or only recordings'),
+        ([photos, bag(tmp_path / 'bag')], 'one folder of pictures, or only recordings'),
     ):
         with pytest.raises(PictureError, match=reason):
             archive.list_items(sources, out)
     for around in (photos, tmp_path):
-        with pytest.raises(PictureError, match='the folder of the pictures, or one around it'):
+        with pytest.raises(PictureError, match='the folder of the pictures or contains it'):
             archive.list_items([photos], around)
 
 
 def test_a_folder_that_cannot_be_read_is_not_passed_over(tmp_path):
-    # What os.walk would be silent on.
+    # os.walk alone would ignore this error.
     with pytest.raises(FileNotFoundError):
         archive._below(tmp_path / 'gone', tmp_path / 'out')
 
 
-# What it was made with
+# The words and settings that a folder was made with
 
 
 def test_other_words_or_settings_are_refused_and_named(tmp_path):
@@ -138,12 +138,12 @@ def test_other_words_or_settings_are_refused_and_named(tmp_path):
     for other, said in (
         (
             {'entries': ('floor', 'lid')},
-            r"words \[\[9, 'mug', .*\]\] there, \[\[2, 'lid', 'lid'\]\]",
+            r"words was \[\[9, 'mug', .*\]\], is \[\[2, 'lid', 'lid'\]\]",
         ),
-        ({'entries': WORDS[:1]}, 'words .* there'),
-        ({'background': ()}, r"background \['sky'\] there, \[\] here"),
-        ({'settings': settings.replace(method='gclip')}, "method 'cliptrase' there, 'gclip' here"),
-        ({'bags': True}, "of 'pictures' there, 'bags' here; topics None there"),
+        ({'entries': WORDS[:1]}, 'words was .*, is'),
+        ({'background': ()}, r"background was \['sky'\], is \[\]"),
+        ({'settings': settings.replace(method='gclip')}, "method was 'cliptrase', is 'gclip'"),
+        ({'bags': True}, "of was 'pictures', is 'bags'; topics was None, is"),
     ):
         with pytest.raises(SettingError, match=said):
             archive.begin(out, job(**other))
@@ -157,7 +157,7 @@ def test_other_weights_under_the_same_path_are_refused(photos, tmp_path, capsys)
     assert archive.begin(out, job(settings=settings)) == []
     tensors = load_file(file)
     save_file({name: tensor + 1 for name, tensor in tensors.items()}, file)
-    with pytest.raises(SettingError, match=f"sha256_of_weights '{DEMO_SHA256}' there, "):
+    with pytest.raises(SettingError, match=f"sha256_of_weights was '{DEMO_SHA256}', is "):
         archive.begin(out, job(settings=settings))
     file.unlink()
     with pytest.raises(WeightsError, match='no file'):
@@ -180,7 +180,7 @@ def test_modules_that_no_record_is_installed_of(tmp_path, monkeypatch):
 
 def test_the_order_of_background_words_counts(tmp_path):
     archive.begin(tmp_path, job(background=('a', 'b')))
-    with pytest.raises(SettingError, match=r"\['a', 'b'\] there, \['b', 'a'\] here"):
+    with pytest.raises(SettingError, match=r"was \['a', 'b'\], is \['b', 'a'\]"):
         archive.begin(tmp_path, job(background=('b', 'a')))
 
 
@@ -191,13 +191,13 @@ def test_other_versions_are_told(tmp_path):
     record['versions']['torch'] = '1.0'
     path.write_text(json.dumps(record))
     (sentence,) = archive.begin(tmp_path, job())
-    assert 'torch 1.0, this is' in sentence
+    assert 'torch 1.0, now it is' in sentence
 
 
 @pytest.mark.parametrize('content', ['{"of"', '[]', '{}'])
 def test_settings_of_somebody_else(tmp_path, content):
     (tmp_path / 'settings.json').write_text(content)
-    with pytest.raises(SettingError, match='none of ours'):
+    with pytest.raises(SettingError, match='another program wrote it'):
         archive.begin(tmp_path, job())
 
 
@@ -224,11 +224,11 @@ def test_what_is_there_is_left_alone(photos, tmp_path, capsys):
         path.write_bytes(b'mine')
     (out / 'p0_confidence.png').unlink()
     assert command(photos, *ALL, '-o', out) == 0
-    assert '3 were there already' in capsys.readouterr().out
+    assert '3 already done' in capsys.readouterr().out
     assert (out / 'p2_labels.png').read_bytes() == b'mine'
     for name in ('p0_labels.png', 'p0_confidence.png'):
         assert np.asarray(Image.open(out / name)).tobytes() == before[name]
-    # Now there is nothing to do, and no model is needed for that.
+    # Now nothing is left to do, so no model is loaded.
     assert command(photos, *ALL, '-o', out, '--json') == 0
     (line,) = capsys.readouterr().out.splitlines()
     assert json.loads(line)['there'] == 4 and json.loads(line)['labelled'] == 0
@@ -251,7 +251,7 @@ def test_nothing_but_broken_pictures(tmp_path, capsys):
     (tmp_path / 'in').mkdir()
     (tmp_path / 'in' / 'broken.jpg').write_bytes(b'no')
     assert command(tmp_path / 'in', *ALL, '-o', tmp_path / 'out') == 1
-    assert 'none of 1 pictures could be used' in capsys.readouterr().err
+    assert 'none of the 1 pictures could be used' in capsys.readouterr().err
 
 
 def test_a_picture_that_memory_does_not_suffice_for_is_named(photos, tmp_path, monkeypatch):
@@ -314,9 +314,9 @@ def test_bags(tmp_path, capsys):
     assert lines[0]['bag'] == str(out / 'monday') and (out / 'monday' / 'metadata.yaml').exists()
     assert command(one, other, *ALL, '-o', out, '--every', '2') == 0
     assert '0 recordings labelled' in (said := capsys.readouterr().out)
-    assert '2 were there already' in said
+    assert '2 already done' in said
     assert command(one, other, *ALL, '-o', out) == 1
-    assert 'every 2 there, 1 here' in capsys.readouterr().err
+    assert 'every was 2, is 1' in capsys.readouterr().err
 
 
 def test_bags_that_are_damaged(tmp_path, capsys):
@@ -337,7 +337,7 @@ def test_a_bag_of_which_a_part_is_missing(tmp_path, capsys):
     line, total = (json.loads(line) for line in done.out.splitlines())
     assert line['notes'] and 0 < line['images'] < 40 and 'torn' in done.err
     assert total['partly'] == 1 and total['skipped'] == 0
-    # It is so in the next run, too, which finds it there.
+    # The next run finds the new recording and reports the same notes.
     other = bag(tmp_path / 'whole')
     assert command(other, path, *ALL, '-o', tmp_path / 'out', '--json') == 3
     done = capsys.readouterr()
@@ -345,12 +345,12 @@ def test_a_bag_of_which_a_part_is_missing(tmp_path, capsys):
     assert (again['there'], again['labelled'], again['partly']) == (1, 1, 1)
     assert all(f'{note}; skipped' in done.err for note in line['notes'])
     assert command(path, *ALL, '-o', tmp_path / 'out') == 3
-    assert '1 were there already, of 1 parts are missing' in capsys.readouterr().out
+    assert '1 already done, 1 only partly labelled' in capsys.readouterr().out
     assert command(other, *ALL, '-o', tmp_path / 'out') == 0
     for content in ('[', '5'):
         (tmp_path / 'out' / 'torn' / 'skipped.json').write_text(content)
         assert command(path, *ALL, '-o', tmp_path / 'out') == 3
-        assert 'skipped.json, which says' in capsys.readouterr().err
+        assert 'skipped.json, which lists' in capsys.readouterr().err
 
 
 # Usage
@@ -359,10 +359,10 @@ def test_a_bag_of_which_a_part_is_missing(tmp_path, capsys):
 @pytest.mark.parametrize(
     'flags, reason',
     [
-        (['--workers', '2'], '--workers: of --engine ray'),
-        (['--gpus-per-worker', '0'], '--gpus-per-worker: of --engine ray'),
-        (['--topics', '/a'], '--topics and --every are of bags'),
-        (['--every', '2'], '--topics and --every are of bags'),
+        (['--workers', '2'], '--workers needs --engine ray'),
+        (['--gpus-per-worker', '0'], '--gpus-per-worker needs --engine ray'),
+        (['--topics', '/a'], '--topics and --every are for recordings only'),
+        (['--every', '2'], '--topics and --every are for recordings only'),
     ],
 )
 def test_flags_that_do_not_fit(photos, tmp_path, capsys, flags, reason):
@@ -372,7 +372,7 @@ def test_flags_that_do_not_fit(photos, tmp_path, capsys, flags, reason):
 
 def test_overlay_is_of_pictures(tmp_path, capsys):
     assert command(bag(tmp_path / 'bag'), *ALL, '-o', tmp_path / 'out', '--overlay') == 1
-    assert '--overlay is of pictures' in capsys.readouterr().err
+    assert '--overlay is for pictures only' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize('flags', [['--every', '0'], ['--gpus-per-worker', '-1']])

@@ -1,4 +1,4 @@
-"""Recordings with labels: what is copied, what is new, what is chosen, what is refused."""
+"""Labelled recordings: copied messages, new messages, the choice of topics, and errors."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def words(segmenter):
 
 @pytest.fixture
 def label(segmenter, words, tmp_path):
-    """label_bag of a recording into tmp_path/out: its report."""
+    """Return a function that labels a recording into tmp_path/out and returns the report."""
 
     def run(source, **options):
         return bags.label_bag(source, tmp_path / 'out', segmenter, words, **options)
@@ -55,7 +55,7 @@ def label(segmenter, words, tmp_path):
 
 
 def new_messages(path):
-    """{topic: [(time, message)]} of what is new, without the prefix."""
+    """Return {topic without the prefix: [(time, message)]} of the new topics."""
     found = {}
     for topic, kind, time, data in messages(path):
         if topic.startswith(NEW):
@@ -81,7 +81,7 @@ def test_all_messages_are_kept_and_each_image_has_its_labels(
     source = record(tmp_path, kind, drive)
     report = label(source)
     assert report.complete and (report.images, report.messages) == (3, 12)
-    # The same in ROS 2 is what ROS 1 is to become.
+    # A ROS 1 recording must become equal to the same drive in ROS 2.
     robot = Robot('mcap' if kind == 'ros1' else kind)
     expected = [
         (topic, message.__msgtype__, time, robot.serialize(message))
@@ -156,7 +156,7 @@ def test_messages_are_read_by_ros(label, words, segmenter, tmp_path):
     label(record(tmp_path, 'ros1'), overlay='raw')
     found = {}
     for topic, kind, _, data in messages(tmp_path / 'out'):
-        if topic not in ('/battery', '/tf'):  # whose types need not be installed
+        if topic not in ('/battery', '/tf'):  # their types may not be installed
             package, _, name = kind.split('/')
             kind = getattr(import_module(f'{package}.msg'), name)
             message = serialization.deserialize_message(data, kind)
@@ -177,7 +177,7 @@ def test_definitions_are_those_of_the_package():
 
 
 def test_hashes_are_those_of_ros():
-    """As the build of the messages has found them."""
+    """The reference is the hashes from the build of the messages."""
     index = pytest.importorskip('ament_index_python', reason='ROS 2 is not installed')
     try:
         share = Path(index.get_package_share_directory('cliptrase_ros'))
@@ -233,7 +233,8 @@ def test_no_calibration_without_one(label, tmp_path):
 
 @pytest.mark.parametrize('kind', KINDS)
 def test_a_driver_whose_calibration_comes_late(kind, label, tmp_path):
-    """It sends empty ones until then; the first that is one is that of the images before, too."""
+    """The driver sends empty calibrations at first. The first valid one is also used for the images
+    before it."""
     robot = Robot(kind)
     drive = [
         (topic, time, robot.camera_info(time, (0, 0)) if n in (1, 5) else message)
@@ -247,7 +248,7 @@ def test_a_driver_whose_calibration_comes_late(kind, label, tmp_path):
 
 
 def damaged(folder, which, size, count=3):
-    """A recording in which the messages of a topic are cut, the first so many."""
+    """Write a recording in which the first `count` messages of a topic are cut to `size` bytes."""
     source = record(folder, 'mcap', name='whole')
     known, entries = connections(source), []
     for topic, kind, time, data in messages(source):
@@ -393,7 +394,7 @@ def test_nothing_is_written_if_no_image_can_be_used(label, tmp_path):
 
 
 def test_a_message_that_is_no_image(label, tmp_path):
-    """It is known by its first message whether a topic is in colour."""
+    """The first message of a topic decides whether the topic is in colour."""
     source = damaged(tmp_path, '/camera/image_raw', 30, count=1)
     with pytest.raises(PictureError, match=r'no topic of colour.*raw \(sensor_msgs/msg/Image, 3'):
         label(source)
@@ -408,20 +409,20 @@ def test_a_target_that_is_there_is_kept(label, tmp_path):
     out = tmp_path / 'out'
     label(source)
     before = inside(out).read_bytes()
-    with pytest.raises(PictureError, match='out is there already'):
+    with pytest.raises(PictureError, match='out exists already'):
         label(source, every=2)
     assert inside(out).read_bytes() == before
     label(source, force=True, every=2)
     assert inside(out).read_bytes() != before
     for here in (source, source / 'new', tmp_path):
-        with pytest.raises(PictureError, match='is the recording itself or around it'):
+        with pytest.raises(PictureError, match='is the recording itself, in it or around it'):
             bags.check_paths(source, here, force=True)
     for name in ('new.bag', 'new.mcap'):
         with pytest.raises(PictureError, match='the new recording is a folder'):
             bags.check_paths(source, tmp_path / name, force=True)
     shutil.rmtree(out)
     (out / 'photos').mkdir(parents=True)
-    with pytest.raises(PictureError, match='is no recording; it is left alone'):
+    with pytest.raises(PictureError, match='is not a recording: not replaced'):
         label(source, force=True)
     assert (out / 'photos').is_dir()
 
@@ -440,7 +441,7 @@ def test_topics_that_are_there_already_are_not_mixed(label, tmp_path):
     label(source)
     first = (tmp_path / 'out').rename(tmp_path / 'first')
     with pytest.raises(
-        PictureError, match=r'has a topic /segmentation/vocabulary already.*--prefix'
+        PictureError, match=r'already has the topic /segmentation/vocabulary.*--prefix'
     ):
         label(first, topics=['/camera/image_raw'])
     report = label(first, topics=['/camera/image_raw'], prefix='/again')
@@ -452,6 +453,7 @@ def test_topics_that_are_there_already_are_not_mixed(label, tmp_path):
     [
         {'every': 0},
         {'limit': -1},
+        {'limit': 0},
         {'overlay': 'png'},
         {'smoothing': 1.0},
         {'prefix': 'segmentation'},
@@ -499,7 +501,7 @@ def test_the_new_recording_is_one_of_ros2_bag(label, tmp_path):
 
 
 def test_recordings_before_definitions_were_in_them(label, tmp_path):
-    """As ROS 2 Humble writes them: no definition of any type, no hashes."""
+    """ROS 2 Humble writes recordings without type definitions and hashes."""
     source = record(tmp_path, 'db3')
     database = sqlite3.connect(inside(source))
     database.execute('DROP TABLE message_definitions')
@@ -529,7 +531,7 @@ def test_settings_reach_the_command(tmp_path, capsys):
     mask = new_messages(out)['label_mask'][0][1]
     assert (mask.height, mask.width) == (24, 32)
     assert cli.main(command) == 1
-    assert 'is there already' in capsys.readouterr().err
+    assert 'exists already' in capsys.readouterr().err
     assert cli.main(['bag', str(tmp_path / 'none'), *words, *TINY, '-o', 'x']) == 1
     assert 'no file or folder' in capsys.readouterr().err
 
@@ -542,7 +544,7 @@ def test_what_is_left_out_makes_code_3(tmp_path, capsys):
     command = ['bag', str(source), '--words', 'a', *TINY, *SMALL, '-o', str(tmp_path / 'out')]
     assert cli.main(command) == 3
     told = capsys.readouterr()
-    assert told.err.count('is skipped') == 10 and 'and 2 more like these' in told.err
+    assert told.err.count('is skipped') == 10 and '2 more warnings are not shown' in told.err
     assert '1 images labelled, 52 messages copied' in told.out
 
 
@@ -562,7 +564,7 @@ def test_a_folder_that_cannot_be_written(label, tmp_path, segmenter, words):
 
 
 def test_split_recordings(label, tmp_path):
-    """Several files in one folder, the tenth after the ninth."""
+    """A folder has several files; they are read in numeric order, the tenth after the ninth."""
     robot, source = Robot('mcap'), tmp_path / 'split'
     source.mkdir()
     for n, entry in enumerate(robot.drive(3)):

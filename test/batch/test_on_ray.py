@@ -1,4 +1,4 @@
-"""Archives labelled by real workers of Ray, on a cluster of this machine."""
+"""Archives labelled by real Ray workers, on a cluster on this machine."""
 
 import contextlib
 import json
@@ -33,14 +33,14 @@ TWO = Pool(workers=2, gpus=0, cpus=1)
 
 @pytest.fixture(scope='module')
 def cluster():
-    """Address of a cluster with room for two workers."""
+    """Return the address of a cluster with room for two workers."""
     context = ray.init(
         address='local',
         num_cpus=2,
         include_dashboard=False,
         object_store_memory=100_000_000,
         log_to_driver=False,
-        # Workers import what tests import.
+        # One thread, as for the labels of `expected`.
         runtime_env={'env_vars': {'OMP_NUM_THREADS': '1'}},
     )
     yield context.address_info['gcs_address']
@@ -54,7 +54,7 @@ def photos(tmp_path_factory):
 
 @pytest.fixture(scope='module')
 def expected(photos, tmp_path_factory):
-    """The labels of the local engine, on as many threads as a worker has."""
+    """Return the labels of the local engine, with as many threads as a worker has."""
     threads, out = torch.get_num_threads(), tmp_path_factory.mktemp('local') / 'out'
     torch.set_num_threads(1)
     assert all(
@@ -83,7 +83,7 @@ def test_what_a_killed_worker_had_is_done_by_others(cluster, photos, expected, t
     outcomes = []
     for outcome in label(items, job(), TWO):
         if not outcomes:
-            # It has its next pictures by now.
+            # The worker has its next pictures by now.
             os.kill(pid_of(outcome), signal.SIGKILL)
             killed = pid_of(outcome)
         outcomes.append(outcome)
@@ -109,13 +109,13 @@ def reader():
 
 signal.alarm(300)
 for _ in range(times):
-    # Waits until somebody opens it to read, who may have it a moment later.
+    # Wait until a process opens the pipe to read. /proc may show it a moment later.
     writer = os.open(pipe, os.O_WRONLY)
     while not (pid := reader()):
         time.sleep(0.01)
     os.kill(pid, signal.SIGKILL)
     with suppress(BrokenPipeError):
-        # Until that process is gone.
+        # Write until that process is gone.
         while True:
             os.write(writer, b' ' * 4096)
     os.close(writer)
@@ -124,7 +124,7 @@ for _ in range(times):
 
 @contextlib.contextmanager
 def killer(pipe, times):
-    """Make a pipe, and kill whoever reads it."""
+    """Make a pipe, and kill each process that reads it."""
     os.mkfifo(pipe)
     process = subprocess.Popen([sys.executable, '-c', KILLER, str(pipe), str(times)])
     try:
@@ -137,7 +137,7 @@ def killer(pipe, times):
 
 @pytest.mark.parametrize('pool', [TWO, Pool(workers=1, gpus=0, cpus=1)], ids=['two', 'one'])
 def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tmp_path, pool):
-    """A pipe as picture: who reads it waits for us, and is killed."""
+    """The picture is a pipe. A worker that reads it waits until it is killed."""
     items, _ = archive.list_items([photos], tmp_path)
     pipe = tmp_path / 'deadly.png'
     deadly = ArchiveItem(str(pipe), str(tmp_path / 'deadly'))
@@ -147,7 +147,7 @@ def test_a_picture_that_kills_two_workers_is_named(cluster, photos, expected, tm
     assert sorted(outcome.item for outcome in outcomes) == sorted(items)
     failed = [outcome for outcome in outcomes if outcome.error]
     assert [outcome.item for outcome in failed] == [deadly]
-    assert 'two workers died of it' in failed[0].error
+    assert 'two workers died while labelling it' in failed[0].error
     pipe.unlink()
     assert contents(tmp_path) == expected
 
@@ -158,7 +158,7 @@ def test_workers_end_when_nobody_wants_more(cluster, photos, tmp_path):
     first = next(outcomes)
     assert archives.alive(pid_of(first))
     outcomes.close()
-    # The same cluster takes the next run.
+    # The same cluster accepts the next run.
     left = [item for item in items if not job().done(item)]
     assert {o.item for o in label(left, job(), TWO)} == set(left)
 
@@ -193,14 +193,14 @@ def test_a_mistake_of_ours_is_no_death(cluster):
 
 
 def test_more_than_there_is(cluster, photos):
-    with pytest.raises(SettingError, match=r'3 workers with 1 CPU each: Ray has 2 in all'):
+    with pytest.raises(SettingError, match=r'3 workers with 1 CPU each: Ray has 2 in total'):
         list(label([], job(), Pool(workers=3, gpus=0, cpus=1)))
     with pytest.raises(SettingError, match=r'1 workers with 99.5 GPU each'):
         list(label([], job(), Pool(workers=1, gpus=99.5)))
 
 
 def test_a_cluster_that_is_busy_is_told_of(cluster, photos, tmp_path, monkeypatch):
-    """Somebody else has all of it, until we say so."""
+    """Another actor holds all CPUs until the warning is logged."""
 
     class Holder:
         def here(self):
@@ -223,11 +223,11 @@ def test_a_cluster_that_is_busy_is_told_of(cluster, photos, tmp_path, monkeypatc
     finally:
         on_ray.log.removeHandler(handler)
     assert len(outcomes) == 2 and not any(outcome.error for outcome in outcomes)
-    assert said and 'no worker has begun after 0.1 s: Ray is busy' in said[0]
+    assert said and 'no worker has started after 0.1 s: Ray is busy' in said[0]
 
 
 def test_an_error_of_ray_without_a_word():
-    """In a process of its own, where Ray is not there yet."""
+    """The test runs in a new process, because Ray must not be started yet."""
     program = """
 import ray
 from archives import job
@@ -268,11 +268,11 @@ def test_the_pool_fits_what_is_there(cluster, monkeypatch):
     assert sized(gpus, Pool(address='auto'), settings=auto) == Pool(4, 1.0, 1, 'auto')
 
 
-# Workers that die whatever they do
+# Workers that keep dying
 
 
 def test_workers_that_die_loading_end_the_run(cluster, tmp_path):
-    """A word in the cache is a pipe: who reads it waits for us, and is killed."""
+    """A word in the cache is a pipe. A worker that reads it waits until it is killed."""
     settings = job().settings.replace(cache_dir=str(tmp_path))
     text = ct.load(settings).backbone.text
     pipe = EmbeddingCache(tmp_path).path(text.fingerprint, TEMPLATES['none'], 'floor')
@@ -310,7 +310,7 @@ def test_an_interrupted_run_on_workers_goes_on(photos, expected, tmp_path, monke
     workers = {int(line['worker'].rpartition(':')[2]) for line in said}
     assert workers and not any(archives.alive(pid) for pid in workers)
     assert all(os.path.exists(line['labels']) for line in said)
-    # By one process, as a cluster takes its time to start; another engine may go on, too.
+    # The local engine continues the run: a cluster is slow to start, and any engine may continue.
     monkeypatch.setenv('OMP_NUM_THREADS', '1')
     done = archives.run(photos, *ALL, '-o', tmp_path, '--json')
     total = json.loads(done.stdout.splitlines()[-1])

@@ -54,7 +54,7 @@ def test_settings_are_flags(photo, tmp_path):
 @pytest.mark.parametrize(
     'change, reason',
     [
-        (['--words', 'a', 'a'], "name 'a' stands twice"),
+        (['--words', 'a', 'a'], "name 'a' appears twice"),
         (['--words', 'a', '--input-size', '7'], 'input_size'),
         (['--words', 'a', '--weights', '/nowhere.pt'], 'no file /nowhere.pt'),
     ],
@@ -82,7 +82,7 @@ def test_one_line_of_json_for_each_picture(photo, tmp_path, capsys):
 def test_a_photo_is_turned_upright(tmp_path):
     scene = picture(40, 60)
     exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned clockwise
+    exif[0x0112] = 6  # to be rotated clockwise
     Image.fromarray(scene).save(tmp_path / 'a.png', exif=exif)
     assert (pictures.read_picture(tmp_path / 'a.png') == np.rot90(scene, -1)).all()
     assert (pictures.read_picture(tmp_path / 'a.png', upright=False) == scene).all()
@@ -117,7 +117,7 @@ def test_what_is_given_twice_is_labelled_once(photo, tmp_path, capsys):
 
 
 def test_before_the_model_is_loaded_the_files_are_looked_at(photo, tmp_path, capsys):
-    # These weights would be downloaded.
+    # A load of the model would download the default weights.
     common = ['--words', 'a', '-o']
     assert cli.main(['segment', str(tmp_path / 'none.png'), *common, str(tmp_path)]) == 1
     assert 'no file or folder' in capsys.readouterr().err
@@ -128,7 +128,7 @@ def test_before_the_model_is_loaded_the_files_are_looked_at(photo, tmp_path, cap
 def test_words_with_commas_are_told_of(photo, tmp_path, capsys):
     arguments = ['segment', str(photo), '--words', 'floor,mug', *TINY, '-o', str(tmp_path)]
     assert cli.main(arguments) == 0
-    assert "'floor,mug' is one word, comma and all" in capsys.readouterr().err
+    assert "'floor,mug' is taken as one word with a comma" in capsys.readouterr().err
 
 
 def test_an_interrupt_while_a_command_is_imported(monkeypatch, capsys):
@@ -185,7 +185,7 @@ def test_names_that_are_no_text(tmp_path):
 
 @pytest.fixture
 def broken(tmp_path):
-    """A folder of pictures that cannot be read: {name: reason}."""
+    """Make a folder of pictures that cannot be read; return {name: reason}."""
     folder = tmp_path / 'broken'
     folder.mkdir()
     (folder / 'a.png').write_bytes(b'text')
@@ -196,7 +196,7 @@ def broken(tmp_path):
     Image.fromarray(picture(4, 60)).save(folder / 'd.png')
     Image.fromarray(picture(40, 60)).save(folder / 'f.tif')
     whole = bytearray((folder / 'f.tif').read_bytes())
-    place = whole.index(struct.pack('<HHI', 257, 4, 1))  # ImageLength, as a number with a fraction
+    place = whole.index(struct.pack('<HHI', 257, 4, 1))  # ImageLength, as a fraction
     whole[place + 2] = 12
     (folder / 'f.tif').write_bytes(whole)
     (folder / 'e.png').mkdir()
@@ -252,7 +252,7 @@ def test_a_full_disk_leaves_a_sentence_and_no_half_picture(photo, tmp_path):
     done = forks.run('cli', *arguments, first=partial(little_disk, 2000))
     assert done.returncode == 1 and 'File too large' in done.stderr
     assert 'Traceback' not in done.stderr
-    # What is small enough is there, whole.
+    # Files that fit on the disk exist and are complete.
     names = {path.name for path in out.iterdir()}
     assert names <= {'kitchen_labels.png', 'kitchen_confidence.png'}
     assert all(Image.open(out / name).convert('L').size == (120, 90) for name in names)
@@ -265,7 +265,7 @@ def test_pictures_of_one_name_are_not_written_over_each_other(tmp_path, capsys):
     paths = [str(tmp_path / folder / 'x.png') for folder in ('a', 'b')]
     assert cli.main(['segment', *paths, '--words', 'a', *TINY, '-o', str(tmp_path)]) == 1
     error = capsys.readouterr().err
-    assert all(path in error for path in paths) and 'would have one name' in error
+    assert all(path in error for path in paths) and 'would have the same file name' in error
     assert not list(tmp_path.glob('*.png'))
 
 
@@ -291,7 +291,7 @@ def test_wrong_usage_is_code_2(arguments):
 
 LEFT = """
 import atexit, gc
-atexit.register(lambda: print(gc.get_freeze_count()))  # after what main registers
+atexit.register(lambda: print(gc.get_freeze_count()))  # runs after the exit handler of main
 from cliptrase_ros import cli
 cli.main(['words', '--words', 'floor', '--check-only'])
 """

@@ -1,4 +1,4 @@
-"""`cliptrase evaluate` as a command."""
+"""The command `cliptrase evaluate`."""
 
 import json
 import signal
@@ -22,7 +22,7 @@ def command(name, root, *more):
 
 @pytest.fixture
 def mugs(tmp_path):
-    """A folder of three pictures."""
+    """Make a labelled folder of three pictures."""
     root = tmp_path / 'mugs'
     build(root, 'folder', [stripes([0, 1, 2, 255]), stripes([1, 2]), stripes([0, 2])])
     return root
@@ -38,25 +38,28 @@ def test_a_table_for_people(mugs, capsys):
 
 def test_everything_that_is_needed_to_repeat_it(mugs, tmp_path, capsys):
     out = tmp_path / 'out'
-    small = ['--input-size', '64', '--window-px', '32', '--window-stride-px', '16']
+    small = ['--input-size', '64', '--sliding.window-px', '32', '--sliding.stride-px', '16']
     arguments = command('folder', mugs, '--method', 'sclip', *small, '--json', '-o', str(out))
     assert cli.main([*arguments, '--worst', '1']) == 0
     printed = capsys.readouterr()
     result = json.loads(printed.out)
     assert json.loads((out / 'result.json').read_text()) == result
     assert result['command'].startswith('cliptrase evaluate --dataset folder --root')
-    assert result['settings']['protocol'] == 'sliding' and result['settings']['window_px'] == 32
+    assert (
+        result['settings']['protocol'] == 'sliding'
+        and result['settings']['sliding.window_px'] == 32
+    )
     assert result['settings']['logit_scale'] == 40.0 and result['settings']['regions'] == 'none'
     assert result['measured'] == 3 and result['unreadable'] == {} and result['published'] == []
     assert set(result['differs']) == {
         'prompt_templates is none, not imagenet80',
         'input_size is 64, not 336',
-        'window_px is 32, not 224',
-        'window_stride_px is 16, not 112',
+        'sliding.window_px is 32, not 224',
+        'sliding.stride_px is 16, not 112',
     }
     assert len(list((out / 'worst').iterdir())) == 1
     assert len((out / 'pictures.jsonl').read_text().splitlines()) == 3
-    # The command that the result names gives the same numbers, in another folder.
+    # The command in the result gives the same numbers in another folder.
     again = cli.shlex.split(result['command'])[1:]
     again[again.index('-o') + 1] = str(tmp_path / 'again')
     assert cli.main(again) == 0
@@ -74,13 +77,13 @@ def test_published_numbers_stand_beside(tmp_path, capsys):
     out = capsys.readouterr().out
     assert "79.70 %  NACLIP's README, and OV-Stitcher" in out
     assert "83.00 %  NACLIP's README (refine pamr)" in out
-    assert out.count('not to be compared: weights are random, not those of OpenAI') == 3
+    assert out.count('not comparable: weights are random, not those of OpenAI') == 3
     assert 'refine is none, not pamr' in out and 'changed: input_size' in out
-    # All that is on disk, and not the official set.
+    # All pictures on disk were used, but the official set has more.
     assert 'voc20 val, 1 of 1 pictures' in out and out.count('; 1 of 1449 pictures') == 3
     assert 'bfloat16' not in out.split('Published')[1]
     assert cli.main([*arguments, *few, *small, '--precision', 'bf16']) == 0
-    assert capsys.readouterr().out.count('the arithmetic is bfloat16, theirs') == 3
+    assert capsys.readouterr().out.count('the arithmetic is bfloat16, the published') == 3
 
 
 def test_it_goes_on_and_refuses_other_settings(mugs, tmp_path, capsys):
@@ -89,7 +92,7 @@ def test_it_goes_on_and_refuses_other_settings(mugs, tmp_path, capsys):
     assert '1 of 3 pictures' in capsys.readouterr().out
     assert cli.main(command('folder', mugs, *out)) == 0
     text = capsys.readouterr()
-    assert 'going on: 1 of 3 pictures were done before' in text.err and '3 of 3' in text.out
+    assert 'resuming: 1 of 3 pictures are already done' in text.err and '3 of 3' in text.out
     assert not list((tmp_path / 'out' / 'worst').iterdir())
     assert cli.main(command('folder', mugs, *out, '--method', 'clip')) == 1
     assert "settings.method was 'cliptrase', is 'clip'" in capsys.readouterr().err
@@ -102,8 +105,8 @@ def test_exit_codes(mugs, tmp_path, capsys):
     assert 'b.png is no picture; skipped' in text.err
     assert '1 pictures could not be read' in text.out
     for bad, reason in (
-        (['--worst', '3'], 'worst: needs a folder'),
-        (['--split', 'val'], 'has none'),
+        (['--worst', '3'], 'worst: needs an output folder'),
+        (['--split', 'val'], 'has no splits'),
         (['--output-size', '32x32', '--protocol', 'native'], 'output_size'),
     ):
         assert cli.main(command('folder', mugs, *bad)) == 1
@@ -135,12 +138,12 @@ def test_names_that_are_no_utf_8(mugs, tmp_path, capsys):
     assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out), '--json')) == 0
     assert json.loads(capsys.readouterr().out)['measured'] == 3
     assert cli.main(command('folder', mugs, *NATIVE, '-o', str(out))) == 0
-    assert 'going on: 3 of 3 pictures were done before' in capsys.readouterr().err
+    assert 'resuming: 3 of 3 pictures are already done' in capsys.readouterr().err
 
 
 @pytest.mark.slow
 def test_an_interrupt_keeps_what_was_done(tmp_path):
-    """A real process, and a real signal after its first picture."""
+    """Start a real process and send it a real signal after its first picture."""
     root, out = tmp_path / 'set', tmp_path / 'out'
     count = 60
     build(root, 'camvid', [stripes([0, 1, 2])] * count)
@@ -153,12 +156,12 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
         time.sleep(0.01)
     _, error = process.communicate(timeout=100)
     assert process.returncode == 130, error
-    assert 'the same command goes on with it' in error and 'Traceback' not in error
+    assert 'run the same command to resume' in error and 'Traceback' not in error
     done = len((out / 'pictures.jsonl').read_text().splitlines())
     assert 1 <= done < count and not (out / 'result.json').exists()
     finished = forks.run('cli', *run)
     assert finished.returncode == 0, finished.stderr
-    assert f'going on: {done} of {count} pictures' in finished.stderr
+    assert f'resuming: {done} of {count} pictures' in finished.stderr
     assert f'{count} of {count} pictures' in finished.stdout
     assert json.loads((out / 'result.json').read_text())['measured'] == count
 
@@ -166,8 +169,8 @@ def test_an_interrupt_keeps_what_was_done(tmp_path):
 def test_what_a_protocol_prescribes_is_named_where_a_flag_does_not_fit_it(mugs, tmp_path, capsys):
     assert cli.main(command('folder', mugs, '--input-size', '64')) == 1
     error = capsys.readouterr().err
-    assert 'window_px: 224 is larger than input_size 64' in error
+    assert 'sliding.window_px: 224 is larger than input_size 64' in error
     assert "Protocol 'sliding' prescribes" in error and '--protocol native' in error
-    # The folder comes first.
+    # A missing folder is reported before the settings are checked.
     assert cli.main(command('folder', tmp_path / 'none', '--input-size', '64')) == 1
-    assert 'window_px' not in capsys.readouterr().err
+    assert 'sliding.window_px' not in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""The demo model: how it is loaded, and floors for how well it finds its world's things.
+"""The demo model: how it is loaded, and lower limits for its scores on the demo world.
 
-The floors lie a little below what was measured when the weights were made (doc/demo.md): a change
-that hurts segmentation falls through them.
+The limits are a little below the scores that were measured when the weights were made
+(doc/demo.md). A change that makes segmentation worse fails here.
 """
 
 import shutil
@@ -55,7 +55,7 @@ def test_a_damaged_file_is_refused(tmp_path, monkeypatch):
 
 
 def test_unknown_words_are_unsure(segmenter, views):
-    """A word that no caption held wins little, and alone it is not sure."""
+    """Words that no caption contained win only few pixels."""
     unknown = ['giraffe', 'fire extinguisher', 'piano']
     words = segmenter.vocabulary([*CLASSES, *unknown])
     strange = [words.ids[name] for name in unknown]
@@ -93,10 +93,10 @@ def test_the_pairs_are_what_they_are_called():
 
 def test_the_command_prints_a_line_a_variant(capsys):
     pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
-    variants = ['regions=vote,cls_weighting=false', 'method=clip,cluster_eps=0.5']
+    variants = ['regions=vote,cls_weighting=false', 'method=clip,cluster.eps=0.5']
     score.main(['--views', '2', '--pairs', '1', *variants])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith(f'{variants[0]}: mIoU 0.') and 'of unread words' in lines[0]
+    assert lines[0].startswith(f'{variants[0]}: mIoU 0.') and 'with unread words' in lines[0]
     assert lines[2].startswith(f'{variants[1]}: mIoU') and 'robot arm' in lines[3]
 
 

@@ -1,4 +1,4 @@
-"""Scores in space: perfect labels are perfect, wrong ones are told."""
+"""Scores in space: perfect labels get a perfect score, wrong labels a worse one."""
 
 from types import SimpleNamespace
 
@@ -21,7 +21,7 @@ def views():
 
 
 class Knowing:
-    """A segmenter that knows the truth, but for what `spoil` does to it."""
+    """A segmenter that returns the ground truth, changed by `spoil`."""
 
     def __init__(self, views, spoil=lambda labels: labels):
         self._labels = {
@@ -38,7 +38,7 @@ class Knowing:
 
 def test_right_labels(views):
     count, found = placement.placed(Knowing(views), views, 1.0, 0.0)
-    # What others hide may be seen as two, of which one is compared.
+    # A partly hidden thing may fall into two components; only one of them is compared.
     whole = [thing for thing in found if thing.iou > 0.99]
     assert len(whole) > 0.5 * count > 2
     assert max(thing.off_m for thing in whole) < 0.01
@@ -65,4 +65,4 @@ def test_the_command(capsys):
     score.main(['--space', '--views', '2', '--margin', '0.1'])
     found, off, left = capsys.readouterr().out.splitlines()
     assert 'things found (IoU 0.5), depth jump 0.03' in found
-    assert 'within 3 cm' in off and 'with a margin of 0.1 m' in left
+    assert 'within 3 cm' in off and 'margin 0.1 m' in left

@@ -1,4 +1,4 @@
-"""Training of the demo model, on pictures of noise: what enters the loss, and that it repeats."""
+"""Training of the demo model on pictures of noise: the inputs of the loss, and repeatability."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ HALVES = (Thing('duck', 'red'), Thing('floor'))
 
 @pytest.fixture(scope='module')
 def pictures():
-    """Every picture: left one thing, right another, over all things."""
+    """Pictures with one thing on the left and one on the right; together they show all things."""
     rng = np.random.default_rng(0)
     count = len(THINGS)
     instances = np.zeros((count, *sampler.SIZE), np.uint8)
@@ -40,7 +40,7 @@ def small_steps(monkeypatch):
 
 
 def batch_of(things, shares, count=2):
-    """A batch whose crops all show the same."""
+    """Return a batch whose crops all show the same things."""
     names = torch.tensor([sampler.answers(dict(zip(things, shares, strict=True)))[0]] * count)
     colors = torch.tensor([sampler.answers(dict(zip(things, shares, strict=True)))[1]] * count)
     true = torch.ones(count, count, dtype=torch.bool)
@@ -53,7 +53,7 @@ def test_answers_follow_the_share_of_the_picture():
     assert names[CLASSES.index('duck')] == 1 and names[CLASSES.index('floor')] == -1
     assert sum(value == 0 for value in names) == len(CLASSES) - 2
     assert colors[captions.COLORED.index(('red', 'duck'))] == 1 and sum(colors) == 1
-    # A yellow duck is a duck, but no prompt says that it is yellow.
+    # A yellow duck counts as a duck, but there is no prompt with its colour.
     names, colors = sampler.answers({Thing('duck', 'yellow'): 0.9, Thing('sky'): 0.001})
     assert names[CLASSES.index('duck')] == 1 and names[CLASSES.index('sky')] == 0
     assert not any(colors)
@@ -101,7 +101,7 @@ def test_unknown_words_in_a_sentence(model):
 
 
 class ByName:
-    """A text tower that knows the names: one direction for each, another for all else."""
+    """A text tower that knows the names: one direction for each name, another for other words."""
 
     def embed(self, texts, rng):
         rows = [[float(name in text) for name in CLASSES] for text in texts]
@@ -117,7 +117,7 @@ def test_the_loss_rewards_what_the_captions_say():
         scale, bias = torch.tensor(14.0), torch.tensor([2.3, -6.0])
         losses[name], parts = train.loss_of(batch, features, ByName(), scale, bias, rng)
         assert parts['right'] == (name == 'duck')
-        # Both captions are the same and true: there is nothing to contrast.
+        # Both captions are equal and true, so there is nothing to contrast.
         assert parts['contrast'] == pytest.approx(0, abs=1e-5)
     assert losses['duck'] < losses['sky']
     assert set(parts) == {'loss', 'contrast', 'single', 'choice', 'color', 'right'}
@@ -125,7 +125,7 @@ def test_the_loss_rewards_what_the_captions_say():
 
 def test_choices_leave_out_what_is_not_asked():
     logits = torch.tensor([[2.0, 1.0, 0.0], [0.0, 5.0, 0.0]])
-    # By hand: the first row chooses between 0 and 2, the second holds nothing and does not count.
+    # By hand: the first row chooses between 0 and 2; the second has no true prompt and is skipped.
     answers = torch.tensor([[1, -1, 0], [0, -1, 0]])
     expected = -F.log_softmax(torch.tensor([2.0, 0.0]), 0)[0]
     assert float(train._choice(logits, answers)) == pytest.approx(float(expected), rel=1e-5)

@@ -1,4 +1,4 @@
-"""The simulated camera: its truth, its geometry, its scenes."""
+"""The simulated camera: its ground truth, its geometry, its scenes."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ def world():
 
 
 def back_projected(view):
-    """World coordinates [H, W, 3] of every pixel."""
+    """Return the world coordinates [H, W, 3] of every pixel."""
     height, width = view.depth.shape
     y, x = np.mgrid[:height, :width]
     rays = np.stack([x, y, np.ones_like(x)], -1) @ np.linalg.inv(view.camera_matrix).T
@@ -36,12 +36,12 @@ def where(view, name):
 
 
 def view_of(world, *things, share=0.0):
-    """A view in which each of the things takes more than a share of the picture."""
+    """Return a view in which each of the things covers more than `share` of the picture."""
     for _ in range(300):
         view = world.render(world.draw_camera())
         if all(view.share().get(thing, 0) > share for thing in things):
             return view
-    raise AssertionError(f'{things} were not in view')
+    raise AssertionError(f'no view shows {things}')
 
 
 def test_a_seed_is_a_world():
@@ -140,8 +140,8 @@ def test_a_full_table_leaves_out_what_has_no_place(world):
     'thing, reason',
     [
         (('mog', 'red'), "no 'mog'. Did you mean 'mug'"),
-        (('mug', ''), "no colour ''; it comes in 'red'"),
-        (('tray', 'red'), "no colour 'red'; it comes in ''"),
+        (('mug', ''), "no colour ''; expected 'red'"),
+        (('tray', 'red'), "no colour 'red'; expected ''"),
     ],
 )
 def test_what_does_not_exist_is_refused(world, thing, reason):

@@ -1,4 +1,4 @@
-"""Evaluation: what is counted, that it goes on where it stopped, and what is kept."""
+"""Evaluation: the counts, resuming a stopped run, and the files that it writes."""
 
 import json
 from importlib import metadata
@@ -48,7 +48,7 @@ def evaluate(tiny, root, name, **changes):
 
 
 def noise(*values, size=(60, 90), seed=0):
-    """[H, W] of blocks of random values, so that every size of crop sees several."""
+    """Return [H, W] with blocks of random values, so that every crop has several values."""
     small = np.random.default_rng(seed).choice(values, (6, 9))
     return np.kron(small, np.ones((size[0] // 6, size[1] // 9), int)).astype(np.uint8)
 
@@ -85,9 +85,11 @@ def test_the_truth_is_cropped_as_by_torchvision(shape, side):
 
 @pytest.mark.parametrize('name', ['voc20', 'voc21', 'ade150'])
 def test_numbers_of_the_own_protocol_anew(tiny, tmp_path, name):
-    """The official code's numbers from its own numbering, truth and loop: classes 0 .. C-1; the
-    truth shifted down by one, 0 becoming 255; where there is background, 255 is class C, but a
-    picture of nothing else is left out before."""
+    """Repeat the official code's numbers with its own class numbers, truth and loop.
+
+    Classes are 0 .. C-1. The truth is shifted down by one, and 0 becomes 255. If background is a
+    class, 255 becomes class C; a picture with nothing but 255 is left out before.
+    """
     labels = [noise(0, 1, 2, 5, seed=n) for n in range(2)]
     labels += [np.zeros((50, 70), np.uint8), noise(3, 0, seed=7)]
     if name != 'ade150':
@@ -124,7 +126,7 @@ def test_numbers_of_the_own_protocol_anew(tiny, tmp_path, name):
     assert got['class_accuracy'] == pytest.approx((right / (true + 0.01)).mean(), abs=1e-12)
     shares = true / true.sum()
     assert got['fwiou'] == pytest.approx((shares * iou)[true > 0].sum(), abs=1e-12)
-    # And by the usual rule these are others.
+    # The usual rule gives another number.
     assert got['class_accuracy'] != pytest.approx(outcome.confusion.scores().class_accuracy)
 
 
@@ -150,12 +152,12 @@ def test_what_would_make_wrong_numbers_ends_it(tiny, tmp_path):
     )
     with pytest.raises(LabelError, match=r'is 64 x 48 px, its label .* 63 x 48 px'):
         measure(evaluated, evaluated.labelled.examples)
-    with pytest.raises(SettingError, match="compared with the truth at 'input' size"):
+    with pytest.raises(SettingError, match="output_size: expected 'input'"):
         evaluate(tiny, tmp_path, 'camvid', output_size='32x32')
 
 
 def test_a_picture_is_taken_as_it_is_stored(tiny, tmp_path):
-    """Labels know nothing of an EXIF orientation."""
+    """Labels ignore the EXIF orientation."""
     (name,) = build(tmp_path, 'voc20', [stripes([1, 2])])
     path = tmp_path / 'JPEGImages' / f'{name}.jpg'
     exif = Image.Exif()
@@ -165,7 +167,7 @@ def test_a_picture_is_taken_as_it_is_stored(tiny, tmp_path):
     assert measure(evaluated, evaluated.labelled.examples).miou[name] is not None
 
 
-# The line of text above a panel.
+# Height of the line of text above a panel.
 HEAD = 22
 
 
@@ -174,7 +176,7 @@ class Stop(KeyboardInterrupt):
 
 
 def stopping(after):
-    """A `progress` that is interrupted after so many pictures."""
+    """Return a `progress` that is interrupted after `after` pictures."""
 
     def progress(items, count, done):
         for n, item in enumerate(items):
@@ -203,7 +205,7 @@ def test_it_goes_on_where_it_was_stopped(tiny, tmp_path):
         measure(evaluated, examples, journal, progress=stopping(2))
     lines = (out / 'pictures.jsonl').read_text()
     assert lines.count('\n') == 2
-    # As if the machine had stopped in the middle of a line.
+    # Simulate a crash in the middle of a line.
     (out / 'pictures.jsonl').write_text(lines + lines.splitlines()[1][:30])
     seen = []
     with Journal(out, evaluated.description()) as journal:
@@ -211,7 +213,7 @@ def test_it_goes_on_where_it_was_stopped(tiny, tmp_path):
     assert seen == [(3, 2)]
     assert (outcome.confusion.matrix == whole.confusion.matrix).all()
     assert outcome.miou == whole.miou
-    # Nothing is left to do; fewer are a part of what is there.
+    # Nothing is left to do, also if fewer pictures are asked for than the journal has.
     for few in (5, 3):
         with Journal(out, evaluated.description()) as journal:
             part = measure(evaluated, examples[:few], journal, progress=counting(seen))
@@ -241,7 +243,7 @@ def test_other_work_is_refused(tiny, tmp_path):
         measure(one, one.labelled.examples, journal)
     for changes, reason in (
         ({'method': 'clip'}, "settings.method was 'sclip', is 'clip'"),
-        ({'method': 'sclip', 'logit_scale': 40}, r'settings.logit_scale was 0\.0, is 40\.0'),
+        ({'method': 'sclip', 'logit_scale': 40}, r'settings.logit_scale was .auto., is 40\.0'),
     ):
         other = evaluate(tiny, root, 'folder', **changes)
         with pytest.raises(JournalError, match=f'holds results of another run: {reason}'):
@@ -250,7 +252,7 @@ def test_other_work_is_refused(tiny, tmp_path):
     (root / 'images' / 'b.png').unlink()
     with pytest.raises(JournalError, match=r'pictures.count was 2, is 1; .* more\. Choose'):
         Journal(out, evaluate(tiny, root, 'folder', method='sclip').description())
-    # Where the cache is decides nothing.
+    # The place of the cache does not change the labels.
     assert 'cache_dir' not in one.description()['settings']
 
 
@@ -263,7 +265,7 @@ def test_a_folder_of_others_is_left_alone(tmp_path):
     (tmp_path / 'pictures.jsonl').write_text('{}\n')
     with pytest.raises(JournalError, match=r"holds 'pictures.jsonl', but no run.json"):
         Journal(tmp_path, {})
-    # What a crash leaves of run.json, and what desktops hide in folders, is in nobody's way.
+    # A hidden part of run.json after a crash, and hidden files of desktops, are allowed.
     empty = tmp_path / 'empty'
     empty.mkdir()
     (empty / '.run.part.json').write_text('{"a"')
@@ -371,7 +373,7 @@ def test_the_worst_pictures(tiny, tmp_path, protocol):
     labels = evaluated.segmenter(image, evaluated.words).labels
     expected = ct.colorize(labels, evaluated.words)
     np.testing.assert_array_equal(shown[:height, 2 * width + 8 :][:, :width], expected)
-    # Made anew: what was there is gone.
+    # The folder is replaced: its old files are gone.
     assert len(write_worst(evaluated, outcome, 1, tmp_path / 'worst')) == 1
     assert len(list((tmp_path / 'worst').iterdir())) == 1
     (root / 'images' / f'{by_miou[0][1]}.png').unlink()
@@ -391,10 +393,10 @@ def test_a_sheet_has_colours_of_truth_and_labels_and_a_legend():
     for column, color in ((450, (0, 0, 0)), (550, words.palette[1]), (650, words.palette[2])):
         assert (made[20, column + 4] == color).all()
     assert (made[20, 404 + 350] == GREY).all() and (made[20, 900] == words.palette[1]).all()
-    # Squares of 0, floor, mug and of what does not count.
+    # Squares of 0, floor, mug and the pixels that do not count.
     legend = {tuple(color) for color in made[44:].reshape(-1, 3).tolist()}
     assert {(0, 0, 0), tuple(words.palette[1]), tuple(words.palette[2]), GREY} <= legend
-    # Large pictures are made smaller.
+    # Large pictures are reduced.
     large = sheet(
         *(np.repeat(x, 4, 1) for x in (picture, truth.astype(np.uint8), labels)), words, ''
     )
@@ -431,13 +433,13 @@ def test_the_text_for_people():
         '1 pictures could not be read',
         '  - input_size is 448, not 336',
         '60.00 %  A (refine pamr)',
-        'not to be compared: x; y',
+        'not comparable: x; y',
         '61.00 %  B\n         same weights, protocol and settings',
     ):
         assert part in text, part
     assert any(line.split() == ['floor', '50.00', '%', '-', '12'] for line in text.splitlines())
     bare = summary.text({**result, 'differs': [], 'published': [], 'unreadable': {}, 'split': ''})
-    assert bare.startswith('voc20, 3') and 'Not as' not in bare and 'No published' in bare
+    assert bare.startswith('voc20, 3') and 'Differences' not in bare and 'No published' in bare
     assert 'mean nothing' not in text
     result['settings']['weights'] = 'random'
     assert 'The weights are random: these numbers mean nothing.' in summary.text(result)

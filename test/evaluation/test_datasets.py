@@ -1,4 +1,4 @@
-"""Labelled sets in their official folders: what is found, and what is true of each pixel."""
+"""Labelled sets in their official folders: the files found, and the truth of each pixel."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ from cliptrase_ros.words.vocabulary import parse_entry, parse_vocabulary
 
 X = 255
 
-# Values in the files, and the ids that they stand for, first in `sliding`.
+# Values in the files, their ids in `sliding`, and their ids in `cliptrase`.
 TRUTHS = {
     'voc20': ([0, 1, 20, X], [X, 1, 20, X], [X, 1, 20, X]),
     'voc21': ([0, 1, 20, X], [0, 1, 20, X], [0, 1, 20, 0]),
@@ -70,7 +70,7 @@ def test_the_official_layout(tmp_path, name, protocol):
     assert len(found.entries) == COUNTS[name] and found.usual
     expected = own if protocol == 'cliptrase' else sliding
     np.testing.assert_array_equal(truths(found)[0], stripes(expected))
-    # A vocabulary takes the words, with the ids of the truth.
+    # The words make a valid vocabulary with the ids of the truth.
     kinds, _ = parse_vocabulary(found.entries, found.background or ())
     assert [kind.id for kind in kinds] == list(range(1, COUNTS[name] + 1))
 
@@ -91,7 +91,7 @@ def test_coco_object_in_the_own_protocol_reads_the_labels_of_coco_stuff(tmp_path
     build(tmp_path, 'coco_stuff', [stripes([0, 79, 80, 81, 170, X])])
     own = open_set('coco_object', tmp_path, protocol='cliptrase')
     assert not own.coding.remark
-    # The first kind of stuff has the number of background in the official code.
+    # In the official code, the first kind of stuff has the number of background.
     np.testing.assert_array_equal(truths(own)[0], stripes([1, 80, 0, X, X, 0]))
     build(tmp_path, 'coco_stuff', [stripes([80])])
     assert np.unique(truths(own)[0]).tolist() == [0]
@@ -118,7 +118,7 @@ def test_another_split(tmp_path):
 
 @pytest.mark.parametrize('name', LAYOUTS)
 def test_the_official_number_of_pictures(tmp_path, name):
-    """What is on disk may be a part; the numbers are those of the table in the document."""
+    """The disk may hold only a part. The numbers are those of the table in doc/evaluation.md."""
     build(tmp_path, name, [stripes([1])] * 2)
     found = open_set(name, tmp_path)
     document = (Path(__file__).parents[2] / 'doc' / 'evaluation.md').read_text()
@@ -182,7 +182,7 @@ def test_no_such_set():
 def test_a_value_outside_the_classes(tmp_path, name, value):
     build(tmp_path, name, [stripes([1, value])])
     found = open_set(name, tmp_path)
-    reason = f'{found.examples[0].label} holds the value {value}, which is none of the'
+    reason = f'{found.examples[0].label} holds the value {value}; expected values of the'
     with pytest.raises(LabelError, match=re.escape(reason)):
         truths(found)
 
@@ -199,7 +199,7 @@ def test_labels_of_other_kinds(tmp_path):
     Image.fromarray(stripes([0, 1]).astype(bool)).save(path)
     assert np.unique(truths(found)[0]).tolist() == [1, 2]
     save(path, picture(48, 64))
-    with pytest.raises(LabelError, match='holds colours, mode RGB; expected one index'):
+    with pytest.raises(LabelError, match='holds colours, mode RGB; expected one class index'):
         truths(found)
     for content, reason in ((b'text', 'is no picture'), (b'\x89PNG\r\n\x1a\n', 'is no picture')):
         path.write_bytes(content)
@@ -215,7 +215,7 @@ def test_labels_of_other_kinds(tmp_path):
 @pytest.mark.parametrize(
     'tag, kind, value, raised',
     [
-        # A height of four thousand million pixels, and a place in the file that is text.
+        # A height of 2^32 - 1 pixels, and an offset in the file that is text.
         (257, 4, 2**32 - 1, Image.DecompressionBombError),
         (273, 2, 8, TypeError),
     ],
@@ -243,7 +243,7 @@ def test_a_list_that_is_no_text(tmp_path):
     build(tmp_path, 'voc20', [stripes([1])])
     listing = tmp_path / PATHS['voc20'][2]
     listing.write_bytes('caf\xe9\n'.encode('latin-1'))
-    with pytest.raises(PictureError, match=r'val.txt is no text in UTF-8'):
+    with pytest.raises(PictureError, match=r'val.txt is not UTF-8 text'):
         open_set('voc20', tmp_path)
 
 
@@ -293,7 +293,7 @@ def test_a_folder_that_lacks_something(tmp_path):
     with pytest.raises(PictureError, match=r'no file .*classes.txt; folder expects images/'):
         open_set('folder', tmp_path)
     build(tmp_path, 'folder', [stripes([0])])
-    with pytest.raises(SettingError, match="split: the layout folder has none, got 'val'"):
+    with pytest.raises(SettingError, match="split: the layout folder has no splits, got 'val'"):
         open_set('folder', tmp_path, split='val')
     save(tmp_path / 'images' / 'a.jpg', picture(48, 64))
     with pytest.raises(PictureError, match="several pictures are called 'a'"):
@@ -317,7 +317,7 @@ def test_words_of_the_sliding_protocol(tmp_path):
     assert len(voc['tv']) == 5 and voc['sofa'] == ('sofa',)
     objects, found = words('coco_object', 'sliding', tmp_path)
     assert objects['person'][-1] == 'body'
-    # 'bed' is a class there, and cannot be background as well.
+    # 'bed' is a class there, so it cannot be background too.
     assert set(DISTRACTORS['stuff']) - set(found.background) == {'bed'}
     assert words('pc60', 'sliding', tmp_path)[1].background == ('background',)
 
@@ -343,7 +343,7 @@ def test_orders_that_belong_together():
 
 
 def test_the_classes_of_ade_are_those_of_the_vocabulary():
-    """Both are the benchmark's; two names are spelled otherwise there."""
+    """Both lists are those of the benchmark, but two names have another spelling."""
     file = Path(__file__).parents[2] / 'config' / 'vocabularies' / 'ade150.yaml'
     entries = yaml.safe_load(file.read_text())['/**']['ros__parameters']['vocabulary']
     other = {'window': 'windowpane', 'television': 'television receiver'}

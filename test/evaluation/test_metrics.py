@@ -41,10 +41,14 @@ def test_nothing_counted():
 @pytest.mark.parametrize(
     'truth, labels, reason',
     [
-        (np.ones((2, 3), int), np.ones((3, 2), int), r'truth is \[2, 3\] px, labels \[3, 2\]'),
-        (np.full((2, 2), 3), np.ones((2, 2), int), r'ids \d \.\. 3 of 2 classes'),
-        (np.ones((2, 2), int), np.full((2, 2), -1), 'ids -1'),
-        (np.ones((2, 2), int), np.full((2, 2), 3), r'ids \d \.\. 3 of 2 classes'),
+        (
+            np.ones((2, 3), int),
+            np.ones((3, 2), int),
+            r'truth has size \[2, 3\], but labels \[3, 2\]',
+        ),
+        (np.full((2, 2), 3), np.ones((2, 2), int), r'ids are \d \.\. 3, expected 0 \.\. 2'),
+        (np.ones((2, 2), int), np.full((2, 2), -1), 'ids are -1'),
+        (np.ones((2, 2), int), np.full((2, 2), 3), r'ids are \d \.\. 3, expected 0 \.\. 2'),
     ],
 )
 def test_what_does_not_fit_is_refused(truth, labels, reason):
@@ -64,12 +68,12 @@ def test_background_and_ignored_pixels_by_hand():
     assert scores.miou == confusion.miou == pytest.approx((1 / 3 + 1 / 4 + 1 / 2) / 3)
     assert scores.accuracy == scores.class_accuracy == pytest.approx(1 / 2)
     assert scores.fwiou == pytest.approx((1 / 3 + 1 / 4 + 1 / 2) / 3)
-    # Without background as a class its pixels do not count, and a label of 0 is wrong.
+    # If background is no class, its pixels do not count and a label of 0 is wrong.
     other = Confusion(3, ignored=255)
     other.add(truth, labels)
     np.testing.assert_allclose(other.iou, [1 / 3, 1 / 2, np.nan])
     assert other.accuracy == pytest.approx(2 / 4)
-    # Given but nowhere true: an IoU of 0, and no accuracy of its own.
+    # A label that does not occur in the truth: its IoU is 0, its accuracy undefined.
     other.add(np.array([[1]]), np.array([[3]]))
     np.testing.assert_allclose(other.scores().iou_of, [1 / 4, 1 / 2, 0])
     np.testing.assert_allclose(other.scores().accuracy_of, [1 / 3, 1 / 2, np.nan])
@@ -98,11 +102,14 @@ def test_scores_are_scikit_learns(background):
 
 @pytest.mark.parametrize('background', [False, True])
 def test_the_official_numbers_of_cliptrase(background):
-    """Counted anew, pixel by pixel, in that code's own numbering: classes 0 .. C-1, background C,
-    255 ignored; mean IoU over classes in the truth, mean accuracy over all, + 0.01 below."""
+    """Count pixel by pixel with that code's class numbers: 0 .. C-1, background C, 255 ignored.
+
+    The mean IoU is over the classes in the truth, the mean accuracy over all classes. Denominators
+    get + 0.01.
+    """
     rng = np.random.default_rng(2)
     classes = 5
-    truth = rng.choice([0, 1, 2, 4, 255], (30, 20))  # class 4 of 1 .. 5 is nowhere true
+    truth = rng.choice([0, 1, 2, 4, 255], (30, 20))  # classes 3 and 5 of 1 .. 5 are missing
     labels = rng.integers(1, 6, (30, 20))
     if background:
         labels[rng.random((30, 20)) < 0.3] = 0

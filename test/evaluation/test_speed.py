@@ -26,14 +26,14 @@ TINY = ['--model', 'cliptrase-tiny', '--device', 'cpu']
 
 
 def script(name, *options):
-    """The lines that a benchmark prints."""
+    """Return the lines that a benchmark prints."""
     done = forks.run(str(ROOT / 'bench' / f'{name}.py'), *options)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
 
 
 def cells(lines):
-    """Those of table rows."""
+    """Return the cells of table rows."""
     return [[cell.strip() for cell in line.strip('|').split('|')] for line in lines]
 
 
@@ -144,7 +144,7 @@ def test_the_peak_of_a_call_is_what_it_took_at_once(device):
         for _ in range(3):
             torch.ones(25_000_000, device=device)
 
-    # What other tests left may be freed by the system in between.
+    # The system may free the memory of other tests in between, so take the median.
     assert 95 <= np.median([timing.peak_mb(call, device) for _ in range(5)]) <= 150
 
 
@@ -156,11 +156,11 @@ def test_no_peak_where_the_system_does_not_tell(monkeypatch, tmp_path, capsys):
 
 
 def frames(label_of):
-    """What 200 frames add to what is held: [RSS MB, Python MB, objects, CUDA MB]."""
+    """Return what is held more after 200 frames: [RSS MB, Python MB, objects, CUDA MB]."""
     settings = {'model': 'cliptrase-tiny', 'weights': 'random', 'prompt_templates': 'photo'}
     segmenter = ct.load(ct.Settings(**settings, input_size=48))
     sizes = (48, 64), (64, 48), (60, 60)
-    # Ten vocabularies at first: the last eight stay ready on the device.
+    # Use ten vocabularies first, because the last eight stay cached on the device.
     before, after = growth(segmenter, label_of(segmenter), sizes, 100, 200, 10)
     return np.subtract(after, before)
 
@@ -199,12 +199,12 @@ def test_the_benchmark_of_the_plain_pipeline_compares_each_part():
             p50, p95 = map(float, cell.split(' / '))
             assert 0 <= p50 <= p95
         assert float(row[7]) > 0
-    assert float(lines[-1].split()[-4]) > 80  # few pixels, half precision
+    assert float(lines[-1].split()[-4]) > 80  # few pixels, in half precision
 
 
 def test_the_benchmark_of_memory_prints_peaks_and_growth():
     options = [*TINY, '--words', '2', '--sizes', '48', '--frames', '3', '--warm-up', '5']
-    # It starts processes of its own, which is not for a fork.
+    # It starts its own processes, which does not work in a fork.
     command = [*forks.TIED, sys.executable, 'bench/memory.py', *options]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

@@ -13,7 +13,7 @@ def random_maps(device, *shape, seed=0):
 
 
 def colors(device, height, width, seed=0):
-    """[3, H, W] uint8."""
+    """Return a picture [3, H, W] uint8."""
     return torch.from_numpy(picture(height, width, seed)).permute(2, 0, 1).to(device)
 
 
@@ -62,7 +62,7 @@ def test_pamr_of_a_turned_picture_is_turned(device):
 
 
 class Largest(TorchDispatchMode):
-    """Numbers in the largest tensor that an operation made."""
+    """Records the number of values in the largest tensor that an operation created."""
 
     numel = 0
 
@@ -97,7 +97,7 @@ def test_maps_in_parts_are_the_maps_at_once(device, monkeypatch):
 @pytest.mark.parametrize('radius, epsilon', [(1, 1e-2), (3, 1e-4), (20, 1e-3)])
 @pytest.mark.parametrize('shape', [(8, 13), (11, 5)])
 def test_guided_follows_the_equations(device, radius, epsilon, shape):
-    # Scores far from 0, as scaled cosines are.
+    # Scores far from 0, like scaled cosines.
     maps, guide = 25 + random_maps(device, 2, *shape), colors(device, *shape).float() / 255
     got = numbers(refine.guided(maps, guide, radius, epsilon))
     for n in range(2):
@@ -161,7 +161,7 @@ def test_inverses_of_symmetric_matrices(device):
 
 @pytest.mark.parametrize('name', ['guided', 'pamr'])
 def test_edges_of_scores_move_to_those_of_the_picture(device, name):
-    # Grey and red, apart at column 37; the scores change between patches of 16, at column 32.
+    # Grey and red meet at column 37. The scores change between two patches of 16, at column 32.
     image = torch.full((3, 64, 96), 90, dtype=torch.uint8, device=device)
     image[0, :, 37:] = 200
     maps = torch.zeros(2, 4, 6, device=device)

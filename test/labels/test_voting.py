@@ -26,7 +26,7 @@ def enlarged(scores, size):
 
 
 def naive_probability(full, label):
-    """Softmax over queries, largest among the queries of the label, pixel by pixel."""
+    """Return, for each pixel, the largest softmax among the queries of its label."""
     result = np.zeros(label.shape)
     for y, x in np.ndindex(label.shape):
         p = oracle.softmax(full[:, y, x])
@@ -83,7 +83,7 @@ def test_where_all_are_in_no_region_pixels_are_on_their_own(device):
 def test_regions_share_the_mean_of_their_scores(device):
     size = (12, 20)
     regions = np.random.default_rng(1).integers(-1, 3, size)
-    regions[regions == 1] = 2  # an empty region harms nobody
+    regions[regions == 1] = 2  # leaves region 1 empty, which must be harmless
     scores = logits(device, 2)
     labels, confidence = voting.label_regions(
         scores, torch.from_numpy(regions).to(device), queries(device)
@@ -162,7 +162,7 @@ def test_cosines(device):
 
 
 def naive_lead(scores, label):
-    """The best of a label's queries less the best of the others': scores [Q]."""
+    """Return the best of scores [Q] of a label's queries minus the best of the others."""
     mine = OWNER.numpy() == label
     return scores[mine].max() - scores[~mine].max()
 
@@ -183,7 +183,7 @@ def test_the_margin_is_the_lead_on_the_best_other_class(device):
 def test_a_region_stands_or_falls_as_one(device):
     size, scores = (12, 20), logits(device, 4)
     regions = np.random.default_rng(2).integers(0, 4, size)
-    regions[regions == 2] = 3  # an empty region harms nobody
+    regions[regions == 2] = 3  # leaves region 2 empty, which must be harmless
     labels = torch.from_numpy(np.array([3, 0, 0, 2])[regions]).to(device)
     on_device = torch.from_numpy(regions).to(device)
     got = voting.region_margins(scores, on_device, OWNER.to(device), labels).cpu().numpy()

@@ -15,7 +15,7 @@ GRAY_OF_16 = np.repeat(RGB_OF_16[..., :1], 3, 2)
 
 
 def message(rows, encoding, width, big=False, padding=0):
-    """An Image with rows [H, bytes] uint8 and padded steps."""
+    """Return an Image with rows [H, bytes] uint8 and padded steps."""
     rows = np.pad(rows, ((0, 0), (0, padding)), constant_values=77)
     return SimpleNamespace(
         height=rows.shape[0],
@@ -28,7 +28,7 @@ def message(rows, encoding, width, big=False, padding=0):
 
 
 def wide(pixels, big=False):
-    """16-bit pixels as the bytes of a message."""
+    """Return 16-bit pixels as the bytes of a message."""
     return pixels.astype('>u2' if big else '<u2').view(np.uint8)
 
 
@@ -85,7 +85,7 @@ def test_every_16_bit_value_is_rounded():
 @pytest.mark.parametrize('size', [8, 16])
 @pytest.mark.parametrize('pattern', ['rggb', 'bggr', 'gbrg', 'grbg'])
 def test_bayer_patterns(pattern, size):
-    """A plain colour through the mosaic is that colour again."""
+    """A plain colour stays the same through mosaic and demosaic."""
     color = np.array([200, 100, 30], np.uint8)
     cell = color[['rgb'.index(c) for c in pattern]].reshape(2, 2)
     mosaic = np.tile(cell, (3, 4))
@@ -95,7 +95,7 @@ def test_bayer_patterns(pattern, size):
 
 
 def test_the_mosaic_of_16_bits_is_rounded_once():
-    """Interpolated in 16 bits: the mean of 0 and 200 is 100, and 100 / 257 rounds to 0."""
+    """Interpolation is in 16 bits: the mean of 0 and 200 is 100, and 100 / 257 rounds to 0."""
     mosaic = np.zeros((8, 8))
     mosaic[::4, ::2] = 200
     got = encodings.to_rgb(message(flat(wide(mosaic)), 'bayer_rggb16', 8))
@@ -104,7 +104,7 @@ def test_the_mosaic_of_16_bits_is_rounded_once():
 
 @pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
 def test_yuv(encoding):
-    """Gray stays gray, and a colour comes back within the rounding of 8-bit YUV."""
+    """Grey stays grey, and a colour is equal within the rounding of 8-bit YUV."""
     y, u, v = 150, 100, 180
     luma_first = encoding in ('yuv422_yuy2', 'yuyv')
     row = np.tile([y, u, y, v] if luma_first else [u, y, v, y], 4).astype(np.uint8)
@@ -243,7 +243,7 @@ MOSAIC = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (8, 8))
 
 
 def compressed(pixels, kind, text=None, options=()):
-    """A CompressedImage of pixels in OpenCV's order of channels."""
+    """Return a CompressedImage of pixels in OpenCV's order of channels."""
     data = cv2.imencode(f'.{kind}', pixels, options)[1].tobytes()
     return SimpleNamespace(format=text or kind, data=data)
 
@@ -283,7 +283,7 @@ ALPHA = RGB[..., :1] // 2
         (RGB16[..., 0], 'mono16; png compressed ', GRAY_OF_16),
         (RGB[..., 0], 'mono8; png compressed ', GRAY),
         (RGB[..., 0], 'rgb8; png compressed bgr8', GRAY),
-        # Without "bgr" the channels were compressed in the order red, green, blue.
+        # Without "bgr" the channel order is red, green, blue.
         (RGB, 'rgb8; png compressed ', RGB),
         (RGB, 'bgr8; png compressed rgb8', RGB),
         (np.dstack([RGB, ALPHA]), 'rgba8; png compressed ', RGB),
@@ -298,7 +298,7 @@ def test_png(pixels, text, expected):
     'text', ['jpeg', 'mono8; jpeg compressed mono8', 'bayer_rggb8; jpeg compressed mono8']
 )
 def test_a_gray_jpeg(text):
-    """Also the one that image_transport makes of a Bayer mosaic: it is gray for good."""
+    """A grey JPEG stays grey, even one that image_transport made from a Bayer mosaic."""
     gray = SMOOTH[..., 0]
     got = encodings.compressed_to_rgb(
         compressed(gray, 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])

@@ -20,7 +20,7 @@ WORDS = ['--words', 'floor', 'mug']
 
 
 def film(path, frames=12, size=(48, 64), rate=20.0):
-    """A video of one picture that moves to the right, 2 px a frame."""
+    """Write a video of one picture that moves to the right, 2 px a frame."""
     writer, scene = videos.Writer(path, rate), picture(*size)
     for n in range(frames):
         writer(np.roll(scene, 2 * n, 1))
@@ -40,10 +40,10 @@ def test_what_is_written_can_be_read(tmp_path, suffix, size):
     frames = list(video)
     assert len(frames) == video.read == 12 and not video.cut
     assert video.rate_hz == pytest.approx(20)
-    # An odd last row or column is lost.
+    # An odd last row or column is cut off.
     height, width = (side // 2 * 2 for side in size)
     assert {(f.shape, f.dtype.name) for f in frames} == {((height, width, 3), 'uint8')}
-    # Red is red, and the third frame has moved by four pixels.
+    # Colours are kept, and the third frame has moved by four pixels.
     expected = np.roll(picture(*size), 4, 1).astype(float)[:height, :width]
     assert np.abs(cv2.blur(frames[2] - expected, (9, 9))).max() < 40
 
@@ -52,14 +52,16 @@ def test_nothing_to_read(tmp_path):
     with pytest.raises(PictureError, match='no video '):
         videos.Video(tmp_path / 'none.mp4')
     (tmp_path / 'text.mp4').write_text('text')
-    with pytest.raises(PictureError, match='no video that can be read'):
+    with pytest.raises(PictureError, match='cannot be read as a video'):
         videos.Video(tmp_path / 'text.mp4')
 
 
 def test_frames_of_two_sizes_make_no_video(tmp_path):
     writer = videos.Writer(tmp_path / 'a.mp4', 20.0)
     writer(picture(48, 64))
-    with pytest.raises(PictureError, match=r'frame of \(32, 64\) in a video of \(48, 64\)'):
+    with pytest.raises(
+        PictureError, match=r'frame of \(32, 64\) does not fit a video of \(48, 64\)'
+    ):
         writer(picture(32, 64))
 
 
@@ -137,7 +139,7 @@ def test_a_video_that_is_cut_off_is_kept_as_far_as_it_goes(tmp_path, capsys):
     assert run(source, '-o', tmp_path / 'out.mp4') == 3
     kept = len(frames_of(tmp_path / 'out.mp4'))
     assert 10 < kept < 50
-    assert f'ends after {kept} of 60 frames; those are kept' in capsys.readouterr().err
+    assert f'ends after {kept} of 60 frames; these are kept' in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -162,7 +164,7 @@ def test_a_video_is_not_written_over_itself(tmp_path, capsys):
     (tmp_path / 'link.mp4').symlink_to(source)
     for out in (source, tmp_path / 'link.mp4'):
         assert run(source, '-o', out) == 1
-        assert 'is the video itself' in capsys.readouterr().err
+        assert 'is the input video' in capsys.readouterr().err
     assert source.read_bytes() == before
 
 

@@ -1,4 +1,4 @@
-"""Every method on small towers: against naive equations, and what must hold for all of them."""
+"""Every method on small towers: compared with naive equations, and rules that hold for all."""
 
 import copy
 import gc
@@ -26,13 +26,13 @@ from cliptrase_ros.model import attention, recipes, windows
 from cliptrase_ros.model.visual import Tower
 
 ALL = tuple(ct.METHODS)
-# Blocks of a tower with 4: what the recipes choose by depth.
+# Blocks that the recipes choose by depth in a tower with 4 blocks.
 MIDDLE, LOW, LEVELS, RESIDUAL = 3, 1, (2, 3), (3,)
 SIZES = [(48, 48), (40, 64), (64, 40)]
 
 
 def recipe(tower, method, **changes):
-    return table.build(tower, ct.Settings(method=method, **changes))
+    return table.build(tower, ct.Settings.from_mapping({'method': method, **changes}))
 
 
 def images(height, width, count=1, seed=1):
@@ -53,19 +53,19 @@ CASES = {
     'sclip': ('sclip', {}, naive.sclip),
     'clearclip': ('clearclip', {}, naive.clearclip),
     'naclip': ('naclip', {}, naive.naclip),
-    'naclip, sigma': ('naclip', {'naclip_sigma': 1.5}, lambda r, x: naive.naclip(r, x, 1.5)),
-    'naclip, no prior': ('naclip', {'naclip_sigma': 0.0}, naive.key_key),
+    'naclip, sigma': ('naclip', {'naclip.sigma': 1.5}, lambda r, x: naive.naclip(r, x, 1.5)),
+    'naclip, no prior': ('naclip', {'naclip.sigma': 'none'}, naive.key_key),
     'resclip': ('resclip', {}, lambda r, x: naive.resclip(r, x, RESIDUAL)),
     'resclip, numbers': (
         'resclip',
-        {'resclip_lambda': 0.3, 'resclip_tau': 1.2, 'naclip_sigma': 2.0},
+        {'resclip.lambda': 0.3, 'resclip.tau': 1.2, 'naclip.sigma': 2.0},
         lambda r, x: naive.resclip(r, x, RESIDUAL, 0.3, 1.2, 2.0),
     ),
-    'gclip': ('gclip', {'gclip_block': 1}, lambda r, x: naive.gclip(r, x, 1)),
-    'gclip, second block': ('gclip', {'gclip_block': 2}, lambda r, x: naive.gclip(r, x, 2)),
+    'gclip': ('gclip', {'gclip.block': 1}, lambda r, x: naive.gclip(r, x, 1)),
+    'gclip, second block': ('gclip', {'gclip.block': 2}, lambda r, x: naive.gclip(r, x, 2)),
     'gclip, no suppression': (
         'gclip',
-        {'gclip_block': 1, 'gclip_suppression': False},
+        {'gclip.block': 1, 'gclip.suppression': False},
         lambda r, x: naive.gclip(r, x, 1, suppression=False),
     ),
     'sc_clip': ('sc_clip', {}, lambda r, x: naive.sc_clip(r, x, MIDDLE, LOW, LEVELS)),
@@ -96,7 +96,7 @@ def test_every_method_has_a_case():
 
 def test_channel_suppression_changes_something(visual, device):
     pixels = images(40, 24).to(device)
-    plain = tokens(visual, pixels, 'gclip', gclip_suppression=False)
+    plain = tokens(visual, pixels, 'gclip', gclip={'suppression': False})
     assert relative(tokens(visual, pixels, 'gclip').cpu().numpy(), plain.cpu().numpy()) > 1e-4
 
 
@@ -107,7 +107,7 @@ def tokens_and_correlation(tower, pixels, run):
 
 @pytest.mark.parametrize('method', ALL)
 def test_turning_image_and_weights_turns_the_result(device, method):
-    """Rows and columns are never mixed up: everything transposed gives the transposed features."""
+    """Rows and columns are not mixed up: transposed input gives transposed features."""
     visual, turned = make_visual().to(device), make_turned_visual().to(device)
     pixels = images(40, 72, seed=2).to(device)
     one, other = Tower(visual), Tower(turned)
@@ -137,11 +137,11 @@ def test_running_in_low_precision_is_close_and_changes_no_weight(visual, device,
     before = copy.deepcopy(visual.state_dict())
     pixels = images(40, 24).to(device)
     low, full = Tower(visual, dtype), Tower(visual)
-    got = recipes.run(low, pixels, recipe(low, method, gclip_block=1))
-    expected = recipes.run(full, pixels, recipe(full, method, gclip_block=1))
+    got = recipes.run(low, pixels, recipe(low, method, gclip={'block': 1}))
+    expected = recipes.run(full, pixels, recipe(full, method, gclip={'block': 1}))
     assert got.dtype == torch.float32 and not torch.equal(got, expected)
     limit = 0.05 if dtype == torch.bfloat16 else 0.02
-    if method == 'sc_clip':  # its thresholds turn a rounding into another set of patches
+    if method == 'sc_clip':  # at its thresholds, rounding can select other patches
         limit = 0.2
     compared = (got.float() - expected).norm(dim=-1) / expected.norm(dim=-1)
     assert float(compared.median()) < limit
@@ -152,7 +152,7 @@ def test_running_in_low_precision_is_close_and_changes_no_weight(visual, device,
 
 def test_rows_of_weights_sum_to_one_or_tau(visual, device):
     tower = Tower(visual)
-    fused, residual = recipe(tower, 'gclip', gclip_block=1), recipe(tower, 'resclip')
+    fused, residual = recipe(tower, 'gclip', gclip={'block': 1}), recipe(tower, 'resclip')
     pixels = images(40, 24).to(device)
     fused_trace, _ = recipes.follow(tower, pixels, fused)
     trace, _ = recipes.follow(tower, pixels, residual)
@@ -167,7 +167,7 @@ def test_rows_of_weights_sum_to_one_or_tau(visual, device):
     semantics = resclip.semantic_map(torch.tensor([[[0, 1, 1]] * 5], device=device))
     assert total(residual.weights(heads, trace)) == pytest.approx(2, abs=1e-5)
     assert total(residual.weights(heads, trace, semantics)) == pytest.approx(2, abs=1e-5)
-    weaker = recipe(tower, 'resclip', resclip_tau=1.3)
+    weaker = recipe(tower, 'resclip', resclip={'tau': 1.3})
     assert total(weaker.weights(heads, trace)) == pytest.approx(1.3, abs=1e-5)
 
     patches = tower.blocks[-1].heads(trace.x[:, 1:])
@@ -181,7 +181,7 @@ def test_rows_of_weights_sum_to_one_or_tau(visual, device):
 def test_resclip_without_its_residual_is_naclip(visual, device):
     pixels = images(40, 24).to(device)
     plain = tokens(visual, pixels, 'naclip')
-    got = tokens(visual, pixels, 'resclip', resclip_lambda=0.0, resclip_tau=1.0)
+    got = tokens(visual, pixels, 'resclip', resclip={'lambda': 0.0, 'tau': 1.0})
     assert torch.allclose(got, plain, atol=1e-6)
 
 
@@ -193,7 +193,8 @@ def test_all_methods_differ_and_share_the_model(backbone, words):
         for other in ALL:
             close = torch.allclose(encoded[one].features, encoded[other].features, rtol=1e-2)
             assert close == (one == other), (one, other)
-    # Regions come from the correlation of the tower's own block, whatever the last one does.
+    # Regions come from the correlation of an unchanged block. The method of the last block does not
+    # matter.
     for method in set(ALL) - {'gclip'}:
         assert torch.equal(encoded[method].affinity, encoded['clip'].affinity)
 
@@ -202,7 +203,7 @@ def test_all_methods_differ_and_share_the_model(backbone, words):
 @pytest.mark.parametrize('method', ALL)
 def test_a_method_is_chosen_per_call(backbone, words, method, regions):
     image = picture(40, 72)
-    settings = ct.Settings(precision='fp32', input_size=40, cluster_eps=1.0, cluster_min_samples=3)
+    settings = ct.Settings(precision='fp32', input_size=40, cluster={'eps': 1.0, 'min_samples': 3})
     run = ct.Segmenter(backbone, settings)
     here = run(image, words, method=method, regions=regions)
     fixed = ct.Segmenter(backbone, settings.replace(method=method, regions=regions))
@@ -220,7 +221,7 @@ def test_a_call_cannot_change_what_words_were_made_with(backbone, words, name, v
 @pytest.mark.parametrize('method', ALL)
 def test_windows_are_pictures_of_their_own(backbone, words, method, regions):
     settings = ct.Settings(method=method, regions=regions, precision='fp32', input_size=48)
-    sliding = settings.replace(window_px=32, window_stride_px=16)
+    sliding = settings.replace(sliding={'window_px': 32, 'stride_px': 16})
     image = picture(48, 80)
     encoded = ct.Segmenter(backbone, sliding).encode(image)
     small = ct.Segmenter(backbone, settings.replace(input_size=32, regions='none'))
@@ -247,7 +248,7 @@ def test_towers_that_are_too_short_are_refused_at_load(layers, refused):
         assert f"method '{method}' needs a tower of at least 3 blocks, this one has 2" in str(
             error.value
         )
-        assert 'run cliptrase, naclip' in str(error.value)
+        assert 'Use one of cliptrase, naclip' in str(error.value)
 
 
 @pytest.mark.parametrize('layers', [3, 4, 5, 7, 8, 12, 24, 40])
@@ -265,23 +266,23 @@ def test_blocks_by_depth_are_the_published_ones_at_12():
     chosen = recipe(tower, 'sc_clip')
     assert (chosen.middle, chosen.low, chosen.levels) == (9, 4, (4, 5, 6, 7, 8, 9, 10))
     assert recipe(tower, 'gclip').maps == {7, 8}
-    assert recipe(tower, 'gclip', gclip_block=6).maps == {6, 7}
+    assert recipe(tower, 'gclip', gclip={'block': 6}).maps == {6, 7}
     deep = Tower(make_visual(layers=24, width=16))
     assert recipe(deep, 'resclip').maps == set(range(11, 19))
     assert recipe(deep, 'sc_clip').levels == tuple(range(7, 21))
 
 
 def test_a_gclip_block_too_late_is_refused(backbone):
-    with pytest.raises(ct.SettingError, match=r'gclip_block: 3 leaves no block .* takes 1 \.\. 2'):
-        ct.Segmenter(backbone, ct.Settings(method='gclip', gclip_block=3))
+    with pytest.raises(ct.SettingError, match=r'gclip.block: 3 leaves no block .* takes 1 \.\. 2'):
+        ct.Segmenter(backbone, ct.Settings(method='gclip', gclip={'block': 3}))
 
 
 def make_global(block):
-    """A tower of 6 blocks in which, from a block on, all patches look at a few of them."""
+    """Return a tower of 6 blocks in which, from `block` on, all patches attend to a few patches."""
     visual = make_visual(layers=6, image_size=64)
     attention = visual.transformer.resblocks[block - 1].attn
     width = attention.embed_dim
-    # Every query is one long vector; the keys that resemble it win the softmax of every row.
+    # All queries are the same long vector; the keys similar to it win the softmax of every row.
     attention.in_proj_weight.data[:width] = 0
     attention.in_proj_bias.data[:width] = 0
     attention.in_proj_bias.data[: 2 * width : width // TINY_HEADS] = 40.0
@@ -332,7 +333,7 @@ def test_outlier_factors_and_repair_follow_the_equations(device):
     assert np.abs(factors - expected).max() < 1e-4
     odd = sc_clip.anomalies(x.to(device))
     assert odd.sum() == 4 and odd[0, 5] and odd[0, 6]
-    odd[0, :4] = odd[0, 9:13] = True  # the corner of a 7 x 9 grid and all around it
+    odd[0, :4] = odd[0, 9:13] = True  # the corner of a 7 x 9 grid and all its neighbours
     fixed = sc_clip.repaired(x.to(device), odd, (7, 9))[0].cpu().numpy()
     expected = naive.repair(x[0].double().numpy(), odd[0].cpu().numpy(), (7, 9))
     assert np.abs(fixed - expected).max() < 1e-5
@@ -347,13 +348,13 @@ def test_alike_patches_are_no_trouble_for_sc_clip(backbone, words):
     assert bool(torch.isfinite(sc_clip.outlier_factors(same)).all())
     run = recipe(Tower(make_visual()), 'sc_clip')
     similar = torch.ones(1, 6, 6)
-    similar[0, 2] -= 1e-6  # a whole row below the mean
+    similar[0, 2] -= 1e-6  # a whole row is below the mean
     heads = attention.Heads(*torch.zeros(3, 1, 2, 6, 4))
     weights = run.weights(heads, run.steering(similar))
     assert torch.allclose(weights.sum(-1), torch.ones(1, 2, 6))
 
 
-# Islands, bridges and a diagonal, on a grid that is no square.
+# Islands, bridges and a diagonal, on a grid that is not square.
 ISLANDS = np.array(
     [
         [0, 0, 0, 1, 1, 0, 0],
@@ -387,8 +388,7 @@ def test_feedback_follows_its_equations(device, words, size, threshold):
         precision='fp32',
         input_size=min(size),
         regions='none',
-        resclip_feedback=True,
-        resclip_feedback_threshold=threshold,
+        resclip={'feedback': {'enabled': True, 'threshold': threshold}},
     )
     backbone = ct.Backbone(make_visual().to(device))
     run, image = ct.Segmenter(backbone, settings), picture(*size, seed=1)
@@ -411,7 +411,7 @@ def test_feedback_follows_its_equations(device, words, size, threshold):
     again = naive.resclip(reference, pixels, RESIDUAL, semantics=semantics)
     expected = (100 * unit(again[1:]) @ text.T).T.reshape(-1, *grid)
     assert np.abs(got - expected).max() < 1e-3 * np.abs(expected).max()
-    plain = run.replace(resclip_feedback=False)
+    plain = run.replace(resclip={'feedback': {'enabled': False}})
     assert np.abs(plain.scores(plain.encode(image), words).cpu().numpy() - got).max() > 1e-2
 
 
@@ -421,9 +421,13 @@ def unit(x):
 
 def test_feedback_with_windows_and_batches(backbone, words):
     settings = ct.Settings(
-        method='resclip', precision='fp32', input_size=48, resclip_feedback=True, regions='none'
+        method='resclip',
+        precision='fp32',
+        input_size=48,
+        resclip={'feedback': {'enabled': True}},
+        regions='none',
     )
-    sliding = ct.Segmenter(backbone, settings.replace(window_px=32, window_stride_px=16))
+    sliding = ct.Segmenter(backbone, settings.replace(sliding={'window_px': 32, 'stride_px': 16}))
     encoded = sliding.encode(picture(48, 80))
     assert encoded.feedback.images.shape == (8, 3, 32, 32)
     small = ct.Segmenter(backbone, settings.replace(input_size=32))
@@ -442,11 +446,13 @@ def test_feedback_with_windows_and_batches(backbone, words):
 def test_feedback_belongs_to_who_encoded(backbone, words):
     settings = ct.Settings(method='resclip', precision='fp32', input_size=48)
     plain = ct.Segmenter(backbone, settings)
-    feeding = plain.replace(resclip_feedback=True)
+    feeding = plain.replace(resclip={'feedback': {'enabled': True}})
     image = picture(48, 64)
     encoded = feeding.encode(image)
     assert torch.equal(plain.scores(encoded, words), plain.scores(plain.encode(image), words))
-    with pytest.raises(ct.SettingError, match='resclip_feedback: the image was encoded without'):
+    with pytest.raises(
+        ct.SettingError, match=r'resclip\.feedback\.enabled: the image was encoded without'
+    ):
         feeding.scores(plain.encode(image), words)
 
 
@@ -455,12 +461,10 @@ def test_feedback_without_its_share_and_gain_is_no_feedback(backbone, words):
         method='resclip',
         precision='fp32',
         input_size=48,
-        resclip_feedback=True,
-        resclip_feedback_lambda=0.0,
-        resclip_feedback_tau=1.0,
+        resclip={'feedback': {'enabled': True, 'lambda': 0.0, 'tau': 1.0}},
     )
     run, image = ct.Segmenter(backbone, settings), picture(48, 64)
-    plain = run.replace(resclip_feedback=False)
+    plain = run.replace(resclip={'feedback': {'enabled': False}})
     expected = plain.scores(plain.encode(image), words)
     assert torch.allclose(run.scores(run.encode(image), words), expected, atol=1e-3)
 

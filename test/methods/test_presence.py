@@ -1,4 +1,4 @@
-"""Which words are in the picture, against naive float64 loops written from the equations."""
+"""Which words are in the picture, compared with naive float64 loops from the equations."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def logits(seed=0, grid=(3, 5)):
 
 
 def naive_probability(scores, owner, classes):
-    """[K, rows, cols]: softmax of each patch, added up over the queries of each class."""
+    """Return [K, rows, cols]: softmax of each patch, summed over the queries of each class."""
     scores = scores.double().numpy()
     result = np.zeros((classes, *scores.shape[1:]))
     for y, x in np.ndindex(scores.shape[1:]):
@@ -42,7 +42,11 @@ def naive_boxes(mask):
 
 
 def naive_attention(blocks, averaged, needed):
-    """blocks: [H, 1 + N, 1 + N] of each, in order; averaged: their numbers from 1."""
+    """Return the attention [N, N] of `PatchAttention`.
+
+    blocks: attention [H, 1 + N, 1 + N] of each block, in order; averaged: numbers of the averaged
+    blocks, from 1.
+    """
     n = blocks[0].shape[-1] - 1
     means = [block.double().numpy().mean(0)[1:, 1:] for block in blocks]
     result = np.zeros((n, n))
@@ -53,7 +57,7 @@ def naive_attention(blocks, averaged, needed):
 
 
 def naive_tagclip(probability, attention):
-    """Scores before they are divided by the best."""
+    """Return the scores before they are divided by the best one."""
     classes, rows, cols = probability.shape
     scores = []
     for k in range(classes):
@@ -68,7 +72,7 @@ def naive_tagclip(probability, attention):
 
 
 def maps(depth, grid=(3, 5), batch=2, seed=0):
-    """Attention [B, H, 1 + N, 1 + N] of each block."""
+    """Return the attention [B, H, 1 + N, 1 + N] of each block."""
     n = 1 + grid[0] * grid[1]
     noise = torch.randn(depth, batch, 2, n, n, generator=torch.Generator().manual_seed(seed))
     return (2 * noise).softmax(-1)
@@ -160,11 +164,13 @@ def test_where_no_patch_belongs_to_another_no_word_is_dropped():
 
 
 def segmenter(backbone, **changes):
-    return ct.Segmenter(backbone, ct.Settings(**{'precision': 'fp32', 'input_size': 48, **changes}))
+    return ct.Segmenter(
+        backbone, ct.Settings.from_mapping({'precision': 'fp32', 'input_size': 48, **changes})
+    )
 
 
 def without(words, absent):
-    """The vocabulary without some classes; ids as before."""
+    """Return the vocabulary without some classes. The ids of the others do not change."""
     kept = [k for k in range(len(words.classes)) if k not in absent]
     classes = tuple(words.classes[k] for k in kept)
     rows = [q for q, k in enumerate(words.owner.tolist()) if k not in absent]
@@ -177,17 +183,17 @@ def without(words, absent):
     [
         {'regions': 'vote'},
         {'regions': 'mean'},
-        {'regions': 'none', 'window_px': 32, 'window_stride_px': 16},
-        {'regions': 'vote', 'window_px': 32, 'window_stride_px': 16},
+        {'regions': 'none', 'sliding.window_px': 32, 'sliding.stride_px': 16},
+        {'regions': 'vote', 'sliding.window_px': 32, 'sliding.stride_px': 16},
         {'regions': 'none', 'refine': 'guided', 'margin_threshold': 0.02},
         {'regions': 'none', 'refine': 'pamr'},
     ],
 )
 def test_absent_words_might_as_well_not_be_asked_for(backbone, words, settings):
-    run = segmenter(backbone, present_only='denoise', logit_scale=10.0, **settings)
+    run = segmenter(backbone, present={'method': 'denoise'}, logit_scale=10.0, **settings)
     encoded = run.encode(picture(64, 96))
     scores = run.presence(encoded, words)
-    run = run.replace(present_threshold=float(scores.median()))
+    run = run.replace(present={'threshold': float(scores.median())})
     absent = {k for k, score in enumerate(scores) if score < scores.median()}
     assert len(absent) == 2
     found = run.label(encoded, words)
@@ -199,10 +205,10 @@ def test_absent_words_might_as_well_not_be_asked_for(backbone, words, settings):
 
 
 def test_presence_is_the_largest_probability_anywhere(backbone, words):
-    run = segmenter(backbone, present_only='denoise', regions='none', logit_scale=20.0)
+    run = segmenter(backbone, present={'method': 'denoise'}, regions='none', logit_scale=20.0)
     encoded = run.encode(picture(48, 72))
     scores = run.presence(encoded, words)
-    labelled = run.replace(present_only='off', output_size='9x6')(picture(48, 72), words)
+    labelled = run.replace(present={'method': 'none'}, output_size='9x6')(picture(48, 72), words)
     assert len(np.unique(labelled.labels)) > 2
     for number in set(np.unique(labelled.labels)) - {0}:
         largest = labelled.confidence[labelled.labels == number].max()  # a pixel is a patch
@@ -213,8 +219,8 @@ def test_presence_is_the_largest_probability_anywhere(backbone, words):
 
 def test_who_calls_may_decide_what_is_there(backbone, words):
     image = picture(64, 96)
-    for mode in ('off', 'denoise'):
-        run = segmenter(backbone, present_only=mode, regions='none')
+    for mode in ('none', 'denoise'):
+        run = segmenter(backbone, present={'method': mode}, regions='none')
         present = torch.tensor([False, True, False, True, False])
         found = run.label(run.encode(image), words, present=present)
         assert set(np.unique(found.labels)) <= {0, 2, 4}
@@ -242,7 +248,7 @@ def test_what_is_there_is_one_flag_a_class(backbone, words, present):
 @pytest.mark.parametrize('regions', ['vote', 'mean', 'none'])
 def test_where_no_word_is_there_nothing_is_labelled(backbone, words, regions):
     run = segmenter(
-        backbone, present_only='denoise', present_threshold=1.0, logit_scale=1.0, regions=regions
+        backbone, present={'method': 'denoise', 'threshold': 1.0}, logit_scale=1.0, regions=regions
     )
     alone = ct.Vocabulary.from_embeddings(list('abcde'), words.embeddings[:5])
     for vocabulary in (words, alone):
@@ -253,9 +259,9 @@ def test_where_no_word_is_there_nothing_is_labelled(backbone, words, regions):
 
 def test_thresholds_are_the_published_ones_unless_given(backbone, words):
     for mode, threshold in (('denoise', 0.5), ('tagclip', 0.1)):
-        run = segmenter(backbone, present_only=mode, logit_scale=20.0)
+        run = segmenter(backbone, present={'method': mode}, logit_scale=20.0)
         assert run.present_threshold == threshold
-        assert run.replace(present_threshold=0.25).present_threshold == 0.25
+        assert run.replace(present={'threshold': 0.25}).present_threshold == 0.25
         encoded = run.encode(picture(64, 96))
         present = run.presence(encoded, words) >= threshold
         assert 0 < present.sum() < 5
@@ -267,12 +273,12 @@ def test_off_costs_nothing_and_says_nothing(backbone, words):
     run = segmenter(backbone)
     encoded = run.encode(picture(48, 48))
     assert encoded.evidence is None and run.presence(encoded, words) is None
-    with pytest.raises(ct.SettingError, match="encoded without 'tagclip'"):
-        run.replace(present_only='tagclip').label(encoded, words)
+    with pytest.raises(ct.SettingError, match='encoded without tagclip'):
+        run.replace(present={'method': 'tagclip'}).label(encoded, words)
 
 
 def naive_evidence(backbone, image):
-    """(joint-space values [N, E], attention [N, N], grid) of an image [H, W, 3]."""
+    """Return (joint-space values [N, E], attention [N, N], grid) of an image [H, W, 3]."""
     reference = Oracle(make_visual(), TINY_HEADS, TINY_PATCH)
     pixels = normalised(image, backbone)
     states, grid = earlier(reference, pixels)
@@ -288,7 +294,7 @@ def naive_evidence(backbone, image):
 @pytest.mark.parametrize('changes', [{}, {'method': 'clip', 'regions': 'none'}])
 def test_tagclip_from_pixels_to_scores(backbone, words, shape, changes):
     image = picture(*shape)
-    run = segmenter(backbone, present_only='tagclip', present_threshold=0.5, **changes)
+    run = segmenter(backbone, present={'method': 'tagclip', 'threshold': 0.5}, **changes)
     encoded = run.encode(image)
     values, attention, grid = naive_evidence(backbone, image)
     assert np.abs(encoded.evidence.attention.cpu().numpy() - attention).max() < 1e-5
@@ -300,13 +306,13 @@ def test_tagclip_from_pixels_to_scores(backbone, words, shape, changes):
 
     absent = {k for k, score in enumerate(found) if score < 0.5}
     assert 0 < len(absent) < 5
-    reduced = run.replace(present_only='off')(image, without(words, absent))
+    reduced = run.replace(present={'method': 'none'})(image, without(words, absent))
     assert (run(image, words).labels == reduced.labels).all()
 
 
 def test_tagclip_leaves_the_features_as_they_are(backbone):
     images = [picture(96, 128), picture(64, 48), picture(48, 64)]
-    run, plain = segmenter(backbone, present_only='tagclip'), segmenter(backbone)
+    run, plain = segmenter(backbone, present={'method': 'tagclip'}), segmenter(backbone)
     for image, encoded in zip(images, run.encode_batch(images), strict=True):
         alone = run.encode(image)
         assert torch.allclose(encoded.features, plain.encode(image).features, atol=1e-5)
@@ -317,8 +323,8 @@ def test_tagclip_leaves_the_features_as_they_are(backbone):
 @pytest.mark.parametrize('regions', ['vote', 'none'])
 def test_with_windows_the_whole_image_is_judged(backbone, words, regions):
     image = picture(60, 100)
-    run = segmenter(backbone, present_only='tagclip', regions=regions)
-    sliding = run.replace(window_px=32, window_stride_px=16)
+    run = segmenter(backbone, present={'method': 'tagclip'}, regions=regions)
+    sliding = run.replace(sliding={'window_px': 32, 'stride_px': 16})
     whole, encoded = run.encode(image), sliding.encode(image)
     assert encoded.features.shape[0] == 8 and (encoded.clusters is None) == (regions == 'none')
     assert torch.allclose(sliding.presence(encoded, words), run.presence(whole, words), atol=1e-4)

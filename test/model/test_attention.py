@@ -53,7 +53,7 @@ def test_rules_follow_their_equations(device):
 @pytest.mark.parametrize('rule', TOTALS)
 @pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16, torch.float16])
 def test_fused_attention_is_weights_times_values(device, rule, dtype, monkeypatch):
-    # Pieces of two of the six heads, and of one where two would be too many.
+    # Pieces of two of the six heads; then pieces of one head, because the limit is even smaller.
     for elements in (2 * 7 * 7, 1):
         monkeypatch.setattr(attention, '_PIECE_ELEMENTS', elements)
         h = attention.Heads(*(x.to(dtype) for x in heads(device)))
@@ -106,7 +106,7 @@ def test_neighbourhood_falls_with_distance_and_leaves_cls_alone(device):
     near = attention.neighbourhood((3, 4), 2.0, device).cpu()
     assert near[0].sum() == near[:, 0].sum() == 0
     patches = near[1:, 1:]
-    # Patch 0 at row 0, column 0; patch 1 beside it, patch 4 below, patch 5 across.
+    # Patch 0 is at row 0, column 0; patch 1 is right of it, patch 4 below, patch 5 diagonal.
     assert patches[0, 0] == 1
     assert patches[0, 1] == patches[0, 4] == pytest.approx(math.exp(-1 / 8))
     assert patches[0, 5] == pytest.approx(math.exp(-2 / 8))

@@ -27,7 +27,7 @@ def tiny_model():
 
 @pytest.fixture(scope='module')
 def tiny_state(tiny_model):
-    # The seed of 'random' is the same each time; these weights are others.
+    # 'random' always uses the same seed; these weights must differ from it.
     return {k: v.clone() * 1.5 for k, v in tiny_model.state_dict().items()}
 
 
@@ -200,7 +200,7 @@ def test_weights_in_the_cache_are_loaded_without_the_hub(
 
 
 def test_download_makes_a_file_that_loads(monkeypatch, tiny_model, tiny_state, tmp_path):
-    """The hub is the one thing that tests cannot have: open_clip's download is stood in for."""
+    """A fake replaces open_clip's download, because tests cannot use the hub."""
     tags = ['published']
     monkeypatch.setattr(weights.open_clip, 'list_pretrained_tags_by_model', lambda name: tags)
     monkeypatch.setattr(
@@ -218,7 +218,7 @@ def test_download_makes_a_file_that_loads(monkeypatch, tiny_model, tiny_state, t
     path, digest = weights.download('cliptrase-tiny', 'published', tmp_path / 'new')
     assert path == tmp_path / 'new' / 'cliptrase-tiny-published.safetensors'
     assert loads(path, tiny_state, weights_sha256=digest)
-    # The file knows its model: weights alone do not tell which activation they need.
+    # The file names its model, because weights alone do not show which activation they need.
     with pytest.raises(ct.WeightsError, match='was downloaded for cliptrase-tiny'):
         Backbone.load(ct.Settings(model='ViT-B-16', weights=str(path), device='cpu'))
 
@@ -258,7 +258,7 @@ def test_modes_of_training_stay_as_they_are():
 def test_a_precision_too_low_for_the_weights_is_refused():
     visual = make_visual()
     mlp = visual.transformer.resblocks[1].mlp
-    mlp.c_fc.weight.data *= 1e6  # float16 ends at 65,504
+    mlp.c_fc.weight.data *= 1e6  # the largest float16 is 65,504
     backbone = Backbone(visual)
     with pytest.raises(ct.UnsupportedBackbone, match=r'in torch\.float16 .*\(try fp32\)'):
         ct.Segmenter(backbone, ct.Settings(precision='fp16'))
@@ -341,7 +341,7 @@ assert torch.compile(lambda x: x + 1, backend='eager')(torch.zeros(1)) == 1
 
 @pytest.mark.slow
 def test_a_start_waits_for_nothing_that_it_does_not_use():
-    """And open_clip is whole for others: its timm models, and torch's compiler."""
+    """open_clip still works completely for others: its timm models, and torch's compiler."""
     done = subprocess.run([sys.executable, '-c', LOADED], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
@@ -367,7 +367,7 @@ def test_towers_share_weights_and_stay_ready(backbone):
     ],
 )
 def test_untrained_models_are_of_the_class_that_open_clip_takes(monkeypatch, changes, kind):
-    """Text towers of other libraries fetch no weights."""
+    """Text towers of other libraries do not fetch weights."""
     config = {'embed_dim': 16, 'vision_cfg': {}, 'text_cfg': {}, **changes}
     made = {}
     monkeypatch.setattr(weights.open_clip, 'get_model_config', lambda name: config)

@@ -1,4 +1,4 @@
-"""Low precision against float32, by the labels that come out."""
+"""Low precision compared with float32, by the resulting labels."""
 
 import numpy as np
 import pytest
@@ -16,14 +16,14 @@ SAME = 0.99
 
 @pytest.fixture(scope='module')
 def large():
-    """A model of the size of ViT-B/16, random."""
+    """Return a model of the size of ViT-B/16, with random weights."""
     return ct.load(ct.Settings(weights='random', device='cpu', input_size=224))
 
 
 @pytest.mark.parametrize('regions', ['none', 'vote'])
 @pytest.mark.parametrize('photo', ['china.jpg', 'flower.jpg'])
 def test_photos_get_the_same_labels_from_a_large_tower(large, photo, regions):
-    """Of all pixels under five random vocabularies; random words nearly tie in many places."""
+    """Compare all pixels for five random vocabularies. Random words nearly tie in many places."""
     runs = [large.replace(precision=precision, regions=regions) for precision in ('fp32', 'bf16')]
     seen = [run.encode(load_sample_image(photo)) for run in runs]
     shares = []

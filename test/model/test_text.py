@@ -1,4 +1,4 @@
-"""The text encoder against the model's own encode_text, on open_clip's own classes."""
+"""The text encoder compared with the model's own encode_text, on open_clip's own classes."""
 
 import threading
 
@@ -26,7 +26,7 @@ SENTENCES = [
 
 
 def passes(model):
-    """Shapes [n, length] of the tokens that go through the tower; grows."""
+    """Return a growing list of the shapes [n, length] of the tokens that enter the tower."""
     seen = []
     parts = getattr(model, 'text', model)
     parts.token_embedding.register_forward_pre_hook(
@@ -61,7 +61,7 @@ def test_what_follows_the_end_is_left_out_and_nothing_changes(kind, pooling):
     assert max(length for _, length in seen) == longest
     assert min(length for _, length in seen) < 10
     assert (rows - expected(model, SENTENCES)).abs().max() <= 1e-6
-    # Nothing of the model was changed.
+    # The model itself did not change.
     assert model.encode_text(TOKENIZER(['mug'])).shape == (1, 16)
     assert seen[-1] == (1, CONTEXT)
 
@@ -91,7 +91,7 @@ def test_equal_sentences_are_encoded_once_and_passes_are_bounded():
 
 
 class Foreign(nn.Module):
-    """A text tower of another library: it says nothing of itself."""
+    """A text tower of another library, without attributes that describe it."""
 
     def __init__(self):
         super().__init__()
@@ -115,7 +115,7 @@ def with_prefix_attention():
 
 
 class Peeking(CLIP):
-    """Says that it is causal, but looks at all tokens."""
+    """A model whose attributes say that it is causal, but that reads all tokens."""
 
     def encode_text(self, text, normalize=False):
         all_of_it = self.token_embedding(text).mean(1) @ self.text_projection
@@ -147,7 +147,7 @@ def test_towers_that_may_see_what_follows_keep_the_whole_context(make):
 
 
 def encodes(segmenter, *words):
-    """How many sentences a segmenter encodes for its words, with nothing in memory."""
+    """Return how many sentences a segmenter encodes for its words, with an empty memory cache."""
     segmenter.word_encoder.cache._recent.clear()
     assert segmenter.backbone.text.cuts_context
     seen = passes(segmenter.backbone.text._model)

@@ -1,4 +1,4 @@
-"""When a file is read by its index, and what is said where that cannot be used."""
+"""When a file is read by its index, and the warning if the index cannot be used."""
 
 import struct
 
@@ -16,7 +16,7 @@ from cliptrase_ros.recordings.scan import Scan
 
 
 def read(path):
-    """([(topic, time)], whether by an index, problems) of one file."""
+    """Return ([(topic, time)], whether an index was used, problems) of one file."""
     with Recording(path) as recording:
         found = [(message.channel.topic, message.time) for message in recording.messages()]
         ((_, file),) = recording._files
@@ -24,7 +24,7 @@ def read(path):
 
 
 def whole(kind, tmp_path):
-    """A file with an index, and what is in it."""
+    """Return a file with an index, and its [(topic, time)]."""
     path = record(tmp_path, kind)
     path = path if kind == 'ros1' else inside(path)
     found, indexed, problems = read(path)
@@ -56,7 +56,7 @@ def test_a_bag_that_was_not_closed_has_no_index(tmp_path, caplog):
 
 
 def entries():
-    """Messages whose times go back."""
+    """Yield messages whose times go back."""
     for time in (30, 10, 20):
         yield '/text', 'std_msgs/msg/String', 'ros2msg', 'string data\n', 'cdr', time, bytes(8)
 
@@ -69,7 +69,7 @@ def test_mcap_without_a_summary_has_no_index(end, tmp_path, caplog):
 
 
 def test_mcap_without_chunks_has_no_index(tmp_path, caplog):
-    """It has a summary all the same."""
+    """A summary alone is not enough."""
     path = tmp_path / 'x.mcap'
     with path.open('wb') as file:
         writer = Writer(file, use_chunking=False)
@@ -92,15 +92,16 @@ def test_a_file_that_is_too_short_for_an_index(tmp_path):
 
 
 def test_an_index_of_mcap_that_cannot_be_used_is_told(tmp_path, caplog):
-    """rosbags wants the profile of ROS 2; the file is whole, and it would be slow for no reason."""
+    """rosbags refuses a file without the ROS 2 profile. The file is complete, so without the
+    warning nobody would know why reading is slow."""
     path, found = whole('mcap', tmp_path)
     put(path, path.read_bytes().index(b'ros2'), b'ros9')
     again, indexed, problems = read(path)
     assert again == found and not indexed and not problems
     (message,) = caplog.messages
     assert message == (
-        f'{path}: its index cannot be used (ReaderError: Profile is not ros2.); all records are '
-        'read'
+        f'{path}: cannot use its index (ReaderError: Profile is not ros2.): reading all records '
+        'instead'
     )
 
 
@@ -113,7 +114,7 @@ def test_the_file_that_is_told_is_the_packed_one(tmp_path, caplog):
     path.write_bytes(zstd.compress(content))
     assert len(read(path)[0]) == 12
     (message,) = caplog.messages
-    assert path.suffix == '.zstd' and message.startswith(f'{path}: its index cannot be used (')
+    assert path.suffix == '.zstd' and message.startswith(f'{path}: cannot use its index (')
 
 
 def test_an_index_of_ros_1_that_is_damaged_is_told(tmp_path, caplog):
@@ -124,7 +125,7 @@ def test_an_index_of_ros_1_that_is_damaged_is_told(tmp_path, caplog):
     again, indexed, problems = read(path)
     assert again == found and not indexed and problems
     (message,) = caplog.messages
-    assert message.startswith(f'{path}: its index cannot be used (ReaderError: Bag index looks dam')
+    assert message.startswith(f'{path}: cannot use its index (ReaderError: Bag index looks dam')
 
 
 def test_a_bag_whose_first_header_is_damaged(tmp_path, caplog):
@@ -140,4 +141,6 @@ def test_a_definition_that_gives_no_hash_is_told(caplog):
     described.cache_clear()
     assert described('robot/msg/Odd', '!', '') == ('!', '')
     (message,) = caplog.messages
-    assert message.startswith('robot/msg/Odd: the recording has no hash of it and none can be made')
+    assert message.startswith(
+        'robot/msg/Odd: the recording has no type hash and none can be computed'
+    )

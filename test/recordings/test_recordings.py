@@ -1,4 +1,4 @@
-"""Recordings that are cut off, damaged or never closed, and what of ROS 1 becomes what of ROS 2."""
+"""Recordings that are cut off, damaged or not closed, and the conversion from ROS 1 to ROS 2."""
 
 import os
 import shutil
@@ -28,7 +28,7 @@ COUNT = 40
 
 
 def drive(kind):
-    """More than a megabyte: several chunks, many pages."""
+    """Return messages of more than a megabyte: several chunks, many pages."""
     return Robot(kind).drive(COUNT, size=(96, 128))
 
 
@@ -43,7 +43,7 @@ def source(kind, tmp_path):
 
 
 def read(path):
-    """([(topic, time, bytes)], problems) of a recording."""
+    """Return ([(topic, time, bytes)], problems) of a recording."""
     with Recording(path) as recording:
         found = [(m.channel.topic, m.time, bytes(m.data)) for m in recording.messages()]
         assert sum(recording.counts.values()) >= len(found)
@@ -122,7 +122,7 @@ def test_a_recording_of_which_nothing_is_left(kind, source, tmp_path):
     with pytest.raises(PictureError, match='is empty'):
         read(source)
     file_of(source).write_bytes(b'anything else')
-    with pytest.raises(PictureError, match='holds none; expected a recording'):
+    with pytest.raises(PictureError, match='is not a recording; expected a ROS 1'):
         read(source)
 
 
@@ -139,7 +139,7 @@ def test_damage_in_the_middle(kind, source):
 
 
 def test_the_log_of_a_recorder_that_was_killed(tmp_path):
-    """SQLite has written the newest messages beside the file only."""
+    """The newest messages are only in SQLite's write-ahead log."""
     source = record(tmp_path, 'db3', drive('db3'))
     whole, _ = read(source)
     database = sqlite3.connect(inside(source))
@@ -153,7 +153,7 @@ def test_the_log_of_a_recorder_that_was_killed(tmp_path):
         )
     database.commit()
     killed = tmp_path / 'killed'
-    shutil.copytree(source, killed)  # while it is open: closing would tidy up
+    shutil.copytree(source, killed)  # while the database is open: closing it would remove the log
     database.close()
     assert (killed / f'{inside(source).name}-wal').stat().st_size
     log = (killed / f'{inside(source).name}-wal').read_bytes()
@@ -181,14 +181,14 @@ def entries(count=20):
 
 @pytest.mark.parametrize('compression', ['', 'zstd', 'lz4'])
 def test_a_chunk_that_is_cut(compression, tmp_path):
-    """What can be unpacked of the last chunk is read."""
+    """The part of the last chunk that can be unpacked is read."""
     path = mcap(tmp_path / 'x.mcap', entries(60), chunk=(compression, compressed(compression)))
     whole, problems = read(path)
     assert len(whole) == 240 and not problems
     cut(path, int(0.7 * size_of(path)))
     found, problems = read(path)
     assert found == whole[: len(found)] and len(found) > 60
-    assert 'cut off: it has no end' in problems[0]
+    assert 'cut off: its footer is missing' in problems[0]
 
 
 def test_mcap_without_chunks_and_without_an_end(tmp_path):
@@ -216,7 +216,7 @@ def test_a_chunk_whose_checksum_is_wrong(tmp_path):
 
 
 def test_what_mcap_holds_beside_ros_2(tmp_path):
-    """A message of ROS 1 is converted; one of JSON is named and left out."""
+    """A ROS 1 message is converted; a JSON topic is named and skipped."""
     robot, own = Robot('ros1'), Robot('mcap')
     message = robot.image(START, seen(0), padding=3)
     text, _ = robot.store.generate_msgdef('sensor_msgs/msg/Image')
@@ -224,7 +224,7 @@ def test_what_mcap_holds_beside_ros_2(tmp_path):
     other = '/json', 'Thing', 'jsonschema', '{}', 'json', START + 1, b'{}'
     found, problems = read(mcap(tmp_path / 'x.mcap', [ros1, other]))
     assert found == [('/image', START, own.serialize(own.image(START, seen(0), padding=3)))]
-    assert problems == ["/json (Thing) is left out: its messages are 'json', not of ROS"]
+    assert problems == ["/json (Thing) is skipped: its messages are 'json', not ROS messages"]
 
 
 def test_a_compressed_file_that_is_cut(tmp_path):
@@ -239,7 +239,7 @@ def test_a_compressed_file_that_is_cut(tmp_path):
 
 
 def test_a_compressed_file_whose_end_alone_is_cut(tmp_path):
-    """All of it can be unpacked, but for the mark at its end."""
+    """All data can be unpacked; only the end mark is missing."""
 
     def prepare(writer):
         writer.set_compression(CompressionMode.FILE, CompressionFormat.ZSTD)
@@ -273,7 +273,7 @@ def test_a_part_that_is_missing_or_empty(tmp_path):
 
 
 def test_damage_where_there_is_no_index(kind, source):
-    """Of a chunk that is damaged what comes before the damage is read, and then the next chunk."""
+    """A damaged chunk is read up to the damage; then the next chunk is read."""
     whole, _ = read(source)
     times = [time for _, time, _ in whole]
     content = bytearray(file_of(source).read_bytes())
@@ -309,7 +309,7 @@ def test_records_that_are_none_outside_of_chunks(tmp_path):
 
 
 def test_messages_that_an_index_has_lost(tmp_path):
-    """Their channel is none in the chunk, and the index does not care."""
+    """The chunk has no channel with their id. rosbags skips them without an error."""
     source = record(tmp_path, 'mcap')
     whole, _ = read(source)
     content = bytearray(inside(source).read_bytes())
@@ -317,7 +317,7 @@ def test_messages_that_an_index_has_lost(tmp_path):
     content[place : place + 2] = b'\xff\xff'
     inside(source).write_bytes(content)
     found, (problem,) = read(source)
-    assert found == whole[:2] + whole[3:] and '1 of its messages cannot be found' in problem
+    assert found == whole[:2] + whole[3:] and '1 messages of its index cannot be found' in problem
 
 
 def test_quality_of_service_and_times_that_are_none(tmp_path):
@@ -330,7 +330,7 @@ def test_quality_of_service_and_times_that_are_none(tmp_path):
     database.commit()
     database.close()
     found, (problem,) = read(source)
-    assert found == whole[:2] + whole[3:] and 'left out (its time is none)' in problem
+    assert found == whole[:2] + whole[3:] and '(its time is out of range)' in problem
     with Recording(source) as recording:
         assert [channel.qos for channel in recording.counts] == [()] * 4
 
@@ -341,12 +341,12 @@ def test_a_database_that_is_none_of_ours(tmp_path):
     database.execute('CREATE TABLE other (id INTEGER)')
     database.commit()
     database.close()
-    with pytest.raises(PictureError, match=r'nothing of it can be read \(no such table'):
+    with pytest.raises(PictureError, match=r'nothing can be read \(no such table'):
         read(path)
 
 
 def ros1(path, parts):
-    """A bag of [(topic, type, definition, bytes)]; an md5 that is not that of the definition."""
+    """Write a ROS 1 bag of [(topic, type, definition, bytes)], with a wrong md5."""
     with Writer1(path) as writer:
         known = {}
         for n, (topic, kind, text, data) in enumerate(parts):
@@ -385,14 +385,14 @@ def test_what_cannot_be_converted_is_named_and_left_out(tmp_path):
         own.serialize(own.transform(START)),
     ]
     odd, bare, short, more = recording.problems
-    assert odd.startswith('/odd (odd/msg/Thing) is left out: its definition cannot be read')
-    assert bare.startswith('/bare (odd/msg/Bare) is left out: the recording does not say')
-    assert short.startswith('/image: a message of 2023-11-14') and 'left out' in short
-    assert more == '/image: 2 messages are left out like that'
+    assert odd.startswith('/odd (odd/msg/Thing) is skipped: its definition cannot be read')
+    assert bare.startswith('/bare (odd/msg/Bare) is skipped: the recording has no definition')
+    assert short.startswith('/image: skipped the message of 2023-11-14') and 'not a valid' in short
+    assert more == '/image: skipped 2 such messages in total'
 
 
 def test_fields_that_have_changed_since_ros_1(tmp_path):
-    """A type that ROS 2 has with other fields becomes that one."""
+    """A type whose fields differ in ROS 2 gets the fields of ROS 2."""
     robot, own = Robot('ros1'), Robot('mcap')
     kind = 'geometry_msgs/msg/Inertia'
     text = 'float64 m\ngeometry_msgs/Vector3 com\nfloat64 ixx\n'
@@ -446,7 +446,7 @@ def test_definitions_in_idl_are_kept(tmp_path):
 
 
 def changed(tmp_path, *statements):
-    """A .db3 file whose columns take anything, changed by SQL; and what was in it."""
+    """Return a .db3 file changed by SQL, and its content before. Its columns have no types."""
     source = record(tmp_path, 'db3')
     whole, _ = read(source)
     path = inside(source)
@@ -480,7 +480,7 @@ def test_rows_that_are_no_messages(change, tmp_path):
     path, whole = changed(tmp_path, f'UPDATE messages SET {change} WHERE id = 3')
     found, (problem,) = read(path)
     assert found == whole[:2] + whole[3:]
-    assert '1 of its messages and 0 of its topics are none; 11 messages until' in problem
+    assert '1 messages and 0 topics are malformed; 11 messages until' in problem
 
 
 @pytest.mark.parametrize(
@@ -490,7 +490,7 @@ def test_rows_that_are_no_topics(change, tmp_path):
     path, whole = changed(tmp_path, f"UPDATE topics SET {change} WHERE name = '/tf'")
     found, (problem,) = read(path)
     assert found == [message for message in whole if message[0] != '/tf']
-    assert '3 of its messages and 1 of its topics are none' in problem
+    assert '3 messages and 1 topics are malformed' in problem
 
 
 def test_what_of_a_topic_can_be_missing(tmp_path):
@@ -506,11 +506,11 @@ def test_what_of_a_topic_can_be_missing(tmp_path):
 
 @pytest.mark.parametrize('qos', ['- 2024-13-45', '[' * 3000, '5', '- history: x'])
 def test_quality_of_service_that_cannot_be_read(qos, caplog):
-    """That is said once, however often the file is read."""
+    """The warning appears once, even if the file is read several times."""
     profiles.cache_clear()
     assert profiles('/tf', qos) == profiles('/tf', qos) == ()
     (message,) = caplog.messages
-    assert message.startswith('/tf: its quality of service cannot be read and is left out (')
+    assert message.startswith('/tf: cannot read its quality of service profiles: not copied (')
 
 
 @pytest.mark.parametrize(
@@ -535,7 +535,7 @@ def test_files_that_are_folders(tmp_path):
     (source / 'metadata.yaml').write_text(
         'rosbag2_bagfile_information:\n  relative_file_paths: [".."]\n'
     )
-    with pytest.raises(PictureError, match=r'\.\. is a folder; expected a file of messages'):
+    with pytest.raises(PictureError, match=r'\.\. is a folder; expected a file with messages'):
         read(source)
     (source / 'metadata.yaml').unlink()
     (source / 'another.mcap').mkdir()
@@ -544,7 +544,7 @@ def test_files_that_are_folders(tmp_path):
 
 
 def zipped(tmp_path, change):
-    """A file packed with zstd in two frames, its bytes changed; and what was in it."""
+    """Return a file packed with zstd in two frames, its bytes changed; and its content before."""
     source = record(tmp_path, 'mcap', drive('mcap'))
     whole, _ = read(source)
     data = inside(source).read_bytes()
@@ -572,21 +572,21 @@ def test_a_compressed_file_that_is_damaged(tmp_path):
     assert 'x.mcap.zstd: it ' in problem
     for content, reason in (
         (b'', 'zstd is empty'),
-        (zstd.compress(b'x')[:8], r'zstd: nothing of it can be unpacked: it is cut off'),
-        (b'nothing of zstd', r'zstd: nothing of it can be unpacked: it cannot be unpacked to its'),
+        (zstd.compress(b'x')[:8], r'zstd: nothing can be unpacked: it is cut off'),
+        (b'nothing of zstd', r'zstd: nothing can be unpacked: it cannot be unpacked to its'),
     ):
         path.write_bytes(content)
         with pytest.raises(PictureError, match=reason):
             read(path)
-    # Others beside it are read.
+    # Other files in the folder are read.
     path.rename(tmp_path / 'drive' / 'z.mcap.zstd')
     (tmp_path / 'drive' / 'metadata.yaml').unlink()
     found, (problem,) = read(tmp_path / 'drive')
-    assert found == whole and 'nothing of it can be unpacked' in problem
+    assert found == whole and 'nothing can be unpacked' in problem
 
 
 def test_a_record_that_says_it_is_longer_than_any(tmp_path):
-    """In a file that is so long, but for holes; no memory is taken for it."""
+    """The file is sparse and 400 GB long. No memory is allocated for the record."""
     path = mcap(tmp_path / 'x.mcap', entries(), end=False)
     path.write_bytes(path.read_bytes() + struct.pack('<BQ', 5, 1 << 60))
     os.truncate(path, 400 * 10**9)
@@ -602,7 +602,7 @@ def test_a_record_that_says_it_is_longer_than_any(tmp_path):
 
 
 def test_a_field_that_says_it_is_longer_than_its_record(tmp_path):
-    """In a file that is so long, too."""
+    """The file is sparse and 400 GB long, longer than the field claims to be."""
     path = mcap(tmp_path / 'x.mcap', entries(), end=False)
     content = struct.pack('<HHI', 1, 1, 0xFFFFFFFF) + b'/topic'
     path.write_bytes(path.read_bytes() + struct.pack('<BQ', 4, len(content)) + content)
@@ -614,7 +614,8 @@ def test_a_field_that_says_it_is_longer_than_its_record(tmp_path):
 
 @pytest.mark.parametrize('place, size', [(28, 4), (32, 8)])
 def test_a_chunk_whose_fields_are_damaged(place, size, tmp_path):
-    """The length of the name of its compression, or of its data; the next chunk is read."""
+    """The damaged field is the length of the compression name or of the data. The next chunk is
+    read."""
     path = mcap(tmp_path / 'x.mcap', entries(), end=False, chunk=('', compressed('')))
     content = bytearray(path.read_bytes())
     place += content.index(struct.pack('<QQ', 0, 0))
@@ -638,7 +639,7 @@ def test_a_file_that_grows_is_read_as_far_as_it_was(tmp_path):
 
 
 def test_memory_that_does_not_suffice_is_damage(tmp_path):
-    """In a process that may have little more than it has."""
+    """The process may allocate only 1 GB more than it uses."""
     path = mcap(tmp_path / 'x.mcap', entries(), end=False)
     path.write_bytes(path.read_bytes() + struct.pack('<BQ', 5, 2 * 10**9))
     os.truncate(path, 4 * 10**9)
@@ -661,10 +662,10 @@ def test_attachments_are_passed_over(tmp_path):
     attachment = struct.pack('<BQ', 9, 100) + bytes(100)
     path.write_bytes(content[:8] + attachment + content[8:] + attachment)
     found, (problem,) = read(path)
-    assert len(found) == 80 and 'it is cut off: it has no end; 80' in problem
+    assert len(found) == 80 and 'it is cut off: its footer is missing; 80' in problem
     cut(path, size_of(path) - 1)
     found, (problem,) = read(path)
-    assert len(found) == 80 and 'it is cut off: it has no end; 80' in problem
+    assert len(found) == 80 and 'it is cut off: its footer is missing; 80' in problem
 
 
 @pytest.mark.parametrize('compression', ['zstd', 'lz4'])
@@ -679,7 +680,7 @@ def test_a_chunk_that_becomes_more_than_it_says(compression, tmp_path):
     found, (problem,) = read(path)
     assert not found and '1 of its chunks are damaged' in problem
     packed = pack(bytes(1000))
-    with pytest.raises(ValueError, match='become more than the 1000 bytes'):
+    with pytest.raises(ValueError, match='unpack to more than the expected 1000 bytes'):
         unpacked(packed, compression, size)
 
 
@@ -703,7 +704,7 @@ def test_moments():
 
 
 def test_rosbags_is_what_the_tests_take_it_for(tmp_path):
-    """Files by hand are MCAP for others, too."""
+    """rosbags reads the MCAP files written by hand, and has no metadata version 7."""
     path = mcap(tmp_path / 'x.mcap', entries(2))
     assert [(topic, time) for topic, _, time, _ in messages(path)] == [
         (topic, time) for topic, *_, time, _ in entries(2)
@@ -714,7 +715,7 @@ def test_rosbags_is_what_the_tests_take_it_for(tmp_path):
 
 @pytest.mark.slow
 def test_cuts_anywhere(kind, tmp_path):
-    """Never an error of another kind, and never a message that is none."""
+    """A cut at any place raises only PictureError, and never yields a wrong message."""
     source = record(tmp_path, kind, list(Robot(kind).drive(2, size=(8, 8))))
     whole, _ = read(source)
     content, counts = file_of(source).read_bytes(), set()

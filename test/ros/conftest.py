@@ -1,4 +1,4 @@
-"""Fixtures of the ROS tests: an own DDS domain a process, real nodes in real processes."""
+"""Fixtures of the ROS tests: a DDS domain for each process, real nodes in real processes."""
 
 import os
 
@@ -30,7 +30,7 @@ def _own_domain(tmp_path_factory):
 
 @pytest.fixture
 def tester(_own_domain):
-    """A node of the test's own, spun in the background."""
+    """A node for the test, spun in the background."""
     context = rclpy.Context()
     rclpy.init(context=context)
     node = rclpy.create_node('tester', context=context)
@@ -41,7 +41,7 @@ def tester(_own_domain):
 
 @pytest.fixture
 def start():
-    """Starts nodes; at the end each that still runs must end with 0 on Ctrl-C."""
+    """Function that starts nodes. At the end, each running node must end with 0 on Ctrl-C."""
     started = []
 
     def run(*args, **options):
@@ -70,10 +70,10 @@ def running(robot, start):
 
 @pytest.fixture
 def inside(tester):
-    """A node in this process, so that its engine can be made to fail.
+    """A node in this process, so that a test can make its engine fail.
 
-    It shares the context, thus the DDS participant, of the tester: each knows the other's topics
-    and services as soon as they are made.
+    It shares the context, and so the DDS participant, with the tester: each knows the other's
+    topics and services as soon as they are made.
     """
     arguments = [x for p in (*TINY, 'diagnostics_period_s:=0.2') for x in ('-p', p)]
     arguments = ['--ros-args', *arguments, '-r', f'image:={CAMERA}']

@@ -1,4 +1,4 @@
-"""Nodes in processes of their own, as launch starts them, and waiting for what they do."""
+"""Nodes in separate processes, as launch starts them, and waiting for what they do."""
 
 import signal
 import threading
@@ -23,9 +23,9 @@ class Process:
     """A node's process and what it prints.
 
     Args:
-        module: of cliptrase_ros.ros; its `main` runs.
-        parameters, remaps, files: as `-p`, `-r` and `--params-file` have them.
-        constants: {'module.NAME': value} that differ from those of cliptrase_ros.ros.
+        module: module of cliptrase_ros.ros whose `main` runs.
+        parameters, remaps, files: values for `-p`, `-r` and `--params-file`.
+        constants: {'module.NAME': value} to change in cliptrase_ros.ros.
     """
 
     def __init__(self, module, parameters=(), remaps=(), files=(), constants=()):
@@ -58,12 +58,12 @@ class Process:
         self._process.send_signal(how)
 
     def end(self, how=signal.SIGINT, timeout=30):
-        """End it as a person or launch does; its exit code."""
+        """End the process as a person or launch does. Return its exit code."""
         self.send(how)
         return self.wait(timeout)
 
     def wait(self, timeout=60):
-        """Wait for its own end; its exit code."""
+        """Wait until the process ends by itself. Return its exit code."""
         if self._process.wait(timeout) is None:
             self._process.kill()
             self._process.wait()
@@ -73,7 +73,7 @@ class Process:
 
 
 def wait_for(condition, timeout=60.0, what='', process=None):
-    """Wait until the condition holds; fail with what the process printed."""
+    """Wait until the condition holds. If it does not, fail with what the process printed."""
     deadline = time.monotonic() + timeout
     while not condition():
         output = process.output if process else ''
@@ -83,10 +83,10 @@ def wait_for(condition, timeout=60.0, what='', process=None):
 
 
 def call(client, request, timeout=60, patience=20):
-    """The answer of a service.
+    """Return the answer of a service.
 
-    Asked again where none comes: one that is sent while service and client still discover each
-    other is lost (rmw_fastrtps waits 100 ms for the client's reader).
+    Ask again if no answer comes: an answer is lost if it is sent while service and client still
+    discover each other (rmw_fastrtps waits 100 ms for the client's reader).
     """
     assert client.wait_for_service(timeout), 'no such service'
     for _ in range(round(timeout / patience)):
@@ -97,7 +97,7 @@ def call(client, request, timeout=60, patience=20):
 
 
 def ask(client, request, timeout):
-    """The answer of a service, or None if none comes in time."""
+    """Return the answer of a service, or None if none comes in time."""
     answered = threading.Event()
     future = client.call_async(request)
     future.add_done_callback(lambda _: answered.set())

@@ -1,4 +1,4 @@
-"""A depth camera beside the robot's, and reading clouds as consumers do."""
+"""A depth camera for the robot, and functions that read clouds as consumers do."""
 
 import numpy as np
 from robot import CAMERA, node, stamp
@@ -18,7 +18,7 @@ TYPES = {PointField.FLOAT32: 'f4', PointField.UINT8: 'u1', PointField.UINT16: 'u
 
 
 def ramp(height=120, width=160):
-    """Depth [H, W] uint16 in mm, 1 to 2 m, with a hole."""
+    """Return depth [H, W] uint16 in mm, 1 to 2 m, with a hole."""
     rows, columns = np.mgrid[:height, :width]
     mm = (1000 + 900 * rows / height + 100 * columns / width).astype(np.uint16)
     mm[height // 4 : height // 3, width // 4 : width // 3] = 0
@@ -26,7 +26,7 @@ def ramp(height=120, width=160):
 
 
 def matrix(height=120, width=160):
-    """K of a camera with this size of images, all of one view."""
+    """Return K of a camera with this size of images. The view is the same for all sizes."""
     scale = width / 160
     return np.array([[150 * scale, 0, width / 2], [0, 140 * scale, height / 2], [0, 0, 1]])
 
@@ -35,9 +35,9 @@ class Depth:
     """Publishes depth with each image of the robot.
 
     Attributes:
-        pixels: what is published; None: nothing.
-        info: (height, width) that the intrinsics are for; None: there are none.
-        late_s: how much later its stamps are.
+        pixels: depth to publish; None: publish none.
+        info: (height, width) of the published intrinsics; None: publish none.
+        late_s: seconds by which the stamps of depth are later than those of the image.
     """
 
     def __init__(self, robot, pixels=None, prefix=''):
@@ -51,7 +51,7 @@ class Depth:
         self._info = robot.node.create_publisher(CameraInfo, f'{prefix}{DEPTH_INFO}', 5)
 
     def send(self):
-        """An image and its depth, as from one camera; the image's message."""
+        """Publish an image and its depth, as from one camera. Return the image."""
         sent = self.robot.send()
         if self.info is not None:
             self._info.publish(messages.camera_info(self.info, matrix(*self.info), sent.header))
@@ -78,7 +78,7 @@ def start_node(start, *parameters, **options):
 
 
 def points(message):
-    """A PointCloud2 as a structured array [H, W], read by its own fields."""
+    """Return a PointCloud2 as a structured array [H, W], read by its own fields."""
     kind = np.dtype(
         {
             'names': [f.name for f in message.fields],
@@ -98,7 +98,7 @@ def depth_array(message):
 
 
 def of_one_image(robot, topics):
-    """{topic: message} of the newest image that all of these topics have, or None."""
+    """Return {topic: message} of the newest image that all of these topics have, or None."""
     by_stamp = [{stamp(m): m for m in robot.heard[topic]} for topic in topics]
     shared = set.intersection(*map(set, by_stamp))
     if not shared:

@@ -1,4 +1,4 @@
-"""A robot of the tests: cameras, and the consumers of what the node publishes."""
+"""A robot for the tests: cameras, and consumers of what the node publishes."""
 
 from collections import defaultdict
 
@@ -17,15 +17,15 @@ from cliptrase_ros.media import encodings
 
 CAMERA = '/camera/image_raw'
 WORDS = 'vocabulary:=["floor", "9:mug=mug;cup", "door"]'
-# One fragment of 64 kB a message: nothing is lost on default transport.
+# One fragment of 64 kB per message, so the default transport loses nothing.
 PIXELS = picture(120, 160)
-# Silence is told after a second, and again after another.
+# Silence is reported after one second, and logged again one second later.
 IMPATIENT = {'diagnostics.SILENCE_S': 1.0, 'stream.LOG_PERIOD_S': 1.0}
 LATCHED = QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL)
 
 
 class Robot:
-    """What it hears is in `heard`, by topic; masks, vocabularies and statuses have names."""
+    """Received messages are in `heard`, by topic, and also in masks, vocabularies and statuses."""
 
     def __init__(self, tester, reliability='best_effort', camera=CAMERA, kind=Image):
         self.node = tester
@@ -44,7 +44,7 @@ class Robot:
         self.statuses.update({s.name.removeprefix('/segmentation: '): s for s in message.status})
 
     def hear(self, topic, kind, qos=10):
-        """Subscribe; the list that its messages go to."""
+        """Subscribe. Return the list that collects the messages."""
         heard = self.heard[topic]
         made = self.node.create_subscription(kind, f'/segmentation/{topic}', heard.append, qos)
         self._subscriptions[topic] = made
@@ -54,7 +54,7 @@ class Robot:
         self.node.destroy_subscription(self._subscriptions.pop(topic))
 
     def send(self, message=None, **changes):
-        """Publish PIXELS, or a message, with the stamp of now, or of `late_s` ago."""
+        """Publish PIXELS or a message. Its stamp is `late_s` before now. Return the message."""
         message = message or image()
         now = self.node.get_clock().now() - Duration(seconds=self.late_s)
         message.header.frame_id, message.header.stamp = 'eye', now.to_msg()
@@ -71,18 +71,18 @@ class Robot:
         self.node.destroy_timer(self._timer)
 
     def set(self, **values):
-        """Set parameters as `ros2 param set` does; the result of each."""
+        """Set parameters as `ros2 param set` does. Return the result of each."""
         client = self.node.create_client(SetParameters, '/segmentation/set_parameters')
         messages = [Parameter(k, value=v).to_parameter_msg() for k, v in values.items()]
         return call(client, SetParameters.Request(parameters=messages)).results
 
     def call(self, kind, service, **fields):
-        """The answer of one of the node's services."""
+        """Return the answer of one of the node's services."""
         client = self.node.create_client(kind, f'/segmentation/{service}')
         return call(client, kind.Request(**fields))
 
     def diagnosed(self, level, text, name='camera'):
-        """Whether the newest status has this level and text."""
+        """Return True if the newest status has this level and text."""
         status = self.statuses.get(name)
         return status and status.level == level and text in status.message
 
@@ -92,7 +92,7 @@ class Robot:
 
 
 def stamp(message):
-    """(s, ns)"""
+    """Return (s, ns) of the stamp."""
     return message.header.stamp.sec, message.header.stamp.nanosec
 
 
@@ -101,7 +101,7 @@ def image(pixels=PIXELS, encoding='rgb8'):
 
 
 def array(message):
-    """[H, W] or [H, W, 3] uint8, or [H, W] uint16, of an image without padding."""
+    """Return [H, W] or [H, W, 3] uint8, or [H, W] uint16, of an image without padding."""
     dtype = np.uint16 if message.encoding == '16UC1' else np.uint8
     pixels = np.frombuffer(message.data, dtype)
     shape = (message.height, message.width)
@@ -114,7 +114,7 @@ def node(start, *parameters, remaps=(f'image:={CAMERA}',), **options):
 
 
 class Failing:
-    """A segmenter that fails on the next image or word, once."""
+    """A segmenter that fails once, on the next image or word."""
 
     def __init__(self, segmenter, error):
         self._segmenter, self._error = segmenter, error

@@ -1,5 +1,5 @@
-"""The choice between cv_bridge and the own codec, with modules that stand in for cv_bridge; and
-the real one, where there is one that works."""
+"""The choice between cv_bridge and our codec, with fake modules in place of cv_bridge, and with the
+real cv_bridge if one works."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from cliptrase_ros.ros import bridge
 messages = pytest.importorskip('sensor_msgs.msg')
 LOG = logging.getLogger('choice')
 
-# Does what it should, and notes what it was asked for.
+# Works correctly, and records the encodings that it was asked for.
 GOOD = """
 from cliptrase_ros.media import encodings
 
@@ -26,8 +26,8 @@ class CvBridge:
         assert desired_encoding == 'rgb8'
         return encodings.to_rgb(message)
 """
-# Drops the low byte, reads on in the padding, fails on big-endian messages and Bayer mosaics, and
-# makes other numbers of rgba8.
+# Drops the low byte, reads padding as pixels, fails on big-endian messages and Bayer mosaics, and
+# returns another dtype for rgba8.
 POOR = """
 import cv2
 import numpy as np
@@ -52,7 +52,7 @@ class CvBridge:
 
 @pytest.fixture
 def stand_in(tmp_path, monkeypatch):
-    """Put a source text where cv_bridge is looked for."""
+    """Function that installs a source text as the module cv_bridge."""
 
     def put(source):
         (tmp_path / 'cv_bridge.py').write_text(source)
@@ -65,7 +65,7 @@ def stand_in(tmp_path, monkeypatch):
 
 @pytest.fixture
 def choose(caplog):
-    """Choose, and check that one sentence of a level explains it."""
+    """Function that chooses a codec, and checks that one sentence of this level explains it."""
 
     def choose(level, sentence, **options):
         caplog.clear()
@@ -79,7 +79,7 @@ def choose(caplog):
 
 
 def image(encoding, big=False, padding=0, size=(480, 640)):
-    """A message of noise."""
+    """Return a message of noise."""
     bytes_, channels, _ = encodings.ENCODINGS[encoding]
     height, width = size
     step = width * channels * bytes_ + padding
@@ -91,7 +91,7 @@ def image(encoding, big=False, padding=0, size=(480, 640)):
 
 def test_without_cv_bridge(choose, monkeypatch):
     monkeypatch.setattr(bridge.importlib.util, 'find_spec', lambda name: None)
-    assert choose(logging.INFO, 'as there is no cv_bridge') is bridge.OWN
+    assert choose(logging.INFO, 'cv_bridge is not installed') is bridge.OWN
     assert bridge.OWN.name == 'numpy'
     assert bridge.OWN.to_rgb is encodings.to_rgb
     assert bridge.OWN.compressed_to_rgb is encodings.compressed_to_rgb
@@ -99,7 +99,7 @@ def test_without_cv_bridge(choose, monkeypatch):
 
 def test_a_cv_bridge_that_works_is_used(choose, stand_in):
     stand_in(GOOD)
-    codec = choose(logging.INFO, 'converted by cv_bridge in 100 of 100 cases')
+    codec = choose(logging.INFO, 'with cv_bridge in 100 of 100 cases')
     assert codec.name == 'cv_bridge' and codec.compressed_to_rgb is encodings.compressed_to_rgb
     asked = sys.modules['cv_bridge'].asked
     message = image('bgr16', big=True, padding=5)
@@ -109,7 +109,7 @@ def test_a_cv_bridge_that_works_is_used(choose, stand_in):
 
 def test_what_it_gets_wrong_is_not_asked_of_it(choose, stand_in):
     stand_in(POOR)
-    codec = choose(logging.INFO, 'converted by cv_bridge in ')
+    codec = choose(logging.INFO, 'with cv_bridge in ')
     asked = sys.modules['cv_bridge'].asked
     for encoding in encodings.ENCODINGS:
         for big in (False, True):
@@ -124,7 +124,7 @@ def test_what_it_gets_wrong_is_not_asked_of_it(choose, stand_in):
 
 def test_bad_messages_get_our_sentences_before_it_sees_them(choose, stand_in):
     stand_in(GOOD)
-    codec = choose(logging.INFO, 'converted by cv_bridge')
+    codec = choose(logging.INFO, 'with cv_bridge')
     message = image('rgb8')
     message.height = 481
     with pytest.raises(encodings.ImageError, match='640 x 481 px rgb8 needs rows of 1920 bytes'):
@@ -155,14 +155,14 @@ def test_a_broken_cv_bridge_does_no_harm(choose, stand_in, source, sentence):
 
 @pytest.fixture(scope='module')
 def real():
-    """The codec with the real cv_bridge. Looked for by the choice: importing may be the end."""
+    """The codec with the real cv_bridge. `choose_codec` imports it, since an import can crash."""
     codec = bridge.choose_codec(LOG)
     if codec is bridge.OWN:
         pytest.skip('there is no cv_bridge that works')
     return codec
 
 
-# Those that it refuses to make RGB of; newer ones know the two last.
+# Encodings that cv_bridge does not convert to RGB. Newer versions convert the last two.
 UNKNOWN = {'8UC1', '8UC3', '8UC4', 'uyvy', 'yuyv'}
 
 

@@ -1,4 +1,4 @@
-"""What /diagnostics says when nothing comes, and when all is well, over real DDS."""
+"""What /diagnostics says when nothing comes, and when everything works, over real DDS."""
 
 import pytest
 import rclpy
@@ -32,13 +32,13 @@ def test_silence_names_where_images_are(robot, start):
 
 
 def test_silence_names_the_publisher_whose_qos_does_not_fit(robot, start):
-    process = node(start, 'input_reliability:=reliable')
+    process = node(start, 'qos.input_reliability:=reliable')
     robot.stream()
     silent(
         robot,
         process,
         f'no image on {CAMERA} for 5 s: /tester is best_effort, which does not fit '
-        'input_reliability reliable (',
+        'qos.input_reliability reliable (',
     )
     assert not robot.masks
 
@@ -48,7 +48,7 @@ def test_silence_names_publishers_that_fit_and_those_of_another_type(tester, sta
     process = node(start, constants=IMPATIENT)
     silent(robot, process, '/tester is reliable, which fits; does it publish?')
     robot.node.destroy_publisher(robot.camera)
-    # DDS lets a topic have two types, but not in one participant.
+    # DDS allows two types for a topic, but not in one participant.
     context = rclpy.Context()
     rclpy.init(context=context)
     other = rclpy.create_node('webcam', context=context)
@@ -82,7 +82,7 @@ def test_a_silence_that_ends(robot, start):
 
 @pytest.fixture
 def statistics(monkeypatch):
-    """Statistics, and a way to let events happen some seconds ago."""
+    """Statistics with `happen`, which counts events some seconds ago."""
     made, clock = Statistics(), [1000.0]
     monkeypatch.setattr('time.monotonic', lambda: clock[0])
 
@@ -141,7 +141,7 @@ def test_old_results_are_a_warning(statistics, monkeypatch):
     for _ in range(3):
         statistics.record(diagnostics.FROM_STAMP, 2.5)
     assert health(statistics)[0] == WARN and 'results are 2.5 s old' in health(statistics)[1]
-    monkeypatch.setattr('time.monotonic', lambda: 1011.0)  # the clock has been set since
+    monkeypatch.setattr('time.monotonic', lambda: 1011.0)  # 11 s later, the old times do not count
     statistics.record(diagnostics.FROM_STAMP, 0.1)
     assert health(statistics) == (OK, 'segmenting')
 

@@ -1,4 +1,4 @@
-"""What the layouts for RViz and Foxglove show and call: does the node have it?"""
+"""The node has all topics and services that the layouts for RViz and Foxglove use."""
 
 import json
 
@@ -18,7 +18,7 @@ DISPLAYS = [
 PANELS = json.loads((ROOT / 'config' / 'foxglove.json').read_text())['configById'].values()
 SCENES = [panel['topics'] for panel in PANELS if 'topics' in panel]
 
-# What each kind of display subscribes to.
+# The message type of each kind of display.
 TYPES = {
     'rviz_default_plugins/Image': 'sensor_msgs/msg/Image',
     'rviz_default_plugins/PointCloud2': 'sensor_msgs/msg/PointCloud2',
@@ -61,7 +61,7 @@ def test_requests_fit_their_services():
     types = {'/segmentation/set_vocabulary': SetVocabulary, '/segmentation/enable': SetBool}
     assert CALLED.keys() == types.keys()
     for name, request in CALLED.items():
-        types[name].Request(**request)  # refuses fields and types that it does not have
+        types[name].Request(**request)  # raises an error for unknown fields and types
 
 
 def test_clouds_have_the_fields_that_colour_them():
@@ -70,6 +70,6 @@ def test_clouds_have_the_fields_that_colour_them():
     assert displays and clouds
     fields = {display['Channel Name'] for display in displays}
     fields |= {cloud['colorField'] for cloud in clouds}
-    fields |= {'rgb'}  # where RViz looks for RGB8
+    fields |= {'rgb'}  # the field that RViz reads for RGB8
     assert {display['Color Transformer'] for display in displays} == {'RGB8'}
     assert fields <= set(point_type(np.dtype(np.uint8)).names)

@@ -31,7 +31,7 @@ def test_words_change_while_images_flow(running):
     assert result.successful, result.reason
     wait_for(lambda: robot.vocabularies[-1].version == 3, what='new words', process=process)
     words = robot.vocabularies[-1]
-    # door keeps its id, and the ids of floor and mug are not given away.
+    # door keeps its id, and no other word gets the ids of floor and mug.
     assert {c.name: c.id for c in words.classes} == {'door': 2, 'window': 3, 'lamp': 20}
     assert list(words.background) == ['sky']
     count = len(robot.masks)
@@ -46,18 +46,19 @@ def test_words_change_while_images_flow(running):
 
 
 REFUSED = [
-    ({'vocabulary': ['a', 'a']}, "name 'a' stands twice"),
+    ({'vocabulary': ['a', 'a']}, "name 'a' appears twice"),
     ({'vocabulary': ['1:a']}, "id 1 belongs to 'floor'"),
-    ({'vocabulary': ['5:floor']}, "'floor' has had id 1"),
-    ({'vocabulary': ['255:a']}, 'above the largest id 254'),
+    ({'vocabulary': ['5:floor']}, "'floor' already has id 1"),
+    ({'vocabulary': ['255:a']}, 'label image is 254'),
     ({'vocabulary': [f'w{n}' for n in range(300)]}, "label_encoding '16UC1' holds more"),
     ({'vocabulary': ['mug ' * 100]}, 'too long'),
     ({'vocabulary': ['mug=' + 'mug ' * 200]}, 'too long'),
     ({'vocabulary': ['']}, 'no name'),
-    ({'vocabulary': []}, 'type'),
+    ({'vocabulary': []}, 'at least one'),
     ({'vocabulary': ['9' * 5000 + ':a']}, 'the id must be'),
-    ({'vocabulary': 'floor'}, 'type'),
-    ({'background': ['floor']}, "'floor' stands twice"),
+    ({'vocabulary': 'floor'}, 'expected a list of texts'),
+    ({'vocabulary': [1, 2]}, 'expected a list of texts'),
+    ({'background': ['floor']}, "'floor' appears twice"),
     ({'colors': ['floor=red']}, 'write name=#rrggbb'),
     ({'prompt_templates': 'photos'}, "'photos' is not one of"),
     ({'distractors': 'thing'}, "'thing' is not one of"),
@@ -67,7 +68,7 @@ REFUSED = [
     ({'smoothing': 1.0}, 'range'),
     ({'model': 'ViT-B-16'}, 'read-only'),
     ({'cameras': ['front']}, 'read-only'),
-    ({'nothing': 1}, 'undeclared'),
+    ({'nothing': 1}, 'unknown setting nothing'),
 ]
 
 
@@ -91,7 +92,7 @@ def test_distractors_come_and_go(running):
     assert list(words.background) == list(distractors_for(['floor', 'door'], 'stuff'))
     assert [c.name for c in words.classes] == ['floor', 'mug', 'door']
     wait_for(lambda: robot.value('background words', 'model') == '24', what='their number')
-    # A word of one's own is no distractor any more.
+    # A word of the vocabulary is no longer a distractor.
     assert robot.set(vocabulary=['floor', 'Sky'])[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 3, what='a word', process=process)
     assert list(robot.vocabularies[-1].background) == list(
@@ -133,7 +134,7 @@ def test_threshold_colours_smoothing_and_templates_are_live(running):
     wait_for(lambda: not array(robot.masks[-1]).any(), what='unlabelled masks', process=process)
     assert robot.set(confidence_threshold=0.0)[0].successful
     wait_for(lambda: array(robot.masks[-1]).any(), what='labels again', process=process)
-    assert len(robot.vocabularies) == 1  # neither is a change of words
+    assert len(robot.vocabularies) == 1  # neither changes the words
 
     assert robot.set(colors=['floor=#ff0080'])[0].successful
     wait_for(lambda: robot.vocabularies[-1].version == 2, what='colours', process=process)
@@ -159,15 +160,16 @@ def test_smoothing_takes_time_to_change_its_mind(robot, start):
     assert (one != two).any()
     assert robot.set(smoothing=0.99)[0].successful
     settled(images[1])
-    # A few frames weigh next to nothing against what was before.
+    # A few frames change almost nothing of the mean of the earlier frames.
     assert (settled(images[0]) == two).mean() > 0.9
     assert robot.set(smoothing=0.0)[0].successful
     assert (settled(images[0]) == one).all()
 
 
 def test_words_stay_in_the_picture_for_a_while(robot, start):
-    """The words are sure of PIXELS; of black, floor is more than half as sure, the others less."""
-    parameters = 'present_only:=denoise', 'present_threshold:=0.9', 'present_patience:=1000'
+    """On PIXELS all words have a high score. On black, floor has more than half of that score, the
+    others have less."""
+    parameters = 'present.method:=denoise', 'present.threshold:=0.9', 'present.patience:=1000'
     process = node(start, WORDS, *parameters, 'logit_scale:=100.0', 'regions:=none')
 
     def settled(message, names):
@@ -182,16 +184,16 @@ def test_words_stay_in_the_picture_for_a_while(robot, start):
     black = image(np.zeros_like(PIXELS))
     assert settled(image(), 'floor, mug, door') > {1}
     settled(black, 'floor, mug, door')
-    assert robot.set(present_patience=1)[0].successful
+    assert robot.set(**{'present.patience': 1})[0].successful
     assert settled(black, 'floor') == {1}
-    assert robot.set(present_patience=0)[0].successful
+    assert robot.set(**{'present.patience': 0})[0].successful
     assert settled(black, '') == {0}
-    assert robot.set(present_threshold=0.5)[0].successful
+    assert robot.set(**{'present.threshold': 0.5})[0].successful
     assert settled(black, 'floor') == {1}
-    assert len(robot.vocabularies) == 1  # none of this is a change of words
+    assert len(robot.vocabularies) == 1  # none of this changes the words
 
-    # Other words, and a bag that begins again: nothing of what was there before counts.
-    assert robot.set(present_threshold=0.9, present_patience=1000)[0].successful
+    # With other words, or when a bag starts again, earlier frames no longer count.
+    assert robot.set(**{'present.threshold': 0.9, 'present.patience': 1000})[0].successful
     settled(image(), 'floor, mug, door')
     assert robot.set(vocabulary=['door', 'floor'])[0].successful
     settled(black, 'floor')
@@ -220,11 +222,11 @@ def test_the_service_answers_when_the_words_are_live(running):
     assert answer.success and answer.message == "vocabulary 3: {'door': 2}"
 
     for request, reason in (
-        ({'prompts': ['a', 'a']}, "name 'a' stands twice"),
+        ({'prompts': ['a', 'a']}, "name 'a' appears twice"),
         ({'prompts': ['a', 'b'], 'class_ids': [1]}, '2 prompts, but 1 class_ids'),
         ({'prompts': ['a'], 'class_ids': [40]}, "id 40 belongs to 'lamp'"),
-        ({'prompts': ['7:a'], 'class_ids': [9]}, "'7:a' has an id of its own and another"),
-        ({'prompts': []}, 'type'),
+        ({'prompts': ['7:a'], 'class_ids': [9]}, "'7:a' has an id, and another"),
+        ({'prompts': []}, 'the vocabulary is empty'),
     ):
         answer = robot.call(SetVocabulary, 'set_vocabulary', **request)
         assert not answer.success and reason in answer.message
@@ -253,10 +255,10 @@ def test_ids_of_a_request():
 
 @pytest.mark.skipif(os.environ.get('ROS_DISTRO') == 'humble', reason='its rclpy does not tell when')
 def test_fifty_changes_while_images_flow_at_30_hz(robot, start):
-    """No mask has an id that is not of the vocabulary published before it."""
+    """Each id of a mask is in the vocabulary that was published before the mask."""
     process = node(start)
     masks, words = [], []
-    # rclpy tells when the node published each message.
+    # `info` has the time when the node published the message.
     qos = QoSProfile(depth=100)
     robot.node.create_subscription(
         Image, '/segmentation/label_mask', lambda m, info: masks.append((info, m)), qos
@@ -268,7 +270,7 @@ def test_fifty_changes_while_images_flow_at_30_hz(robot, start):
     big = image(pixels)
     robot.stream(rate_hz=30.0, make=lambda: big)
     wait_for(lambda: len(masks) > 10, what='masks', process=process)
-    # Known words and new ones; most sets have no word in common with the one before.
+    # Known and new words. Most sets have no word in common with the set before.
     known, fresh = [[f'word {k}'] for k in range(2)], [[f'thing {k}', 'floor'] for k in range(50)]
     sets = [fresh[k] if k % 3 else known[k % 2] for k in range(50)]
     for entries in sets:
@@ -305,4 +307,4 @@ def test_two_services_at_once_both_answer(running):
         thread.join(30)
     assert len(answers) == 2 and any(a.success for a in answers.values())
     for answer in answers.values():
-        assert answer.success or answer.message == 'newer words came before these were live'
+        assert answer.success or answer.message == 'a newer change came before this one was live'

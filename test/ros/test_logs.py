@@ -4,7 +4,7 @@ from cliptrase_ros.ros.logs import library_logs_to
 
 
 class Recorder:
-    """A node whose logger keeps what it is told."""
+    """A fake node whose logger keeps all lines."""
 
     def __init__(self):
         self.lines = []

@@ -19,7 +19,8 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from processes import ROOT, TINY, ask, wait_for
 from rcl_interfaces.msg import Log
-from rcl_interfaces.srv import DescribeParameters
+from rcl_interfaces.srv import DescribeParameters, GetParameters
+from rclpy.parameter import parameter_value_to_python
 from rclpy.qos import DurabilityPolicy, QoSProfile
 from robot import CAMERA, Failing, array, image, node
 from rosgraph_msgs.msg import Clock
@@ -29,8 +30,8 @@ from std_srvs.srv import SetBool, Trigger
 import cliptrase_ros as ct
 from cliptrase_ros.errors import Cancelled
 from cliptrase_ros.media import drawing
-from cliptrase_ros.ros import live_words as words_module
 from cliptrase_ros.ros import messages
+from cliptrase_ros.ros import wanted as words_module
 from cliptrase_ros.ros.node import SegmentationNode
 
 
@@ -40,7 +41,7 @@ def test_lifecycle_transitions(robot, start):
     def state():
         return robot.call(GetState, 'get_state').current_state.label
 
-    # An answer can be lost while the processes are still finding each other: ask until one comes.
+    # An answer can be lost while the processes still discover each other: ask until one comes.
     client = robot.node.create_client(GetState, '/segmentation/get_state')
     wait_for(lambda: ask(client, GetState.Request(), 5), what='an answer', process=process)
 
@@ -73,7 +74,7 @@ def test_lifecycle_transitions(robot, start):
     go(Transition.TRANSITION_CONFIGURE, 'inactive')
     assert [c.name for c in robot.vocabularies[-1].classes] == ['lamp']
     assert robot.set(vocabulary=['door'])[0].successful
-    # Three times configured, then changed: a version is never used twice.
+    # The node was configured three times, then the words changed. No version is used twice.
     wait_for(lambda: robot.value('vocabulary version', 'model') == '4', what='words while inactive')
     go(Transition.TRANSITION_ACTIVATE, 'active')
     wait_for(lambda: robot.vocabularies[-1].classes[0].name == 'door', what='the new words')
@@ -101,7 +102,7 @@ def test_an_impatient_user_gets_no_traceback(robot, start):
 
 
 def script(*python):
-    """A true start of the installed script, by an interpreter of its own."""
+    """Start the installed script in a new interpreter."""
     command = [sys.executable, *python, 'scripts/segmentation_node', '--ros-args']
     return subprocess.Popen(
         [*TIED, *command, *(x for p in TINY for x in ('-p', p))],
@@ -117,7 +118,7 @@ def script(*python):
 @pytest.mark.parametrize('after_s', [0.5, 2.0, 2.5, 3.0, 3.5, 4.0])
 @pytest.mark.parametrize('how', [signal.SIGINT, signal.SIGTERM])
 def test_a_script_ends_well_whenever_it_is_asked_to(how, after_s):
-    """While it imports, loads, configures, runs."""
+    """The signal comes while the script imports, loads, configures or runs."""
     process = script()
     time.sleep(after_s)
     process.send_signal(how)
@@ -125,7 +126,7 @@ def test_a_script_ends_well_whenever_it_is_asked_to(how, after_s):
     assert process.returncode == 0 and 'Traceback' not in output, output
 
 
-# Leaves a word at an orderly end only.
+# Prints a text only if the process ends in good order.
 SCRIPT = """
 import atexit, runpy, sys
 sys.argv = sys.argv[1:]
@@ -150,8 +151,8 @@ def test_transitions_that_do_not_exist_are_refused(running):
         transition = Transition(id=transition)
         assert not robot.call(ChangeState, 'change_state', transition=transition).success
     assert robot.call(GetState, 'get_state').current_state.label == 'active'
-    # From Kilted on rclpy itself refuses.
-    told = 'no change of state', 'Unable to start transition'
+    # From Kilted on, rclpy itself refuses.
+    told = 'state not changed', 'Unable to start transition'
     assert any(sentence in process.output for sentence in told)
 
 
@@ -186,18 +187,27 @@ def test_a_node_that_cannot_subscribe_says_so_when_enabled(robot, start):
         (['model:=ViT-B-16-quickgel'], "Did you mean 'ViT-B-16-quickgelu'"),
         (['weights:=/nowhere/clip.pt'], 'no file /nowhere/clip.pt'),
         (['method:=cliptrace'], "'cliptrace' is not one of"),
-        (['vocabulary:=["a", "a"]'], "name 'a' stands twice"),
+        (['vocabulary:=["a", "a"]'], "name 'a' appears twice"),
         (['input_size:=1'], 'input_size'),
-        (['confidence_threshold:=1'], 'confidence_threshold'),
+        (['confidence_threshold:=high'], 'confidence_threshold: expected a number'),
         (['max_rate_hz:=.nan'], 'max_rate_hz'),
-        (['output_size:=640x'], "'640x' is neither 'input' nor 'depth' nor WIDTHxHEIGHT"),
+        (
+            ['output_size:=640x'],
+            "expected input, depth, or WIDTHxHEIGHT in pixels such as 320x240, got '640x'",
+        ),
         (['cameras:=["front", "front"]'], 'need different names'),
         (['cameras:=["front", ""]'], 'need different names'),
         (['cameras:=["front camera"]'], "'front camera' cannot be part of a topic"),
-        (['unlabeled_id:=300'], "does not fit into label_encoding 'mono8'"),
+        (['unlabeled_id:=300'], 'does not fit into label_encoding mono8'),
         (['colors:=["floor=red"]'], 'write name=#rrggbb'),
-        (['point_groups:=["things"]'], 'write group=class;class'),
-        (['depth_min_m:=2.0', 'depth_max_m:=1.0'], 'is not above depth_min_m'),
+        (['points.groups:=["things"]'], 'write group=class;class'),
+        (['depth.min_m:=2.0', 'depth.max_m:=1.0'], 'is not above depth.min_m'),
+        (['naclip_sigma:=3.0'], 'unknown setting naclip_sigma: did you mean naclip.sigma?'),
+        (['cluster:=0.7'], 'cluster: is a group, not a value. Set one of cluster.eps'),
+        (['method.name:=clip'], 'method.name: method is a value, not a group'),
+        (['max_rate_hz:=0.0'], 'max_rate_hz'),
+        (['cache_dir:=null'], 'cache_dir: expected text or auto, got nothing (null)'),
+        (['refine:=off'], 'refine: expected one of none, guided, pamr, got bool False'),
     ],
 )
 def test_a_wrong_start_is_explained_and_ends_with_1(start, parameters, reason):
@@ -210,19 +220,24 @@ def test_a_wrong_start_is_explained_and_ends_with_1(start, parameters, reason):
     'parameters',
     [
         ['method:=gclip', 'regions:=mean', 'refine:=guided', 'margin_threshold:=0.01'],
-        ['method:=sc_clip', 'regions:=none', 'refine:=pamr', 'present_only:=tagclip'],
-        ['method:=resclip', 'resclip_feedback:=true', 'present_only:=denoise', 'window_px:=32'],
+        ['method:=sc_clip', 'regions:=none', 'refine:=pamr', 'present.method:=tagclip'],
+        [
+            'method:=resclip',
+            'resclip.feedback.enabled:=true',
+            'present.method:=denoise',
+            'sliding.window_px:=32',
+        ],
     ],
 )
 def test_other_methods_run_in_the_node(robot, start, parameters):
-    process = node(start, *parameters, 'window_stride_px:=16', 'smoothing:=0.5')
+    process = node(start, *parameters, 'sliding.stride_px:=16', 'smoothing:=0.5')
     robot.stream()
     wait_for(lambda: len(robot.masks) > 2, what='masks', process=process)
-    assert robot.set(margin_threshold=0.02, present_threshold=0.1)[0].successful
+    assert robot.set(**{'margin_threshold': 0.02, 'present.threshold': 0.1})[0].successful
     count = len(robot.masks)
     wait_for(lambda: len(robot.masks) > count + 2, what='masks', process=process)
     wait_for(lambda: robot.value('published'), what='counters')
-    assert robot.value('dropped: error') is None  # counters appear with what they count
+    assert robot.value('dropped: error') is None  # a counter exists only after its first event
     assert robot.value('method', 'model') == parameters[0].removeprefix('method:=')
 
 
@@ -249,20 +264,59 @@ def test_any_error_while_configuring_is_shown(start, parameter, reason):
     assert reason in process.output
 
 
-def test_parameters_from_a_file_and_a_misspelt_one(robot, start, tmp_path):
+FILE = """
+/**:
+  ros__parameters:
+    vocabulary: ['lamp']
+    background: []
+    regions: none
+    refine: null
+    max_rate_hz: none
+    confidence_threshold: 0
+    cluster:
+      eps: 1
+      min_samples: auto
+    resclip: {feedback: {tau: 2.2}}
+    objects.min_pixels: 7
+"""
+
+
+def test_parameters_from_a_file(robot, start, tmp_path):
     file = tmp_path / 'parameters.yaml'
-    file.write_text("/**:\n  ros__parameters:\n    vocabulary: ['lamp']\n    vocabluary: ['x']\n")
+    file.write_text(FILE)
     process = node(start, files=[file])
     wait_for(lambda: robot.vocabularies, what='words', process=process)
-    assert [c.name for c in robot.vocabularies[-1].classes] == ['lamp']
-    assert (
-        "'vocabluary' is not known and has no effect. Did you mean 'vocabulary'" in process.output
-    )
+    words = robot.vocabularies[-1]
+    assert [c.name for c in words.classes] == ['lamp'] and not list(words.background)
+    names = ['cluster.eps', 'resclip.feedback.tau', 'objects.min_pixels', 'max_rate_hz']
+    values = robot.call(GetParameters, 'get_parameters', names=names).values
+    eps, tau, pixels, rate = (parameter_value_to_python(value) for value in values)
+    assert (eps, tau, pixels, rate) == (1, 2.2, 7, 'none')
+
+
+@pytest.mark.parametrize(
+    'line, reason',
+    [
+        ("vocabluary: ['x']", 'unknown setting vocabluary: did you mean vocabulary?'),
+        ('window_px: 224', 'unknown setting window_px: did you mean sliding.window_px?'),
+        ('cluster: 0.7', 'cluster: is a group, not a value'),
+        ('method: {name: clip}', 'method.name: method is a value, not a group'),
+        ('cluster: {eps: null}', 'cluster.eps: expected a number or auto, got nothing (null)'),
+        ('vocabulary: [1, 2]', 'vocabulary: expected a list of texts, got int 1'),
+    ],
+)
+def test_a_file_that_says_something_else_than_parameters(start, tmp_path, line, reason):
+    """A node never starts with other values than its file says."""
+    file = tmp_path / 'parameters.yaml'
+    file.write_text(f'/**:\n  ros__parameters:\n    {line}\n')
+    process = node(start, files=[file])
+    assert process.wait() == 1
+    assert reason in process.output and 'Traceback' not in process.output
 
 
 def test_what_the_library_logs_is_in_the_nodes_log(robot, start):
     logged = []
-    # The warning may come before this subscriber is known to the node.
+    # The warning may come before the node knows this subscriber.
     qos = QoSProfile(depth=100, durability=DurabilityPolicy.TRANSIENT_LOCAL)
     robot.node.create_subscription(Log, '/rosout', logged.append, qos)
     node(start)
@@ -277,8 +331,9 @@ def test_every_parameter_is_described(robot, start):
     answers = robot.call(DescribeParameters, 'describe_parameters', names=names).descriptors
     method, size, threshold, rate = answers[2:]
     assert all(d.description for d in answers)
-    assert [d.read_only for d in answers] == [False, True, True, True, False, False]
-    assert method.additional_constraints == f'one of: {", ".join(ct.METHODS)}'
+    assert [d.read_only for d in answers] == [False, True, False, False, False, False]
+    assert method.additional_constraints == f'one of {", ".join(ct.METHODS)}'
+    assert rate.additional_constraints == 'a number or none'
     assert (size.integer_range[0].from_value, size.integer_range[0].to_value) == (32, 2048)
     assert threshold.floating_point_range[0].to_value == 1.0
     assert rate.floating_point_range[0].to_value == 1000.0
@@ -361,7 +416,7 @@ def test_one_output_that_fails_takes_no_other_with_it(robot, inside, monkeypatch
 
 
 def test_an_image_whose_label_mask_fails_is_not_counted_as_published(robot, inside, monkeypatch):
-    """The other outputs are published, and all that fail are told."""
+    """The other outputs are published, and all failed outputs are reported."""
     wait_for(lambda: robot.vocabularies, what='words')
     monkeypatch.delattr(messages, 'label_mask')
     monkeypatch.delattr(drawing, 'colorize')
@@ -370,7 +425,7 @@ def test_an_image_whose_label_mask_fails_is_not_counted_as_published(robot, insi
     robot.stream()
     for text in ("'label_mask'", '; color_mask: AttributeError: module'):
         wait_for(lambda t=text: robot.diagnosed(DiagnosticStatus.ERROR, t), what=text)
-    assert robot.diagnosed(DiagnosticStatus.ERROR, 'an output failed, label_mask: Attrib')
+    assert robot.diagnosed(DiagnosticStatus.ERROR, 'an output failed: label_mask: Attrib')
     wait_for(lambda: len(floor) > 2, what='the mask of a class')
     assert not robot.masks
     assert 'published' not in inside._streams[0].statistics.counts()
@@ -398,7 +453,7 @@ def test_stamps_before_1970_are_stamps(robot, inside):
 def test_smoothing_begins_anew_with_each_subscription(robot, inside, monkeypatch):
     stream, subjects = inside._streams[0], []
     smooth = stream.smooth
-    monkeypatch.setattr(stream, 'smooth', lambda *a: (subjects.append(a[2]), smooth(*a))[1])
+    monkeypatch.setattr(stream, 'smooth', lambda *a: (subjects.append(a[2][:2]), smooth(*a))[1])
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
     assert robot.call(SetBool, 'enable', data=False).success
@@ -453,7 +508,7 @@ def test_a_setting_that_changes_while_topics_are_made(robot, inside, monkeypatch
 
 
 def test_masks_of_new_classes_come_with_the_words(robot, inside):
-    """Not with the image that is in hand when the words change."""
+    """They do not come with the image that is being segmented when the words change."""
     lamp, floor = robot.hear('mask/lamp', Image), robot.hear('mask/floor', Image)
     robot.stream()
     wait_for(lambda: floor, what='masks')
@@ -468,13 +523,13 @@ def test_masks_of_new_classes_come_with_the_words(robot, inside):
 
 
 def test_a_node_that_is_destroyed_offers_no_services(tester):
-    """While somebody still holds it: half of them would stop others from finding new ones."""
+    """Something may still refer to the node. Remaining services would hide new ones."""
     node = SegmentationNode(context=tester.context)
     names = [name for name, _ in node.get_service_names_and_types_by_node('segmentation', '/')]
     assert '/segmentation/change_state' in names and '/segmentation/reload' in names
     node.destroy_node()
     left = {name for name in names if tester.count_services(name)}
-    assert left <= {'/segmentation/get_type_description'}  # rclpy's own, which it keeps
+    assert left <= {'/segmentation/get_type_description'}  # rclpy keeps this one
 
 
 def test_a_model_that_is_loaded_during_a_cleanup_is_let_go(robot, inside, monkeypatch):
@@ -592,7 +647,7 @@ def test_words_that_memory_does_not_suffice_for_leave_the_old_ones(robot, inside
 
 
 def encoded_by(words, encode_words):
-    """Have new words encoded by this function."""
+    """Let this function encode new words."""
     slow = Failing(words._opened.base, None)
     slow.encode_words = encode_words
     words._opened.base = slow
@@ -607,7 +662,7 @@ def test_ids_are_taken_when_words_are_accepted(robot, inside):
     wait_for(lambda: 'mug' in words._known_ids, what='the id')
     [result] = robot.set(vocabulary=['50:cup'])
     assert not result.successful and "id 50 belongs to 'mug'" in result.reason
-    # Of words that are asked for while others are encoded, the newest go live.
+    # If words are set while others are being encoded, only the newest become live.
     assert robot.set(vocabulary=['lamp'])[0].successful
     wait_for(lambda: 'lamp' in words._known_ids, what='the second id')
     go.set()

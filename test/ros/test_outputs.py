@@ -43,7 +43,7 @@ INFO = CameraInfo(
 
 
 def publish_info(robot, info=INFO):
-    """The camera's calibration, best effort as drivers send it, again and again."""
+    """Publish the camera's calibration again and again, best effort as drivers do."""
     qos = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
     publisher = robot.node.create_publisher(CameraInfo, '/camera/camera_info', qos)
     robot.node.create_timer(0.1, lambda: publisher.publish(info))
@@ -55,7 +55,7 @@ def start_node(start, *parameters):
 
 
 def one_of_each(robot, process):
-    """A message of every output, all of one image: {topic: message}."""
+    """Return {topic: message} for every output, all of one image."""
     publish_info(robot)
     robot.stream()
     for topic, kind in OPTIONAL.items():
@@ -83,7 +83,7 @@ def test_every_output_is_of_the_image(robot, start):
         if topic != 'overlay/compressed':
             assert (message.height, message.width) == (120, 160), topic
 
-    # As Nav2's semantic layer reads it: a byte a pixel, no padding.
+    # Nav2's semantic layer reads it this way: one byte per pixel, no padding.
     assert (mask.encoding, mask.step, len(mask.data)) == ('mono8', 160, 120 * 160)
     labels = array(mask)
     words = {c.id: c for c in robot.vocabularies[-1].classes}
@@ -173,7 +173,8 @@ def test_a_camera_without_calibration_has_none_in_the_outputs(robot, start):
 
 
 def listeners(node, topic):
-    """How many the node's publisher knows of; the graphs of others may be ahead of it."""
+    """Return the number of subscribers that the node's publisher knows. (Other nodes may already
+    know more.)"""
     [publisher] = [p for p in node.publishers if p.topic_name == f'/segmentation/{topic}']
     return publisher.get_subscription_count()
 
@@ -240,10 +241,10 @@ def test_a_segmenter_is_made_once_for_each_size(backbone, words, monkeypatch):
         assert live.sized((40, 30)).segmenter.settings.label_size == (40, 30)
     assert made == ['40x30', '30x40']
     assert live.sized((30, 40)) == Live(live.sized((30, 40)).segmenter, words, 1)
-    # Others are live: those of before count no more.
+    # With another live version, the cached segmenters no longer count.
     other = replace(live, version=2)
     assert other.sized((30, 40)).version == 2 and made == ['40x30', '30x40', '40x30']
-    # So many, and no more, are kept.
+    # Only the last SIZES sizes are kept.
     for side in range(50, 50 + SIZES):
         live.sized((side, side))
     made.clear()
@@ -264,7 +265,7 @@ def test_segmenters_that_are_kept_go_with_what_is_live(backbone, words):
 
 
 def test_calibration_follows_a_crop_and_binning():
-    """A point of the scene falls on the pixel that the new calibration says."""
+    """A point of the scene falls on the pixel that the new calibration predicts."""
     info = CameraInfo(width=640, height=480, k=INFO.k, p=INFO.p)
     info.binning_x = info.binning_y = 2
     info.roi = RegionOfInterest(x_offset=40, y_offset=20, width=200, height=100)
@@ -272,7 +273,7 @@ def test_calibration_follows_a_crop_and_binning():
     moved = messages.moved_camera_info(info, (50, 100), (100, 50), matrix, Header())
     point = np.array([0.3, -0.2, 1.0])
     u, v, _ = np.reshape(info.k, (3, 3)) @ point
-    # Edges of pixels: crop, halve, then halve and double.
+    # Computed with the edges of pixels: crop, halve, then halve (x) and double (y).
     u, v = (u + 0.5 - 40) / 2 / 2 - 0.5, (v + 0.5 - 20) / 2 * 2 - 0.5
     assert np.reshape(moved.k, (3, 3)) @ point == pytest.approx([u, v, 1])
     assert np.reshape(moved.p, (3, 4))[:, :3] @ point == pytest.approx([u, v, 1])
@@ -335,7 +336,7 @@ def test_label_info_for_nav2(robot, start):
 
 
 def test_label_info_follows_words_and_threshold(robot, inside, monkeypatch):
-    """With a message that stands in for that of vision_msgs where it is not installed."""
+    """A String replaces the message of vision_msgs, which may not be installed."""
 
     def text(classes, threshold, header):
         return String(data=f'{[(c.id, c.name) for c in classes]} {threshold}')
@@ -366,7 +367,7 @@ def test_qos_of_outputs_can_be_overridden(robot, start):
     process = node(
         start,
         'qos_overrides./segmentation/label_mask.publisher.reliability:=best_effort',
-        'output_depth:=3',
+        'qos.output_depth:=3',
     )
     wait_for(lambda: robot.vocabularies, what='words', process=process)
     found = {}
@@ -392,7 +393,7 @@ def test_a_late_joiner_gets_the_words(running):
 
 
 def test_the_callback_of_navs_semantic_layer_accepts_mask_and_confidence(robot, start):
-    """Its rules: one byte a pixel and no check of encoding or step, equal sizes, equal stamps."""
+    """It expects one byte per pixel (encoding and step unchecked), equal sizes, equal stamps."""
     process = start_node(start, WORDS)
     found = one_of_each(robot, process)
     mask, confidence = found['label_mask'], found['confidence']

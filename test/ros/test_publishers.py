@@ -1,4 +1,4 @@
-"""Publishing what somebody listens to, where some of it fails."""
+"""Publishing the topics that somebody listens to, when some of them fail."""
 
 import pytest
 from processes import wait_for
@@ -33,7 +33,7 @@ def publishers(tester):
 def test_messages_go_out_by_topic(publishers, tester):
     publishers.make(String, 'one')
     publishers.add(String, 'two')
-    publishers.add(String, 'two')  # it is there
+    publishers.add(String, 'two')  # it exists already
     heard = []
     for topic in ('one', 'two'):
         tester.create_subscription(String, f'/tester/eye/{topic}', heard.append, 10)

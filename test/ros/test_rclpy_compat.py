@@ -1,6 +1,6 @@
-"""Names of rclpy's inside: that the installed one has them, and what is without them.
+"""Internal names of rclpy: the installed version has them, and the node works without them.
 
-Names that are taken away stand for versions of rclpy that cannot be installed beside this one.
+The tests remove names to imitate versions of rclpy that cannot be installed beside this one.
 """
 
 import ast
@@ -18,7 +18,7 @@ from rclpy.lifecycle import LifecycleNode
 from cliptrase_ros.ros import rclpy_compat
 from cliptrase_ros.ros.shutdown import spun
 
-# A name for each node: some leave services to the garbage collector.
+# Each node has its own name, since some leave services to the garbage collector.
 NAMES = (f'lives_{number}' for number in itertools.count())
 
 
@@ -30,19 +30,19 @@ def made(tester):
 
 
 def lives(tester, name):
-    """How many offer the service that changes the state of this node."""
+    """Return how many servers offer the service that changes the state of this node."""
     return tester.count_services(f'/{name}/change_state')
 
 
 def privates(tree):
-    """(of self, name) of each attribute that is private."""
+    """Yield (True if it is an attribute of self, name) for each private attribute."""
     for part in ast.walk(tree):
         if isinstance(part, ast.Attribute) and re.match('_[^_]', part.attr):
             yield isinstance(part.value, ast.Name) and part.value.id == 'self', part.attr
 
 
 def test_no_other_module_uses_what_is_rclpys_own(made):
-    """Nor has a node of ours a name of its own that is one of rclpy's."""
+    """None of our nodes has a private name that rclpy also uses."""
     nodes, taken = [], {*vars(made), *dir(made)}
     folder = Path(rclpy_compat.__file__).parent
     for file in folder.rglob('*.py'):
@@ -87,7 +87,7 @@ def test_an_impossible_transition_is_refused_and_others_are_made(made, tester):
 
 @pytest.mark.parametrize('name', ['srv_name', 'callback'])
 def test_a_service_that_is_not_known_is_left_alone(made, tester, monkeypatch, name):
-    """Possible transitions are made as ever."""
+    """Possible transitions still work."""
     [service] = [s for s in made.services if s.srv_name.endswith('/change_state')]
     with monkeypatch.context() as patch:
         patch.delattr(service, name)

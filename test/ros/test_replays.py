@@ -1,4 +1,4 @@
-"""What a real node publishes, in the replays of its consumers."""
+"""Messages of a real node, read by replays of its consumers."""
 
 from types import SimpleNamespace
 
@@ -24,8 +24,8 @@ from test_outputs import publish_info
 
 from cliptrase_ros.media import encodings
 
-# Half the image's size, and twice that of the labels: a floor that comes nearer towards the lower
-# edge, and a stripe without depth.
+# Half the size of the image, and twice the size of the labels. It shows a floor that is nearer at
+# the lower edge, and a stripe without depth.
 METRES = np.repeat(np.linspace(4.0, 1.0, 60, dtype=np.float32)[:, None], 80, axis=1)
 METRES[:, 30:36] = np.nan
 DEPTH_INFO = CameraInfo(width=80, height=60)
@@ -53,14 +53,14 @@ def depth_image(encoding):
 
 @pytest.fixture(params=['16UC1', '32FC1'])
 def heard(request, robot, start):
-    """What consumers hear of one image, the words, and the camera's depth."""
+    """The messages of one image, the words, and the camera's depth."""
     process = node(
         start,
         WORDS,
         'regions:=none',
         'confidence_threshold:=0.36',
-        'point_groups:=["obstacles=!floor", "ground=floor", "scene=!mug"]',
-        'target_classes:=["mug"]',
+        'points.groups:=["obstacles=!floor", "ground=floor", "scene=!mug"]',
+        'target.classes:=["mug"]',
         'output_size:=40x30',
         remaps=[
             'image:=/camera/image_raw',
@@ -111,7 +111,7 @@ def test_consumers_read_what_is_meant(heard):
     assert np.allclose(x, (columns - k[2]) / k[0] * z, atol=1e-5, equal_nan=True)
     assert np.allclose(y, (rows - k[5]) / k[4] * z, atol=1e-5, equal_nan=True)
     apart = z - METRES[:, :1].reshape(-1, 2).mean(1, keepdims=True)
-    assert np.nanmax(np.abs(apart)) < 0.027  # half the step between rows, and half a millimetre
+    assert np.nanmax(np.abs(apart)) < 0.027  # half the step between rows, plus half a millimetre
 
     info = SimpleNamespace(
         class_map=[SimpleNamespace(class_id=i, class_name=name) for i, name in heard.words]

@@ -1,4 +1,4 @@
-"""The services for single images and for loading anew, over real DDS."""
+"""The services that segment single images and reload the model, over real DDS."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_one_image_with_the_live_words_and_with_others(running):
     assert list(answer.vocabulary.background) == ['x']
     assert array(answer.label_mask).shape == (60, 50)
     assert set(np.unique(array(answer.label_mask))) <= {0, *ids.values()}
-    # The words of the stream are as before, and so are the ids that are free.
+    # The words of the stream and the free ids have not changed.
     count = len(robot.masks)
     wait_for(lambda: len(robot.masks) > count + 1, what='masks', process=process)
     assert (array(robot.masks[-1]) == streamed).all() and len(robot.vocabularies) == 1
@@ -53,7 +53,7 @@ def test_one_image_with_the_live_words_and_with_others(running):
     [
         ({'image': Image()}, 'encoding'),
         ({'image': image(PIXELS[:9, :1])}, 'more than 8 times'),
-        ({'image': image(), 'vocabulary': ['a', 'a']}, "name 'a' stands twice"),
+        ({'image': image(), 'vocabulary': ['a', 'a']}, "name 'a' appears twice"),
         ({'image': image(), 'vocabulary': ['mug ' * 100]}, 'too long'),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_bad_request_is_answered_with_the_reason(running, fields, reason):
 
 
 def test_a_fault_of_the_node_is_answered_and_logged(robot, inside, monkeypatch, capfd):
-    """What is a mistake of who asks is only answered."""
+    """A mistake of the caller is answered, but not logged."""
     wait_for(lambda: robot.vocabularies, what='words')
     for fields in ({'image': Image()}, {'image': image(), 'vocabulary': ['a', 'a']}):
         assert not robot.call(Segment, 'segment', **fields).success
@@ -81,8 +81,8 @@ def test_a_fault_of_the_node_is_answered_and_logged(robot, inside, monkeypatch, 
         answer = robot.call(SetVocabulary, 'set_vocabulary', prompts=['lamp'])
         assert not answer.success and answer.message == 'division by zero'
     logged = capfd.readouterr().err
-    assert 'the image is not segmented, AttributeError: module' in logged
-    assert 'the words are not taken over, ZeroDivisionError: division by zero' in logged
+    assert 'image not segmented: AttributeError: module' in logged
+    assert 'vocabulary not changed: ZeroDivisionError: division by zero' in logged
     assert robot.call(Segment, 'segment', image=image()).success
 
 
@@ -121,7 +121,7 @@ def test_reload_takes_a_file_that_was_replaced(robot, start, tmp_path):
 
     file.write_bytes(b'no weights')
     answer = robot.call(Trigger, 'reload')
-    assert not answer.success and answer.message.startswith('not loaded')
+    assert not answer.success and answer.message.startswith('model not loaded')
     count = len(robot.masks)
     wait_for(lambda: len(robot.masks) > count, what='masks with the old model', process=process)
     assert robot.set(vocabulary=['lamp'])[0].successful

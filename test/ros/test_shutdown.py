@@ -43,8 +43,8 @@ print('well')
 @pytest.mark.parametrize('when', ['early', 'late'])
 @pytest.mark.parametrize('number', SIGNALS)
 def test_a_signal_ends_the_context_and_raises_nothing(number, when):
-    """Also one that comes before ROS is up, and one more at the end. And Python does not sort what
-    is left."""
+    """This includes a signal before ROS is up, and another one at the end. Python's garbage
+    collector also ignores the objects that are left (they are frozen)."""
     done = subprocess.run(
         [sys.executable, '-c', SIGNALLED, str(int(number)), when],
         capture_output=True,
@@ -62,4 +62,4 @@ def test_an_error_is_one_only_while_ros_is_up(caplog):
     rclpy.shutdown()
     with until_shutdown():
         raise ValueError('published while the context was closed')
-    assert 'after the end, ValueError: published while' in caplog.text
+    assert 'after the shutdown, ValueError: published while' in caplog.text

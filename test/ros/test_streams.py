@@ -1,4 +1,4 @@
-"""What comes in: layouts, damaged images, rates, ages, several cameras, over real DDS."""
+"""Input of the node: layouts, damaged images, rates, ages, several cameras, over real DDS."""
 
 import time
 
@@ -43,7 +43,7 @@ def compressed(pixels=PIXELS, suffix='.png', format='rgb8; png compressed bgr8')
 def labels_of(robot, process, message):
     robot.masks.clear()
     robot.stream(make=lambda: message)
-    # The mask of an earlier message may still have been on its way; the third is this one's.
+    # A mask of an earlier message may still arrive. The third mask belongs to this message.
     wait_for(lambda: len(robot.masks) > 2, what='masks', process=process)
     robot.stop()
     return array(robot.masks[-1])
@@ -52,7 +52,7 @@ def labels_of(robot, process, message):
 @pytest.mark.parametrize('reliability', ['best_effort', 'reliable'])
 def test_both_kinds_of_cameras_and_every_layout_give_the_same_labels(tester, start, reliability):
     robot = Robot(tester, reliability)
-    process = node(start, WORDS, f'input_reliability:={reliability}')
+    process = node(start, WORDS, f'qos.input_reliability:={reliability}')
     labels = {name: labels_of(robot, process, message) for name, message in layouts().items()}
     assert (labels['rgb8'] == labels['bgr8']).all() and (labels['rgb8'] == labels['padded']).all()
     assert (labels['mono8'] == labels['mono16 big-endian']).all()
@@ -99,7 +99,7 @@ def test_a_damaged_image_is_counted_and_the_next_one_is_segmented(running):
             process=process,
         )
         assert robot.diagnosed(DiagnosticStatus.WARN, reason)
-    # The log is limited to a line in five seconds.
+    # The log has at most one line in five seconds.
     assert DAMAGED[0][1] in process.output
     count = len(robot.masks)
     robot.stream()
@@ -123,7 +123,7 @@ def test_the_newest_image_comes_out_when_the_model_is_slow(robot, start):
     stamps = [stamp(m) for m in robot.masks]
     assert stamps == sorted(set(stamps))
     assert int(robot.value('dropped: a newer image came')) > 0
-    # From receipt to publishing: at most the image in hand, then its own turn.
+    # An image waits at most for the current image, then it is segmented itself.
     inference_ms = float(robot.value('inference max ms'))
     assert float(robot.value('receipt to publish max ms')) < 3 * inference_ms + 100
 
@@ -144,7 +144,7 @@ def test_images_that_are_too_old_are_dropped(robot, start):
     assert 'use_sim_time' in process.output
     assert int(robot.value('dropped: older than max_age_s')) > 0
     robot.masks.clear()
-    assert robot.set(max_age_s=0.0)[0].successful
+    assert robot.set(max_age_s='none')[0].successful
     wait_for(lambda: robot.masks, what='masks', process=process)
     assert stamp(robot.masks[0])[0] < robot.node.get_clock().now().nanoseconds * 1e-9 - 3000
 
@@ -166,12 +166,12 @@ def test_a_stamp_that_goes_back_is_told_and_its_image_segmented(running):
     robot.late_s = 500.0
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, 'went back by'), what='a warning')
     assert robot.value('stamps that went back') == '1'
-    assert 'a bag that begins again' in process.output
+    assert 'a bag started again' in process.output
     wait_for(lambda: stamp(robot.masks[-1]) < stamp(robot.masks[0]), what='masks', process=process)
 
 
 def told_after(robot, masks):
-    """How many images were above the rate, by a status that came after so many more masks."""
+    """Return the number of images above the rate, from a status after `masks` more masks."""
     count, received = len(robot.masks), int(robot.value('received'))
     wait_for(lambda: len(robot.masks) >= count + masks, what='masks')
     wait_for(lambda: int(robot.value('received')) >= received + masks, what='a status')
@@ -184,10 +184,10 @@ def test_the_rate_is_limited_as_long_as_asked(robot, start):
     wait_for(lambda: robot.value('dropped: above max_rate_hz'), what='drops', process=process)
     start_s, count = time.monotonic(), len(robot.masks)
     wait_for(lambda: len(robot.masks) >= count + 30, what='masks', process=process)
-    # Two by `due` after a pause, and two that were on their way: a busy machine sends in bursts.
+    # `due` allows two after a pause, and two may still arrive: a busy machine sends in bursts.
     assert len(robot.masks) - count <= 5.0 * (time.monotonic() - start_s) + 4
     assert robot.diagnosed(DiagnosticStatus.OK, 'segmenting')
-    assert robot.set(max_rate_hz=0.0)[0].successful
+    assert robot.set(max_rate_hz='none')[0].successful
     assert told_after(robot, masks=3) == told_after(robot, masks=15)
 
 
@@ -242,7 +242,7 @@ def test_a_node_that_starts_disabled(robot, start):
 
 
 class Rig:
-    """Cameras of several names, and the masks of each."""
+    """Cameras with several names, and the masks of each."""
 
     def __init__(self, tester, names):
         self.robots = {name: Robot(tester, camera=f'/{name}/image') for name in names}
@@ -295,7 +295,7 @@ def test_a_fast_camera_does_not_starve_a_slow_one(tester, start):
 
 
 def test_one_bad_image_of_a_batch_takes_no_other_with_it(robot, inside, monkeypatch):
-    """With an engine that has memory for one image at a time."""
+    """The engine of this test has memory for only one image at a time."""
     wait_for(lambda: robot.vocabularies, what='words')
     frames, words = inside._frames, inside._words
     streams = [Stream(inside, name, lambda: None) for name in ('a', 'b', 'c')]

@@ -1,4 +1,4 @@
-"""Words that change while an image is worked on: what they wait for, and what is published."""
+"""Words that change while an image is segmented: what waits, and what is published."""
 
 import threading
 
@@ -17,13 +17,13 @@ from cliptrase_ros.segmenter import Segmenter
 
 
 def listeners(node, topic):
-    """How many the node's publisher knows of."""
+    """Return the number of subscribers that the node's publisher knows."""
     [publisher] = [p for p in node.publishers if p.topic_name == f'/segmentation/{topic}']
     return publisher.get_subscription_count()
 
 
 def free(lock):
-    """Whether another thread could take the lock now."""
+    """Return True if another thread could take the lock now."""
     took = []
 
     def take():
@@ -38,7 +38,7 @@ def free(lock):
 
 
 def ready(robot, inside, **topics):
-    """Listen to these topics, and wait until all is known to all."""
+    """Listen to these topics, and wait until all publishers and subscribers know each other."""
     wait_for(lambda: robot.vocabularies, what='words')
     for topic, kind in topics.items():
         robot.hear(topic, kind)
@@ -54,8 +54,12 @@ def during(monkeypatch, owner, name, hook):
 
 
 def held_up(monkeypatch, owner, name, inside):
-    """Make each call of a function or method wait; returns what tells that the first has begun,
-    what lets them go on, and for each whether the lock was free."""
+    """Make each call of a function or method wait.
+
+    Returns:
+        (event that is set when the first call begins, event that lets the calls go on, for each
+        call True if the lock was free)
+    """
     begun, go, calls = threading.Event(), threading.Event(), []
 
     def block():
@@ -76,7 +80,7 @@ SLOW = [(Segmenter, 'label'), (messages, 'label_mask')]
 
 @pytest.mark.parametrize('owner, name', SLOW, ids=[case[1] for case in SLOW])
 def test_words_go_live_while_an_image_is_labelled(robot, inside, monkeypatch, owner, name):
-    """And the image is labelled with the new ones."""
+    """The image is labelled with the new words."""
     ready(robot, inside)
     begun, go, calls = held_up(monkeypatch, owner, name, inside)
     encoded = []
@@ -105,7 +109,7 @@ DRAWN = [
 def test_the_mask_and_new_words_do_not_wait_for_what_is_drawn(
     robot, inside, monkeypatch, owner, name, topic, kind
 ):
-    """What was drawn of words that are gone is not published."""
+    """Pictures drawn with the old words are not published."""
     ready(robot, inside, **{topic: kind})
     begun, go, calls = held_up(monkeypatch, owner, name, inside)
     robot.send()
@@ -141,7 +145,7 @@ def test_words_that_change_again_and_again_wait_for_the_image(robot, inside, mon
 
 
 def test_no_mask_of_old_words_follows_the_new_ones(robot, inside, monkeypatch):
-    """Whenever they change. What is published is noted while the lock is held that orders it."""
+    """The words change at any time. The test records messages while the node holds the lock."""
     ready(robot, inside)
     published, labels = [], inside._streams[0].outputs
     publish, announce = labels.publish, inside._words._publish_vocabulary
@@ -175,7 +179,7 @@ def test_no_mask_of_old_words_follows_the_new_ones(robot, inside, monkeypatch):
 
 
 def test_a_setting_that_changes_under_an_image_does_not_label_it_again(robot, inside, monkeypatch):
-    """Masks still fit their vocabulary, and what smooths over frames sees each of them once."""
+    """Masks still fit their vocabulary, and smoothing over frames sees each frame only once."""
     ready(robot, inside)
     begun, go, calls = threading.Event(), threading.Event(), []
     during(monkeypatch, messages, 'label_mask', lambda: (begun.set(), go.wait(20)))
@@ -209,4 +213,4 @@ def test_a_model_that_is_loaded_under_an_image_encodes_it_once_more(robot, insid
     robot.send()
     wait_for(lambda: robot.masks, what='the image at last')
     assert len(made) == 3 and robot.vocabularies[-1].version == 3
-    assert len(encoded) == 2  # once as the model warms up
+    assert len(encoded) == 2  # one of them when the model warms up

@@ -10,7 +10,7 @@ from cliptrase_ros.ros.worker import LatestSlots, Worker
 def test_the_newest_item_of_each_key_is_kept():
     slots = LatestSlots()
     assert [slots.put(*pair) for pair in (('a', 1), ('b', 2), ('a', 3))] == [False, False, True]
-    # a was there first, so it comes first, whatever replaced it.
+    # Key a came first, so its item comes first, although a newer one replaced it.
     assert slots.get() == [3, 2]
     assert slots.put('a', 4) is False and slots.get() == [4]
 
@@ -39,7 +39,7 @@ def test_a_worker_survives_errors_and_finishes_what_it_has(caplog):
     worker = Worker('test', work)
     worker.put('a', 'bad')
     deadline = time.monotonic() + 5
-    while 'not dealt with' not in caplog.text and time.monotonic() < deadline:
+    while 'unhandled error' not in caplog.text and time.monotonic() < deadline:
         time.sleep(0.001)
     worker.put('a', 'good')
     assert begun.wait(5)
@@ -65,7 +65,7 @@ def test_statistics(monkeypatch):
     now[0] += 100
     assert statistics.rate('in') == 0.0
     statistics.count('in')
-    assert statistics.rate('in') == pytest.approx(0.01, rel=0.01)  # rare: by the last two
+    assert statistics.rate('in') == pytest.approx(0.01, rel=0.01)  # rare event: the last two count
     for n in range(1, 21):
         statistics.record('t', n / 1000)
     now[0] += 7

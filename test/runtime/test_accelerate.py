@@ -1,5 +1,8 @@
-"""Compiled and captured functions. CUDA graphs are replaced here by a record of the calls, so that
-their bookkeeping runs everywhere; where there is a GPU the real ones are tested too."""
+"""Compiled and captured functions.
+
+Most tests replace CUDA graphs by a record of the calls, so that their bookkeeping runs everywhere.
+With a GPU, the real graphs are tested too.
+"""
 
 import gc
 import logging
@@ -30,7 +33,7 @@ def told(caplog):
 
 @pytest.mark.parametrize('times, kept', [([2.0, 1.0], True), ([1.0, 2.0], False)])
 def test_what_is_compiled_is_kept_only_if_it_is_faster(monkeypatch, told, times, kept):
-    # So that it shows which one runs, the "compiled" function gives something else.
+    # The "compiled" function gives another result, to show which one runs.
     monkeypatch.setattr(torch, 'compile', lambda function, dynamic: triple)
     monkeypatch.setattr(accelerate, 'compare', lambda functions, args: times)
     run, x = Compiled(double, 'doubling'), torch.ones(2, 3)
@@ -76,7 +79,7 @@ def test_functions_are_compared_in_turn(device):
 
 
 class Recorder:
-    """Stands for `accelerate.captured`: keeps arguments and results in place, as a graph does."""
+    """Replaces `accelerate.captured`: keeps arguments and results in place, as a graph does."""
 
     def __init__(self):
         self.captured = 0
@@ -97,7 +100,7 @@ class Recorder:
 
 @pytest.fixture
 def replayed(monkeypatch):
-    """(a Replayed that takes the CPU for a GPU, the number of plain calls, the recorder)."""
+    """Return (a Replayed that treats the CPU as a GPU, the plain calls, the recorder)."""
     recorder, calls = Recorder(), []
     monkeypatch.setattr(accelerate, 'captured', recorder)
 
@@ -122,10 +125,10 @@ def test_graphs_are_kept_for_the_last_shapes_only(replayed):
         for _ in range(2):
             run(torch.ones(side))
     assert recorder.captured == accelerate.SHAPES + 1
-    run(torch.ones(accelerate.SHAPES + 1))  # the newest
+    run(torch.ones(accelerate.SHAPES + 1))  # the newest shape is still there
     assert recorder.captured == accelerate.SHAPES + 1
     for _ in range(2):
-        run(torch.ones(1))  # the oldest has gone
+        run(torch.ones(1))  # the oldest shape was dropped
     assert recorder.captured == accelerate.SHAPES + 2
 
 
@@ -165,7 +168,7 @@ def test_where_memory_runs_out_graphs_are_given_up(replayed, monkeypatch):
 
 
 class Owner:
-    """Has methods as an encoder has."""
+    """An object that replays and compiles its own method, as an encoder does."""
 
     def __init__(self):
         self.replayed = Replayed(self.method, 'a method')
@@ -235,7 +238,7 @@ def test_results_stay_what_they_are(device):
     kept = [run(torch.full((3,), float(n), device=device)) for n in range(4)]
     expected = [([2.0 * n] * 3, {'side': 3}) for n in range(4)]
     assert [(x.tolist(), rest) for x, rest in kept] == expected
-    assert len(run._graphs) == (device.type == 'cuda')  # elsewhere nothing is captured
+    assert len(run._graphs) == (device.type == 'cuda')  # other devices capture nothing
 
 
 @pytest.mark.slow
@@ -248,7 +251,7 @@ def test_a_real_compilation(told):
 
 @torch.no_grad()
 def test_more_owners_than_torch_has_versions_for_are_compiled(monkeypatch):
-    """Its limit, 8, is for each piece of code, not for each object that runs it."""
+    """torch's limit of 8 versions is for each piece of code, not for each object that runs it."""
     graphs = []
 
     def backend(graph, example):

@@ -1,4 +1,4 @@
-"""Nothing between an image on the device and its labels makes the host wait for the device."""
+"""Between an image on the device and its labels, the host never waits for the device."""
 
 from dataclasses import replace
 from functools import cache, partial
@@ -74,7 +74,7 @@ def test_what_stays_on_the_device_is_let_through():
 
 
 def along_edges(image):
-    """Maps enlarged along the edges of a picture, as both halves of the pipeline do it."""
+    """Return the function that enlarges maps along the edges of a picture, as in the pipeline."""
     guided = partial(refine.guided_rows, image=image, grid=(12, 20))
     return partial(refine.along, rule=guided, most=4)
 
@@ -177,7 +177,7 @@ def test_regions_stay_on_the_device(refined):
 
 @pytest.fixture
 def no_tables():
-    """Tables without numbers are for one test only."""
+    """Clear the caches of tables: tables of fake tensors must not reach other tests."""
     caches = attention.neighbourhood, resclip._steps, resclip._blur
     for cached in caches:
         cached.cache_clear()
@@ -191,16 +191,16 @@ def no_tables():
     [
         *({'method': name} for name in ct.METHODS),
         {'refine': 'guided', 'regions': 'mean'},
-        {'refine': 'pamr', 'present_only': 'tagclip'},
-        {'window_px': 32, 'window_stride_px': 16},
-        {'method': 'resclip', 'resclip_feedback': True},
+        {'refine': 'pamr', 'present.method': 'tagclip'},
+        {'sliding.window_px': 32, 'sliding.stride_px': 16},
+        {'method': 'resclip', 'resclip.feedback.enabled': True},
     ],
 )
 def test_encoding_stays_on_the_device(changes, no_tables):
-    """From bytes on the device to everything that is known without a word."""
-    # What is read of weights when they are loaded is no part of a frame.
-    changes = {'gclip_block': 1, 'gclip_suppression': False, 'input_size': 48, **changes}
-    settings = ct.Settings(precision='fp16', **changes)
+    """All steps from bytes on the device to the results that do not depend on the words."""
+    # Weights that are read while loading are not part of a frame.
+    changes = {'gclip.block': 1, 'gclip.suppression': False, 'input_size': 48, **changes}
+    settings = ct.Settings.from_mapping({'precision': 'fp16', **changes})
     with FakeTensorMode(), torch.device('cuda'), torch.no_grad():
         tower = Tower(make_visual(), torch.float16)
         statistic = torch.ones(3, 1, 1)

@@ -9,7 +9,7 @@ from cliptrase_ros.runtime import deferred
 
 @pytest.fixture
 def package(tmp_path, monkeypatch):
-    """A package that can be imported, with a module in a package below it."""
+    """Create an importable package with a module in a subpackage."""
     inner = tmp_path / 'slow_to_import' / 'inner'
     inner.mkdir(parents=True)
     (inner.parent / '__init__.py').write_text('VERSION = "7"\n')
@@ -28,7 +28,7 @@ def there():
 
 
 def stand_in(package):
-    """What `from slow_to_import.inner.things import Thing` gives in the block."""
+    """Return the result of `from slow_to_import.inner.things import Thing` within the block."""
     with deferred.imports_of(package):
         thing = import_module(f'{package}.inner.things').Thing
     assert not there()

@@ -1,4 +1,4 @@
-"""What happens when memory runs out: for real on the CPU, and by injected errors."""
+"""Behaviour if memory runs out: really on the CPU, and with injected errors."""
 
 import ctypes
 import os
@@ -50,7 +50,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), 'mallopt'), reason='not glibc')
 def test_memory_of_a_frame_is_kept_for_the_next():
-    """By the pages that are got from the system."""
+    """Measured by the number of pages that the process gets from the system."""
     faults = [
         int(
             subprocess.run(
@@ -118,7 +118,7 @@ def test_other_errors_and_one_item_that_does_not_fit_end_it():
 
 @pytest.fixture
 def at_most(monkeypatch):
-    """Let the image tower have memory for n images at a time; returns what was asked of it."""
+    """Limit the memory of the image tower to n images; return the sizes of all batches."""
     embed, sizes = Tower.embed, []
 
     def limit(n):
@@ -135,11 +135,13 @@ def at_most(monkeypatch):
 
 
 def segmenter(backbone, **changes):
-    return ct.Segmenter(backbone, ct.Settings(precision='fp32', input_size=48, **changes))
+    return ct.Segmenter(
+        backbone, ct.Settings.from_mapping({'precision': 'fp32', 'input_size': 48, **changes})
+    )
 
 
 @pytest.mark.parametrize(
-    'changes', [{'regions': 'mean'}, {'present_only': 'tagclip'}, {'refine': 'pamr'}]
+    'changes', [{'regions': 'mean'}, {'present.method': 'tagclip'}, {'refine': 'pamr'}]
 )
 def test_images_are_encoded_in_smaller_batches(backbone, words, at_most, changes):
     run = segmenter(backbone, **changes)
@@ -156,10 +158,14 @@ def test_images_are_encoded_in_smaller_batches(backbone, words, at_most, changes
 
 @pytest.mark.parametrize(
     'changes',
-    [{}, {'method': 'resclip', 'resclip_feedback': True}, {'method': 'gclip', 'regions': 'none'}],
+    [
+        {},
+        {'method': 'resclip', 'resclip.feedback.enabled': True},
+        {'method': 'gclip', 'regions': 'none'},
+    ],
 )
 def test_windows_are_encoded_in_smaller_batches(backbone, words, at_most, changes):
-    run = segmenter(backbone, window_px=32, window_stride_px=16, **changes)
+    run = segmenter(backbone, sliding={'window_px': 32, 'stride_px': 16}, **changes)
     image = picture(60, 100)
     expected = run.encode(image)
     expected_scores = run.scores(expected, words)
@@ -174,7 +180,7 @@ def test_windows_are_encoded_in_smaller_batches(backbone, words, at_most, change
 def test_without_memory_for_one_image_the_settings_that_help_are_named(backbone, words, at_most):
     run = segmenter(backbone)
     sizes = at_most(0)
-    helpful = 'input_size or window_px, set precision to fp16 .* fewer words'
+    helpful = 'input_size or sliding.window_px, set precision to fp16 .* fewer words'
     with pytest.raises(ct.OutOfMemory, match=helpful) as caught:
         run.encode_batch(3 * [picture(48, 64)])
     assert sizes == [3, 1] and isinstance(caught.value, ct.CliptraseError | MemoryError)
@@ -193,7 +199,7 @@ def test_labels_that_do_not_fit_are_refused_and_the_next_are_made(backbone, word
 
 
 def test_scores_and_presence_that_do_not_fit_are_refused(backbone, words, monkeypatch):
-    run = segmenter(backbone, present_only='denoise')
+    run = segmenter(backbone, present={'method': 'denoise'})
     encoded = run.encode(picture(48, 64))
     many = words.embeddings[:1].expand(1 << 40, -1)
     for call in (run.scores, run.presence):
@@ -209,7 +215,7 @@ def loaded():
 
 @pytest.fixture
 def tiny(loaded, tmp_path):
-    """A segmenter with a text encoder, no word of which is cached."""
+    """Return a segmenter with a text encoder and an empty cache of words."""
     settings = ct.Settings(prompt_templates='imagenet80', cache_dir=str(tmp_path))
     assert loaded.text.cuts_context
     return ct.Segmenter(loaded, settings)
@@ -217,7 +223,7 @@ def tiny(loaded, tmp_path):
 
 @pytest.fixture
 def narrow(loaded):
-    """Let the text tower have memory for `most()` sentences at a time."""
+    """Limit the memory of the text tower to `most()` sentences at a time."""
     hooks = []
 
     def limit(most):
@@ -250,12 +256,12 @@ def test_words_that_do_not_fit_are_refused_and_what_was_encoded_stays(tiny, narr
     assert len(passes) == 3
     passes.clear()
     tiny.vocabulary(['floor', 'mug'])
-    assert len(passes) == 2  # the floor was read from the cache
+    assert len(passes) == 2  # 'floor' came from the cache
 
 
 @pytest.mark.slow
 def test_with_a_limit_of_the_system_images_are_encoded_in_parts_or_refused():
-    """Address space for one image at a time, then for none, then as before."""
+    """The address space suffices for a part of the images, then for none, then for all again."""
     program = """
 import resource
 import numpy as np
@@ -292,7 +298,7 @@ print((run(images[-1], words).labels == expected).all())
     done = subprocess.run(
         [sys.executable, '-c', program],
         cwd=Path(__file__).parents[2],
-        # Whatever is large is given back to the system when it is freed.
+        # With this threshold, large blocks return to the system when they are freed.
         env={**os.environ, 'MALLOC_MMAP_THRESHOLD_': '65536'},
         capture_output=True,
         text=True,

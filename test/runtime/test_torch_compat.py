@@ -1,7 +1,6 @@
-"""Names of torch that are not public: that the installed one has them, and what is without them.
+"""Private names of torch: the installed torch has them, and the package works without them.
 
-Names that are taken away stand for versions of torch that are too large to be installed beside this
-one.
+The tests remove names to imitate other versions of torch, which are too large to be installed too.
 """
 
 import ast
@@ -24,7 +23,7 @@ CAN_LAY_OUT = pytest.mark.skipif(
 )
 
 
-# Of modules and storages.
+# Private attributes of modules and storages.
 INSIDE = '_buffers', '_modules', '_cdata'
 
 
@@ -49,13 +48,13 @@ def test_no_other_module_uses_a_private_name_of_torch():
 
 
 def without(monkeypatch, name):
-    """torch.ops.mkldnn without one of its names."""
+    """Remove one name from torch.ops.mkldnn."""
     rest = {n: getattr(torch.ops.mkldnn, n) for n in MKLDNN if n != name}
     monkeypatch.setattr(torch.ops, 'mkldnn', SimpleNamespace(**rest))
 
 
 def counted(monkeypatch):
-    """How often oneDNN's kernel runs."""
+    """Return a list that grows with each call of oneDNN's kernel."""
     calls, run = [], torch_compat.linear
     monkeypatch.setattr(torch_compat, 'linear', lambda *a: (calls.append(1), run(*a))[1])
     return calls
@@ -106,7 +105,7 @@ def test_instructions_by_the_older_names(monkeypatch, has):
 
 
 def test_the_installed_torch_says_one_thing():
-    """By its public name and its older ones; torch 2.2 has neither and says no."""
+    """The public name and the older names agree. torch 2.2 has neither and returns False."""
     said = torch_compat.has_bfloat16_instructions()
     older = '_is_avx512_bf16_supported', '_is_amx_tile_supported'
     known = [getattr(torch.cpu, name)() for name in older if hasattr(torch.cpu, name)]
@@ -129,7 +128,7 @@ def test_versions_are_allowed_within_the_block():
 
 
 class Older:
-    """torch._dynamo.config by its older name."""
+    """A torch._dynamo.config with the older name of the limit."""
 
     cache_size_limit = 8
 
@@ -138,7 +137,7 @@ class Older:
 
 
 def configured(monkeypatch, config):
-    """Have torch_compat find this one, or none."""
+    """Let torch_compat find this config, or none."""
 
     def find(name):
         if config is None:
@@ -150,7 +149,7 @@ def configured(monkeypatch, config):
 
 @pytest.mark.parametrize('config', [None, SimpleNamespace(), SimpleNamespace(recompile_limit=8)])
 def test_where_versions_cannot_be_allowed_results_are_the_same(monkeypatch, caplog, config):
-    """Some run plainly."""
+    """Some functions run plainly."""
     monkeypatch.setattr(torch, 'compile', partial(torch.compile, backend='eager'))
     configured(monkeypatch, config)
     for _ in range(3):
@@ -167,7 +166,7 @@ def test_the_older_name_of_the_limit(monkeypatch):
 
 
 def test_work_whose_reads_cannot_be_seen_runs_plainly(monkeypatch, caplog):
-    """Nothing is captured: the graph would read what may be gone."""
+    """Nothing is captured, because a graph could read memory that was already freed."""
     assert issubclass(accelerate.Outside, torch_compat.DispatchMode)
     with monkeypatch.context() as patch:
         patch.delattr('torch.utils._python_dispatch.TorchDispatchMode')
@@ -180,4 +179,4 @@ def test_work_whose_reads_cannot_be_seen_runs_plainly(monkeypatch, caplog):
     for n in range(3):
         result, _ = run._replayed('key', (torch.full((2,), float(n)),))
         assert result.tolist() == [2.0 * n] * 2
-    assert 'doubling runs without a CUDA graph: this torch does not show' in caplog.text
+    assert 'doubling runs without a CUDA graph: this version of torch has no' in caplog.text

@@ -12,7 +12,7 @@ CAMERA = Pinhole(31.5, 29.0, 3.2, 1.7)
 
 
 def scene(labels=np.uint8, size=(4, 7)):
-    """Random arguments of `clouds.fill` but the camera, some depth NaN."""
+    """Return random arguments of `clouds.fill`, except the camera. Some depths are NaN."""
     rng = np.random.default_rng(0)
     depth = rng.uniform(0.2, 9, size).astype(np.float32)
     depth[rng.random(size) < 0.3] = np.nan
@@ -76,7 +76,7 @@ def test_points_of_a_crop_are_a_crop_of_the_points():
 
 
 def test_packed_colours():
-    """As everybody reads them from memory: blue, green, red, nothing."""
+    """The bytes in memory are blue, green, red, 0, as other programs expect."""
     image = np.array([[[0, 0, 0], [255, 255, 255], [255, 0, 0], [1, 2, 3]]], np.uint8)
     got = clouds.packed(image)
     assert got.dtype == np.uint32 and got.tolist() == [[0, 0xFFFFFF, 0xFF0000, 0x010203]]
@@ -118,7 +118,7 @@ def test_no_point_is_selected(chosen):
 
 
 def naive_grown(depth, target, focal, margin_m):
-    """As the docstring says, pixel by pixel."""
+    """Do what the docstring of `clouds.grown` says, pixel by pixel."""
     solid = [place for place in np.ndindex(depth.shape) if target[place] and depth[place] > 0]
     result = target.copy()
     while solid:
@@ -137,7 +137,7 @@ def naive_grown(depth, target, focal, margin_m):
 @pytest.mark.parametrize('focal, margin_m', [(4.0, 0.5), (10.0, 0.25), (1.0, 0.125), (100.0, 1.0)])
 @pytest.mark.parametrize('seed', range(5))
 def test_grown_targets(size, focal, margin_m, seed):
-    """Depths are multiples of 1/16 m, so that no sum is rounded."""
+    """The depths are multiples of 1/16 m, so no sum is rounded."""
     rng = np.random.default_rng(seed)
     depth = (rng.integers(4, 60, size) / 16).astype(np.float32)
     depth[rng.random(size) < 0.2] = np.nan
@@ -192,7 +192,7 @@ def test_what_is_far_grows_by_fewer_pixels():
 
 
 def test_one_stray_pixel_in_front_of_a_target_changes_little():
-    """A label that laps over a nearer thing by a pixel: what is between the two is kept."""
+    """If a label covers one pixel of a nearer thing, pixels between the two depths are kept."""
     depth = np.full((31, 31), 0.5, np.float32)
     target = np.zeros(depth.shape, bool)
     target[10:21, 10:21] = True

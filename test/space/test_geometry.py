@@ -15,7 +15,7 @@ def shift(sx, sy, tx=0.0, ty=0.0):
 
 
 def numbered(size):
-    """An image whose pixels all differ: 1, 2, ..."""
+    """Return an image with different pixels: 1, 2, ..."""
     return np.arange(1, size[0] * size[1] + 1).reshape(size)
 
 
@@ -24,7 +24,7 @@ def same(got, expected):
 
 
 def test_every_depth_in_millimetres():
-    """The float32 that is nearest to it in metres; 0 and 65535 are not valid."""
+    """The result is the nearest float32 in metres; 0 and 65535 are not valid."""
     given = np.arange(65536, dtype=np.uint16).reshape(128, 512)
     got = geometry.metres(given)
     expected = (np.arange(65536) / 1000).astype(np.float32).reshape(128, 512)
@@ -42,7 +42,7 @@ def test_depth_in_metres():
 @pytest.mark.parametrize('kind', [np.uint16, np.float32])
 @pytest.mark.parametrize('nearest, farthest', [(0.3, 3.0), (0.0, 0.7), (0.7, INF), (1.9, 2.3)])
 def test_the_range_includes_its_ends(kind, nearest, farthest):
-    """In millimetres as well, so 3000 mm is not above 3 m."""
+    """This holds for millimetres too: 3000 mm is not above 3 m."""
     millimetres = np.arange(1, 4000).reshape(1, -1)
     given = millimetres.astype(kind) if kind is np.uint16 else (millimetres / 1000).astype(kind)
     valid = np.array([nearest <= n / 1000 <= farthest for n in range(1, 4000)])
@@ -132,7 +132,7 @@ MOVES = {
 
 @pytest.mark.parametrize('source, move, size', MOVES.values(), ids=MOVES)
 def test_each_pixel_is_the_nearest(source, move, size):
-    """Against the place of each pixel; where two are as near, either may round to it."""
+    """Compare with the place of each pixel. If two pixels are equally near, both are accepted."""
     image = numbered(source)
     got = geometry.looked_up(image, move, size, -1)
     assert got.shape == size and got.dtype == image.dtype
@@ -152,7 +152,7 @@ def test_of_two_that_are_as_near_the_later_one():
 
 
 def test_pixels_half_a_step_off_the_edge():
-    """The image holds the edge of its first pixel, not that of its last one."""
+    """The outer edge of the first pixel is in the image, the outer edge of the last is not."""
     image = numbered((2, 2))
     got = geometry.looked_up(image, shift(1.0, 1.0, 0.5, 0.5), (3, 3), -1)
     assert got.tolist() == [[1, 2, -1], [3, 4, -1], [-1, -1, -1]]

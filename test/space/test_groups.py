@@ -46,13 +46,13 @@ def test_what_is_no_group_is_refused(entry):
     with pytest.raises(ct.SettingError) as caught:
         parse_groups(['good=floor', entry])
     assert str(caught.value) == (
-        f"point_groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', or "
-        "group=!class for all but those, such as 'obstacles=!floor'"
+        f"points.groups: {entry!r}: write group=class;class, such as 'seats=chair;sofa', or "
+        "group=!class for everything except a class, such as 'obstacles=!floor'"
     )
 
 
 def test_a_name_that_stands_twice_is_refused():
-    expected = "^point_groups: 'a' stands twice; write all of its classes in one entry$"
+    expected = "^points.groups: 'a' appears twice; write all of its classes in one entry$"
     with pytest.raises(ct.SettingError, match=expected):
         parse_groups(['a=floor', 'b=floor', ' a = wall'])
 
@@ -63,7 +63,10 @@ def test_a_name_that_stands_twice_is_refused():
     'classes', [('floor',), ('door', 'office chair'), ('floor', 'rug'), ('rug',), ('chair',)]
 )
 def test_which_labels_belong_to_a_group(classes, others, largest):
-    """Without a class of that name: none, or all. The unlabelled and ids of no word are others."""
+    """Without a class of this name: no label, or all labels.
+
+    Unlabelled pixels and ids without a word belong to the others.
+    """
     table = Group('g', classes, others).table(iter(WORDS), largest)
     names = {c.id: c.name for c in WORDS}
     assert table.dtype == bool and table.shape == (largest + 1,)
@@ -71,7 +74,7 @@ def test_which_labels_belong_to_a_group(classes, others, largest):
 
 
 def test_a_group_of_no_classes():
-    """As the targets are if none are named."""
+    """The target group is like this if the user names no targets."""
     assert not Group('g', ()).table(WORDS, 255).any()
     assert Group('g', (), True).table(WORDS, 255).all()
 

@@ -11,7 +11,7 @@ CAMERA = Pinhole(100, 110, 59.5, 44.5)
 
 
 def naive_components(labels, depth, jump):
-    """By flooding from each pixel."""
+    """Number the components by a flood fill from each pixel."""
     result = np.zeros(labels.shape, int)
     count = 0
     for start in np.ndindex(labels.shape):
@@ -34,7 +34,7 @@ def naive_components(labels, depth, jump):
 
 
 def same_partition(numbers, expected):
-    """Whether they differ in the numbers of components alone, 0 excepted."""
+    """Return True if both are equal except for the numbering of the components (0 stays 0)."""
     pairs = {(0, 0), *zip(numbers.ravel().tolist(), expected.ravel().tolist(), strict=True)}
     count = int(expected.max()) + 1
     return all(sorted(pair[side] for pair in pairs) == list(range(count)) for side in (0, 1))
@@ -46,7 +46,10 @@ def search(labels, depth, ids=(1,), confidence=None, camera=CAMERA, jump=0.05, m
 
 
 def rectangle(rotation, center, size, camera=CAMERA, image=SIZE):
-    """[H, W] float32 depth of a flat thing, NaN around it; its normal is the rotation's z."""
+    """Return the depth [H, W] float32 of a flat thing, NaN around it.
+
+    Its normal is the z axis of the rotation.
+    """
     y, x = np.mgrid[: image[0], : image[1]]
     rays = np.stack([(x - camera.cx) / camera.fx, (y - camera.cy) / camera.fy, np.ones(image)], -1)
     z = center @ rotation[:, 2] / (rays @ rotation[:, 2])
@@ -56,7 +59,7 @@ def rectangle(rotation, center, size, camera=CAMERA, image=SIZE):
 
 
 def about(axis, degrees):
-    """Rotation matrix about a coordinate axis."""
+    """Return the rotation matrix about a coordinate axis."""
     result = np.eye(3)
     first, second = (axis + 1) % 3, (axis + 2) % 3
     c, s = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
@@ -66,7 +69,7 @@ def about(axis, degrees):
 
 
 def angle(one, other):
-    """Degrees between two directions."""
+    """Return the angle between two directions in degrees."""
     return np.degrees(np.arccos(np.clip(one @ other, -1, 1)))
 
 
@@ -76,7 +79,7 @@ def angle(one, other):
 def test_components_are_those_of_a_flood(seed, size, dtype):
     random = np.random.default_rng(seed)
     labels = random.choice([0, 1, 2, 255], size, p=[0.1, 0.6, 0.2, 0.1]).astype(dtype)
-    # Powers and halves: all differences are exact, and some are just as large as the jump.
+    # With these values all differences are exact, and some are exactly as large as the jump.
     depths = np.array([1, 1.25, 1.5, 2, np.nan], np.float32)
     depth = random.choice(depths, size, p=[0.4, 0.2, 0.15, 0.15, 0.1])
     for jump in (0.25, 0.2, 0.5):
@@ -141,7 +144,7 @@ def test_pixels_without_depth_belong_to_nothing_and_split():
 
 
 def squares(dtype, *values):
-    """Labels with squares of these values side by side, each one pixel wider than the last."""
+    """Return labels with squares of these values side by side; each is one pixel wider."""
     labels = np.zeros(SIZE, dtype)
     for n, value in enumerate(values):
         labels[5 : 8 + n, 12 * n : 12 * n + 3 + n] = value
@@ -228,7 +231,7 @@ def test_everything_about_a_thing_is_as_computed_pixel_by_pixel():
         (about(2, 0), (0.3, -0.2, 2)),
         (about(2, 30), (0.2, 0.1, 2)),
         (about(2, -50), (-0.1, 0, 2)),
-        # What is seen at a slant is seen the same on both sides.
+        # Tilted things are symmetric left and right.
         (about(0, 40), (0, 0.1, 2)),
         (about(0, -55), (0, 0, 2)),
     ],
@@ -246,7 +249,7 @@ def test_a_flat_thing_lies_where_it_was_put(rotation, center):
     for column in range(3):
         off = angle(thing.axes[:, column], rotation[:, column])
         assert min(off, 180 - off) < (0.5, 0.5, 0.01)[column]
-    if rotation[2, 1] == 0:  # straight on: no part of it is nearer, so the mean is in the middle
+    if rotation[2, 1] == 0:  # seen frontally: no part is nearer, so the mean is in the middle
         assert np.abs(thing.centroid - center).max() < pixel / 4
 
 
@@ -375,9 +378,9 @@ def test_shapes_and_types_that_do_not_fit_are_refused():
         with pytest.raises(ShapeError, match=r'labels: expected \[H, W\] uint8 or uint16, got \['):
             number_things(bad, image, 0.05)
     for bad in (image[1:], image.astype(np.float64), image[None]):
-        with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, as large as'):
+        with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, the size of'):
             number_things(labels, bad, 0.05)
-        with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, as large as'):
+        with pytest.raises(ShapeError, match=r'depth: expected \[90, 120\] float32, the size of'):
             search(labels, bad)
-        with pytest.raises(ShapeError, match=r'confidence: expected \[90, 120\] float32, as large'):
+        with pytest.raises(ShapeError, match=r'confidence: expected \[90, 120\] float32, the size'):
             search(labels, image, confidence=bad)

@@ -1,4 +1,4 @@
-"""Pictures of clouds: which point is seen where."""
+"""Pictures of clouds: which point is visible, and at which pixel."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ def cloud(*points):
 
 
 def seen(picture, color):
-    """[(row, column)] of a colour."""
+    """Return [(row, column)] of the pixels of a colour."""
     return np.argwhere((picture == color).all(axis=-1)).tolist()
 
 
 @pytest.mark.parametrize(
     'view, ranges, size, places',
     [
-        # 20 px a metre: x -3 m is column 0; in the top view z 0 m is the last row.
+        # 20 pixels per metre: x = -3 m is column 0; in the top view z = 0 m is the last row.
         (top_view, {}, (120, 120), ([[99, 70]], [[19, 50]])),
         (front_view, {}, (80, 120), ([[54, 70]], [[20, 50]])),
         (top_view, {'x_m': (0, 2), 'z_m': (1, 3)}, (40, 40), ([[39, 10]], [])),
@@ -38,7 +38,7 @@ def test_points_are_seen_where_they_are(view, ranges, size, places):
 @pytest.mark.parametrize('view, axis', [(top_view, 1), (front_view, 2)])
 @pytest.mark.parametrize('first', [RED, GREEN])
 def test_the_highest_or_nearest_point_is_seen(view, axis, first):
-    """In both orders: y goes down, z away."""
+    """Check both orders. y points down, z points away from the camera."""
     second = RED + GREEN - first
     points = np.full((2, 3), 1.01, np.float32)
     points[:, axis] = (0.5, 1.5) if first is RED else (1.5, 0.5)

@@ -4,7 +4,7 @@ from cliptrase_ros.video.roster import Roster
 
 
 def shown(roster, frames, threshold=0.5, patience=2, subject='a'):
-    """What the roster says of scores of one class, frame by frame."""
+    """Return the answers of the roster for the scores of one class, frame by frame."""
     rows = [roster(torch.tensor([score, 0.0]), threshold, patience, subject) for score in frames]
     assert not any(row[1] for row in rows)
     return [bool(row[0]) for row in rows]
@@ -12,7 +12,8 @@ def shown(roster, frames, threshold=0.5, patience=2, subject='a'):
 
 def test_a_word_enters_at_the_threshold_and_leaves_below_half_of_it():
     assert shown(Roster(), [0.49, 0.5, 0.3, 0.26, 0.25]) == [False, True, True, True, True]
-    # The second frame in a row is too much; 0.3 is not enough to come back, nor is one frame.
+    # The word leaves at the second low frame in a row, not at the first. A score of 0.3 does not
+    # bring it back.
     frames = [0.6, 0.1, 0.3, 0.1, 0.1, 0.3, 0.5]
     assert shown(Roster(), frames) == [True, True, True, True, False, False, True]
     assert shown(Roster(), [0.6, 0.1], patience=1) == [True, False]

@@ -38,7 +38,7 @@ def test_a_vocabulary_has_the_distractors_behind_its_own_background(tiny):
     assert words[:2] == ('brick', 'Sky')
     gone = {'floor', 'road', 'wood', 'sky'}
     assert words[2:] == tuple(w for w in DISTRACTORS['stuff'] if w not in gone)
-    # A class's name counts also where other words stand for it.
+    # The name of a class counts too, even if its prompts are other words.
     assert 'wall' not in run.check_vocabulary(['wall=brick wall'])[1]
 
     made = run.vocabulary(entries, background)

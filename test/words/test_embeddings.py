@@ -18,7 +18,7 @@ from cliptrase_ros.words.templates import TEMPLATES
 
 
 class Encoder:
-    """Sentences to unit vectors that depend on the sentence; counts what it encodes."""
+    """A stand-in encoder: unit vectors that depend on the sentence. Records what it encodes."""
 
     def __init__(self):
         self.sentences, self.passes = [], []
@@ -105,7 +105,7 @@ def test_a_damaged_file_is_made_anew(damage, tmp_path, caplog):
     [path] = tmp_path.iterdir()
     damage(path)
     assert torch.equal(embed(['mug'], Encoder(), tmp_path), first)
-    assert 'made anew' in caplog.text
+    assert 'encoding again' in caplog.text
     encoder = Encoder()
     embed(['mug'], encoder, tmp_path)
     assert encoder.sentences == []
@@ -117,7 +117,7 @@ def test_a_folder_that_cannot_be_written_turns_the_disk_off_once(tmp_path, caplo
     with caplog.at_level(logging.WARNING):
         rows = embed_words(['mug', 'door', 'lamp'], ('{}',), encoder, 'f', cache)
     assert rows.shape == (3, 8)
-    assert caplog.text.count('cache off') == 1
+    assert caplog.text.count('using memory only') == 1
     again = embed_words(['lamp', 'mug'], ('{}',), encoder, 'f', cache)
     assert torch.equal(again, rows[[2, 0]]) and len(encoder.sentences) == 3
     assert cache_in(tmp_path) is cache_in(tmp_path)

@@ -1,4 +1,4 @@
-"""The vocabularies in config/vocabularies: would the node take them?"""
+"""The vocabularies in config/vocabularies: the node must accept them."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CONTEXT = 77  # tokens that CLIP's text encoder reads
 
 
 def parameters(file):
-    """What the file sets, of every node."""
+    """Return the parameters that the file sets for every node."""
     (node, content), *others = yaml.safe_load(file.read_text()).items()
     assert node == '/**' and not others
     return content['ros__parameters']
@@ -23,7 +23,7 @@ def parameters(file):
 
 def words(file):
     given = parameters(file)
-    # ROS has no typed empty list: [''] stands for no background.
+    # An empty list has no type in ROS, so [''] means no background.
     background = [word for word in given['background'] if word]
     return parse_vocabulary(given['vocabulary'], background, Ids(largest=MONO8_MAX_ID))
 
@@ -69,7 +69,7 @@ def test_every_sentence_fits(file):
 
 
 def test_ade150_has_the_numbers_of_the_benchmark():
-    """Ids 1 .. 150 in its order, of which some are known by heart."""
+    """Ids 1 .. 150 in the order of the benchmark. Some of them are spelled out below."""
     classes, background = words(FILES[0])
     assert [c.id for c in classes] == list(range(1, 151))
     assert not background

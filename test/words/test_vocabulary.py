@@ -32,7 +32,7 @@ def test_entries(entry, expected):
     'entries, reason',
     [
         ([], 'empty'),
-        ('floor', 'not one text'),
+        ('floor', 'not one string'),
         ([''], 'no name'),
         (['   '], 'no name'),
         (['=cup'], 'no name'),
@@ -44,9 +44,9 @@ def test_entries(entry, expected):
         (['9' * 5000 + ':mug'], 'the id must be 1'),
         (['a\nb'], 'control character'),
         ([3], 'expected text'),
-        (['mug', 'mug'], "name 'mug' stands twice"),
-        (['mug=a', 'Mug=b'], "name 'Mug' stands twice"),
-        (['mug=cup', 'cup'], "prompt 'cup' stands twice"),
+        (['mug', 'mug'], "name 'mug' appears twice"),
+        (['mug=a', 'Mug=b'], "name 'Mug' appears twice"),
+        (['mug=cup', 'cup'], "prompt 'cup' appears twice"),
         (['3:a', '3:b'], "id 3 belongs to 'a'"),
     ],
 )
@@ -60,8 +60,8 @@ def test_bad_entries_are_refused_with_the_reason(entries, reason):
     [
         (['sky', ''], 'printable text'),
         (['sk\ty'], 'printable text'),
-        (['floor'], "'floor' stands twice"),
-        ('sky', 'not one text'),
+        (['floor'], "'floor' appears twice"),
+        ('sky', 'not one string'),
     ],
 )
 def test_bad_background_is_refused(background, reason):
@@ -82,7 +82,7 @@ def test_ids_never_move_and_are_never_reused():
     known.update(ids(['c', 'd'], known))
     assert known == {'a': 1, 'b': 2, 'c': 3, 'd': 4}
     assert ids(['a'], known) == {'a': 1}
-    with pytest.raises(ct.VocabularyError, match="'a' has had id 1 before"):
+    with pytest.raises(ct.VocabularyError, match="'a' already has id 1"):
         ids(['9:a'], known)
     with pytest.raises(ct.VocabularyError, match="id 2 belongs to 'b'"):
         ids(['2:e'], known)
@@ -90,13 +90,13 @@ def test_ids_never_move_and_are_never_reused():
 
 def test_ids_above_the_images_range_are_refused():
     assert len(ids([f'w{n}' for n in range(254)], largest=254)) == 254
-    with pytest.raises(ct.VocabularyError, match='id 255, above the largest id 254'):
+    with pytest.raises(ct.VocabularyError, match=r'id 255, but the largest id of .* is 254'):
         ids([f'w{n}' for n in range(255)], largest=254)
 
 
 def test_the_id_of_unlabelled_pixels_is_given_to_no_word():
     assert ids(['a', 'b', 'c'], unlabeled=2) == {'a': 1, 'b': 3, 'c': 4}
-    with pytest.raises(ct.VocabularyError, match="'a' cannot have id 255, which is that of unl"):
+    with pytest.raises(ct.VocabularyError, match="'a' cannot have id 255: this is the id of un"):
         ids(['255:a'], unlabeled=255)
 
 
@@ -159,7 +159,7 @@ def test_from_embeddings_takes_views_and_tensors():
 
 def test_when_all_ids_are_taken_the_word_is_refused():
     known = {f'w{n}': n for n in range(1, 65535)}
-    with pytest.raises(ct.VocabularyError, match='above the largest id'):
+    with pytest.raises(ct.VocabularyError, match='but the largest id of'):
         parse_vocabulary(['one more'], ids=Ids(known))
 
 

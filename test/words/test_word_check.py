@@ -1,4 +1,4 @@
-"""Checking a vocabulary: faults, tokens, pairs that are alike; and `cliptrase words`."""
+"""Checks of a vocabulary: faults, tokens, similar pairs; and the command `cliptrase words`."""
 
 import json
 import subprocess
@@ -18,7 +18,7 @@ from cliptrase_ros.words import check, lists
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 TINY += ['--prompt-templates', 'none']
 
-# One word to the tokenizer.
+# The tokenizer reads these as one word.
 TWINS = ['salt & pepper', 'salt &amp; pepper']
 
 
@@ -39,15 +39,15 @@ def test_every_word_at_fault_is_named_in_order():
     entries = ['floor', 'Floor', '3:mug', '3:bowl', '0:x', 'a=;', 'door', 'lid=mug', '3:pan']
     found = check.problems(entries, ['sky', 'SKY', '', 'door', 'wall'])
     said = [
-        "name 'Floor' stands twice",
+        "name 'Floor' appears twice",
         "id 3 belongs to 'mug' and is never reused; give 'bowl'",
         "'0:x': the id must be",
-        "'a=;': an empty prompt",
-        "prompt 'mug' stands twice",
+        "'a=;': it has an empty prompt",
+        "prompt 'mug' appears twice",
         "id 3 belongs to 'mug' and is never reused; give 'pan'",
-        "prompt 'SKY' stands twice",
+        "prompt 'SKY' appears twice",
         "background word ''",
-        "prompt 'door' stands twice",
+        "prompt 'door' appears twice",
     ]
     assert len(found) == len(said)
     assert all(part in problem for part, problem in zip(said, found, strict=True))
@@ -62,12 +62,12 @@ def test_nothing_but_faults_and_nothing_at_all():
 def test_words_that_are_too_long(segmenter):
     context = segmenter.backbone.text.context
     templates = segmenter.replace(prompt_templates='none')
-    # As many words as fit beside the marks of begin and end, and one more.
+    # As many words as fit between the start and end tokens, and one word more.
     fits, over = ' '.join(['mug'] * (context - 3)), ' '.join(['mug'] * (context - 2))
     assert check.sentence_tokens(templates, fits) == context - 1
     assert check.too_long(templates, ['floor', fits]) == []
     (problem,) = check.too_long(templates, [fits, over, 'door'])
-    assert f'{context} tokens' in problem and f'reads {context - 1}' in problem
+    assert f'{context} tokens' in problem and f'encoder is {context - 1}' in problem
     assert templates.vocabulary([fits])
     with pytest.raises(ct.VocabularyError, match='too long'):
         templates.vocabulary([over])
@@ -100,7 +100,7 @@ def test_pieces_of_words():
 
 
 class OfTheHub:
-    """A tokenizer as open_clip wraps those of the hub: its decoder is one level further in."""
+    """A tokenizer like open_clip's wrapper of a hub tokenizer: its decoder is one level deeper."""
 
     def __init__(self):
         self.tokenizer = TOKENIZER
@@ -113,7 +113,7 @@ def test_pieces_of_a_tokenizer_of_the_hub():
     assert TextEncoder(make_model(), OfTheHub()).pieces('red mug') == ['red', 'mug']
 
 
-# Words that are alike
+# Similar words
 
 
 def vocabulary():
@@ -176,7 +176,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1000)
 
 def test_many_words_do_not_fill_the_memory():
     done = subprocess.run([sys.executable, '-c', MANY], capture_output=True, text=True, check=True)
-    # In MB; all 18 million pairs at once take over 900.
+    # In MB. All 18 million pairs at once take more than 900.
     assert float(done.stdout) < 300
 
 
@@ -222,8 +222,8 @@ def test_a_table_for_people(capsys):
     (floor,) = (line for line in lines if ' floor ' in line and '#' in line)
     assert floor.split()[:2] == ['1', 'floor'] and '#f20ca1' in floor
     out = '\n'.join(lines)
-    assert '(background)' in out and '24 distractors' in out and 'words of yours: sky, floor' in out
-    assert sum('cosine from -1 on' in line for line in lines) == 3
+    assert '(background)' in out and '24 distractors' in out and 'your words: sky, floor' in out
+    assert sum('cosine of -1 or more' in line for line in lines) == 3
     assert '[·b·]·up' in out
 
 
@@ -256,7 +256,8 @@ def test_json(capsys):
 
 
 def test_what_stands_out(capsys, monkeypatch):
-    # With few words and random weights nothing is 3 deviations off: this pair is 1.7, no other 1.6.
+    # With few words and random weights no pair is 3 deviations above the mean. This pair is 1.7
+    # above it, and no other pair reaches 1.6.
     monkeypatch.setattr(command, 'STANDS_OUT', 1.6)
     assert words('--words', *TWINS, *'abcdefgh', *TINY, '--alike', '2') == 0
     marked = [line for line in capsys.readouterr().out.splitlines() if 'stands out' in line]
@@ -267,7 +268,7 @@ def test_a_refused_vocabulary(capsys):
     assert words('--words', 'a', 'a', '=', '--check-only', '--json') == 1
     done = capsys.readouterr()
     assert len(json.loads(done.out)['problems']) == 2
-    assert 'stands twice' in done.err and '2 problems' in done.err
+    assert 'appears twice' in done.err and '2 problems' in done.err
     assert words('--words', 'mug ' * 99, *TINY) == 1
     done = capsys.readouterr()
     assert 'one problem' in done.err and not done.out

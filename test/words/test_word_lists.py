@@ -1,4 +1,4 @@
-"""Words in files, and the lists that come with the package."""
+"""Word files, and the lists that come with the package."""
 
 import pytest
 
@@ -57,7 +57,7 @@ def test_yaml(file, content, expected, suffix):
     ],
 )
 def test_a_file_without_words(file, name, content):
-    with pytest.raises(VocabularyError, match=r'holds no words; write one a line'):
+    with pytest.raises(VocabularyError, match=r'holds no words; write one word per line'):
         lists.read_words(file(name, content))
 
 
@@ -78,7 +78,7 @@ def test_a_file_that_cannot_be_read(file, name, content):
 @pytest.mark.parametrize('word', ['no', 'on', 'null', '2024-01-05', '{7: mug}', '[a]', '~'])
 @pytest.mark.parametrize('form', ['[floor, {}]', 'vocabulary: [a]\nbackground: [{}]'])
 def test_what_is_no_word_to_yaml_is_named(file, word, form):
-    said = r'w.yaml: entry .* is no word to YAML but \w+; quote it'
+    said = r'w.yaml: YAML reads entry .* as \w+, not as a word; quote it'
     with pytest.raises(VocabularyError, match=said):
         lists.read_words(file('w.yaml', form.format(word)))
     if word.isalpha():
@@ -133,6 +133,6 @@ def test_a_name_that_is_neither_names_the_nearest(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(VocabularyError, match=r"no file 'indor'.*kitchen.*Did you mean 'indoor'"):
         lists.read_words('indor')
-    # A folder holds no words either.
+    # A folder is not a word file.
     with pytest.raises(VocabularyError, match='no file'):
         lists.read_words(str(tmp_path))

@@ -1,1 +1,1 @@
-"""camera_publisher: a camera without a camera."""
+"""camera_publisher: pictures, videos and webcams published as a camera."""

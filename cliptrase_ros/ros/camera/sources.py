@@ -13,7 +13,7 @@ from ...errors import CliptraseError
 from ...space.geometry import SATURATED_MM, metres, same_view
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
-# What 16UC1 depth has (REP 118): one step is a millimetre.
+# One step of 16UC1 depth is a millimetre (REP 118).
 MM = 0.001
 
 
@@ -23,18 +23,18 @@ class SourceError(CliptraseError):
 
 class PictureSource:
     """RGB pictures [H, W, 3] uint8 from a file, a folder (by name), a video or a webcam number,
-    each with the path of its depth picture, if there are any.
+    each with the path of its depth picture, if there is one.
 
     Args:
         source: the path or number.
         depth_source: a folder with one depth picture for each picture, in the order of names, or
-            one for a single picture; '' for none.
+            one depth picture for a single picture; None: no depth.
 
     Raises:
-        SourceError: nothing to read there, or the depth pictures do not fit the pictures.
+        SourceError: there is nothing to read, or the depth pictures do not fit the pictures.
     """
 
-    def __init__(self, source: str, depth_source: str = ''):
+    def __init__(self, source: str, depth_source: str | None = None):
         self.rate_hz = 0.0
         self._pictures: list[Path] = []
         self._depths: list[Path] = []
@@ -48,7 +48,9 @@ class PictureSource:
         if not self._pictures and path.is_file():
             self._open_capture(str(path))
         if not self._pictures and self._capture is None:
-            raise SourceError(f'source: {source!r} is no picture, folder, video or webcam number')
+            raise SourceError(
+                f'source: {source!r} is not a picture, folder, video or webcam number'
+            )
         if depth_source:
             self._list_depths(depth_source)
         self._frames = self._once()
@@ -56,16 +58,16 @@ class PictureSource:
         if first is None:
             raise SourceError(f'source: no picture can be read from {source!r}')
         self._first = first
-        if self._depths:
+        if depth_source:
             self._try_depth(depth_source)
 
     def frames(self, loop: bool) -> Iterator[tuple[np.ndarray, Path | None]]:
-        """The pictures in order; again from the start if `loop`, as long as there are any."""
+        """Yield the pictures in order. If `loop`, start again as long as one can be read."""
         yield self._first
         yield from self._frames
         again = loop and not self.endless
         while again:
-            again = False  # unless there is still something to read
+            again = False  # unless a picture can still be read
             for frame in self._once():
                 again = True
                 yield frame
@@ -79,12 +81,12 @@ class PictureSource:
     def _list_depths(self, depth_source: str) -> None:
         if self._capture is not None:
             raise SourceError(
-                'depth_source: depth pictures go with a picture or a folder of pictures, not with '
-                'a video or webcam; give their pictures as source'
+                'depth_source: depth works only with a picture or a folder of pictures as source, '
+                'not with a video or webcam'
             )
         self._depths = _listed('depth_source', Path(depth_source).expanduser())
         if not self._depths:
-            raise SourceError(f'depth_source: {depth_source!r} is no picture and no folder')
+            raise SourceError(f'depth_source: {depth_source!r} is neither a picture nor a folder')
         if len(self._depths) != len(self._pictures):
             raise SourceError(
                 f'depth_source: {len(self._depths)} depth pictures for {len(self._pictures)} '
@@ -92,7 +94,7 @@ class PictureSource:
             )
 
     def _try_depth(self, depth_source: str) -> None:
-        """Refuse a kind of depth picture at the start; one that is broken is left out later."""
+        """Check the kind of depth picture at the start. (A broken one is skipped later.)"""
         for path in self._depths:
             pixels = _pixels(path, cv2.IMREAD_UNCHANGED)
             if pixels is not None:
@@ -104,7 +106,7 @@ class PictureSource:
         if self._capture is None:
             for path, depth in zip_longest(self._pictures, self._depths):
                 bgr = _pixels(path, cv2.IMREAD_COLOR)
-                if bgr is not None:  # a picture that cannot be read is left out, with its depth
+                if bgr is not None:  # skip a picture that cannot be read, and its depth
                     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), depth
             return
         if not self.endless:
@@ -117,10 +119,11 @@ class PictureSource:
 
 
 def _listed(name: str, path: Path) -> list[Path]:
-    """The pictures of a folder by name, or a single one; none if the path is neither.
+    """Return the pictures of a folder by name, or a single picture. Return [] if the path is
+    neither.
 
     Raises:
-        SourceError: a folder without any.
+        SourceError: the folder has no picture.
     """
     if not path.is_dir():
         return [path] if path.suffix.lower() in PICTURES else []
@@ -131,18 +134,18 @@ def _listed(name: str, path: Path) -> list[Path]:
 
 
 def read_depth_picture(path: Path, unit_m: float, size: tuple[int, int]) -> np.ndarray:
-    """A depth picture [H, W]: uint16 in mm, if one step of it is 1 mm, else float32 in m.
+    """Return a depth picture [H, W]: uint16 in mm if one step is 1 mm, otherwise float32 in m.
 
     Args:
-        path: 16-bit picture, 0 and 65535 not valid; or 32-bit float one in metres.
-        unit_m: metres of one step of a 16-bit picture.
-        size: (H, W) of the picture that it belongs to, of the same aspect.
+        path: 16-bit picture (0 and 65535 are not valid), or 32-bit float picture in metres.
+        unit_m: metres per step of a 16-bit picture.
+        size: (H, W) of the picture that it belongs to, with the same aspect.
 
     Returns:
-        As uint16 the picture as it is; as float32 with NaN where it is not valid.
+        uint16: the unchanged picture. float32: with NaN where it is not valid.
 
     Raises:
-        SourceError: it cannot be read, is of another kind, or of another aspect.
+        SourceError: it cannot be read, is of another kind, or has another aspect.
     """
     pixels = _pixels(path, cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -158,7 +161,8 @@ def read_depth_picture(path: Path, unit_m: float, size: tuple[int, int]) -> np.n
 
 
 def _pixels(path: Path, flags: int) -> np.ndarray | None:
-    """None if the file cannot be read; OpenCV only raises where its size is beyond all bounds."""
+    """Return the pixels, or None if the file cannot be read. (OpenCV raises only if the picture is
+    too large.)"""
     try:
         return cv2.imread(str(path), flags)
     except cv2.error:
@@ -170,11 +174,11 @@ def _check_depth(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
         channels = pixels.shape[2] if pixels.ndim == 3 else 1
         raise SourceError(
             f'depth_source: {path} is {pixels.dtype} with {channels} channels; give 16-bit PNG or '
-            '32-bit float TIFF in metres with one'
+            '32-bit float TIFF in metres, with one channel'
         )
     if not same_view(pixels.shape, size):
         (h, w), (height, width) = pixels.shape, size
         raise SourceError(
-            f'depth_source: {path} is {w} x {h} px, its picture {width} x {height}: give depth '
-            'that is registered to the picture'
+            f'depth_source: {path} is {w} x {h} px, but its picture is {width} x {height} px: '
+            'give depth that is registered to the picture'
         )

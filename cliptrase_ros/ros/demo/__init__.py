@@ -1,1 +1,1 @@
-"""The demo: a simulated camera, the node beside it, scores and pictures."""
+"""The demo: a simulated camera, the segmentation node, scores and pictures."""

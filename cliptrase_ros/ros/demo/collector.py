@@ -1,4 +1,4 @@
-"""What the demo hears: camera, truth, and what the segmentation node publishes."""
+"""The demo's subscriber: receives camera, truth, and what the segmentation node publishes."""
 
 from __future__ import annotations
 
@@ -22,26 +22,27 @@ from ..qos import LATCHED
 CAMERA = '/camera/image_raw'
 DEPTH = '/camera/depth/image_rect'
 TRUTH = '/ground_truth/label_mask'
-# Pictures beside a label image that are kept for a moment: 20 s at 5 Hz. Clouds are large.
+# Number of recent messages kept to match them with a label image: 100 are 20 s at 5 Hz. Clouds are
+# large, so only 8.
 _RECENT, _RECENT_CLOUDS = 100, 8
 POINT = {'x': 'f4', 'y': 'f4', 'z': 'f4', 'rgb': 'f4', 'confidence': 'f4', 'label': 'u1'}
 _TYPES = {PointField.FLOAT32: 'f4', PointField.UINT8: 'u1'}
 
 
 class Failure(CliptraseError):
-    """What the demo promises did not happen."""
+    """Something that the demo promises did not happen."""
 
 
 @dataclass(frozen=True, eq=False)
 class HeardLabels:
-    """One label image.
+    """One received label image.
 
     Attributes:
-        mask: as it came.
-        truth: the true labels of the same stamp, or None.
-        version: of the newest vocabulary heard of when it came.
-        arrival_s: on the monotonic clock.
-        delay_s: from the camera's stamp to here.
+        mask: as received.
+        truth: the true labels with the same stamp, or None.
+        version: version of the newest vocabulary received before it.
+        arrival_s: arrival on the monotonic clock.
+        delay_s: time from the camera's stamp to arrival.
     """
 
     mask: Image
@@ -53,11 +54,11 @@ class HeardLabels:
 
 @dataclass(frozen=True, eq=False)
 class Cloud:
-    """What is told of one cloud.
+    """Measurements of one received cloud.
 
     Attributes:
-        arrival_s: on the monotonic clock.
-        delay_s: from the camera's stamp to here.
+        arrival_s: arrival on the monotonic clock.
+        delay_s: time from the camera's stamp to arrival.
         valid: share of its points that are not NaN, 0..1.
         error_mm: (largest, 99th percentile) of |z - true depth| over its labelled points; None
             without a truth or without such points.
@@ -71,7 +72,7 @@ class Cloud:
 
 @dataclass(frozen=True, eq=False)
 class Snapshot:
-    """A label image with all that belongs to it; a cloud only where there is depth."""
+    """A label image with the messages that belong to it. There is a cloud only with depth."""
 
     labelled: HeardLabels
     camera: Image
@@ -89,7 +90,7 @@ class Recent:
         self.stamps_s: list[float] = []
 
     def keep(self, message: Image | PointCloud2) -> None:
-        """Add one; the oldest goes."""
+        """Add a message. If there are too many, drop the oldest."""
         stamp = message.header.stamp
         self._messages[stamp.sec, stamp.nanosec] = message
         self.stamps_s.append(stamp.sec + 1e-9 * stamp.nanosec)
@@ -97,23 +98,23 @@ class Recent:
             self._messages.popitem(last=False)
 
     def beside(self, other: Image | PointCloud2) -> Image | PointCloud2 | None:
-        """The message with the other's stamp."""
+        """Return the message with the stamp of `other`, or None."""
         return self._messages.get((other.header.stamp.sec, other.header.stamp.nanosec))
 
 
 def points_of(cloud: PointCloud2) -> np.ndarray:
-    """The points [H, W] of a cloud, with a name for each field: x, y, z in metres, NaN where there
-    is no point, rgb, confidence, label.
+    """Return the points [H, W] of a cloud as a structured array: x, y, z in metres (NaN where there
+    is no point), rgb, confidence, label.
 
     Raises:
-        Failure: other fields or types, or fewer bytes than promised.
+        Failure: the cloud has other fields, types or number of bytes, or padded rows.
     """
     fields = {field.name: _TYPES.get(field.datatype) for field in cloud.fields}
     if fields != POINT:
-        raise Failure(f'a cloud has the fields {fields}')
+        raise Failure(f'a cloud has unexpected fields: {fields}')
     size = cloud.height * cloud.width * cloud.point_step
     if cloud.row_step * cloud.height != size or len(cloud.data) != size:
-        raise Failure('a cloud has padded rows or another number of bytes than it promises')
+        raise Failure('a cloud has padded rows, or a number of bytes that does not fit its size')
     order = '>' if cloud.is_bigendian else '<'
     point = np.dtype(
         {
@@ -127,39 +128,39 @@ def points_of(cloud: PointCloud2) -> np.ndarray:
 
 
 def depth_error_mm(points: np.ndarray, depth: Image) -> tuple[float, float] | None:
-    """(largest, 99th percentile) of |z - depth| over the labelled points of a cloud [H, W], by
-    the true depth in metres; None if there is no such point.
+    """Return (largest, 99th percentile) of |z - depth| in mm over the labelled points of a cloud
+    [H, W], or None if there is no such point. `depth` is the true depth in metres.
 
     Raises:
-        Failure: they differ in size, or such a point has no true depth.
+        Failure: the sizes differ, or a labelled point has no true depth.
     """
     true_m = encodings.depth(depth)
     if true_m.shape != points.shape:
-        raise Failure(f'a cloud of {points.shape} points for depth of {true_m.shape} pixels')
+        raise Failure(f'a cloud has {points.shape} points, but depth has {true_m.shape} pixels')
     labelled = (points['label'] > 0) & np.isfinite(points['z'])
     if not labelled.any():
         return None
     off_mm = 1e3 * np.abs(points['z'][labelled].astype(np.float64) - true_m[labelled])
     if np.isnan(off_mm).any():
-        raise Failure('a cloud has points where there is no depth')
+        raise Failure('a cloud has labelled points at pixels without depth')
     return float(off_mm.max()), float(np.percentile(off_mm, 99))
 
 
 class Collector(Node):
-    """Subscribes as a consumer would and keeps what is needed for the report.
+    """Subscribes like a consumer, and keeps what the report needs.
 
     Args:
-        clouds: whether the node has depth and publishes clouds and objects.
-        true_depth: whether the camera's depth is the truth.
+        clouds: True if the node has depth and publishes clouds and objects.
+        true_depth: True if the camera's depth is the truth.
     """
 
     def __init__(self, clouds: bool = False, true_depth: bool = False):
         super().__init__('collector')
         self.labelled: list[HeardLabels] = []
         self.clouds: list[Cloud] = []
-        # How many things each message told of.
+        # Number of objects in each message.
         self.object_counts: list[int] = []
-        # What is wrong with clouds; the thread that hears them goes on.
+        # Errors found in clouds. The thread that receives clouds continues.
         self.failures: list[Failure] = []
         self.vocabularies: list[Vocabulary] = []
         self.truth_vocabularies: list[Vocabulary] = []
@@ -190,7 +191,7 @@ class Collector(Node):
     def _take_vocabulary(self, words: Vocabulary) -> None:
         self.vocabularies.append(words)
         if not self._listening:
-            # Not before: the camera waits for its first subscriber, which is to be the node.
+            # Not earlier: the camera waits for its first subscriber, which must be the node.
             self._listening = True
             self.create_subscription(Image, CAMERA, self.camera.keep, 10)
 
@@ -217,15 +218,15 @@ class Collector(Node):
         self.object_counts.append(len(message.objects))
 
     def _delay_s(self, message: Image | PointCloud2) -> float:
-        """From the stamp to now."""
+        """Return the seconds from the stamp to now."""
         stamp = Time.from_msg(message.header.stamp, clock_type=self.get_clock().clock_type)
         return (self.get_clock().now() - stamp).nanoseconds * 1e-9
 
     def snapshot(self) -> Snapshot | None:
-        """The newest label image with its picture, confidence, overlay and, where there are any,
-        cloud; None before the first.
+        """Return the newest label image that has its picture, confidence, overlay and (if clouds
+        come) cloud. Return None if there is none yet.
 
-        They come after the label image, so it is mostly the last but one.
+        These messages come after the label image, so it is usually the last but one.
         """
         for labelled in reversed(self.labelled[-_RECENT:]):
             topics = [self.camera, self._confidence, self._overlay]
@@ -246,7 +247,7 @@ class Collector(Node):
         future = self._setter.call_async(SetParameters.Request(parameters=[parameter]))
         future.add_done_callback(lambda _: answered.set())
         if not answered.wait(30):
-            raise Failure('the node did not answer to a new vocabulary')
+            raise Failure('the node did not answer within 30 s to a new vocabulary')
         result = future.result().results[0]
         if not result.successful:
             raise Failure(f'the node refused the new vocabulary: {result.reason}')

@@ -17,7 +17,8 @@ from ...demo.viewpoints import MOTIONS, Camera
 from ...demo.world import World
 from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
-from ...settings import check_options, option
+from ...options import Options, option
+from ...settings import Off
 from ...words.vocabulary import parse_vocabulary
 from .. import messages, parameters
 from ..qos import LATCHED, OUTPUT
@@ -26,40 +27,36 @@ from ..space.object_messages import quaternion
 
 try:
     from tf2_msgs.msg import TFMessage
-except ImportError:  # not among the pip wheels
+except ImportError:  # pip has no wheel of tf2_msgs; then the topic does not exist
     TFMessage = None
 
 
 @dataclass(frozen=True)
-class WorldOptions:
+class WorldOptions(Options):
     """The parameters of demo_world."""
 
     seed: int = option(500000, 'Seed of the scenes.', low=0, high=2**31 - 1)
     width: int = option(320, 'Width of the images in px.', low=64, high=1920)
     height: int = option(240, 'Height of the images in px.', low=48, high=1080)
-    rate_hz: float = option(
-        5.0, 'Images a second; fewer where the CPU is slow.', low=0.1, high=100.0
-    )
-    scene_s: float = option(
+    rate_hz: float = option(5.0, 'Images per second; fewer on a slow CPU.', low=0.1, high=100.0)
+    scene_s: float | Off = option(
         6.0,
         'Seconds until the next scene, counted in images at rate_hz, so that a seed always gives '
-        'the same images; 0: the first one stays.',
-        low=0.0,
+        'the same images. none: keep the first scene.',
+        words=('none',),
+        low=0.001,
         high=86400.0,
     )
     motion: str = option(
-        'drive', 'drive: past things on an arc; pan: turning on the spot.', choices=MOTIONS
+        'drive', 'drive: move past things on an arc; pan: turn on the spot.', choices=MOTIONS
     )
     frame_id: str = option('camera_optical_frame', 'frame_id of the images.')
     world_frame: str = option('world', 'frame_id of the pose, and parent frame in TF.')
-    wait_for_subscriber: bool = option(False, 'Hold the first image until heard.')
-
-    def __post_init__(self):
-        check_options(self)
+    wait_for_subscriber: bool = option(False, 'Hold the first image until somebody subscribes.')
 
 
 class DemoWorld(Node):
-    """Publishes what the simulated camera sees, until it is ended."""
+    """Publishes what the simulated camera sees, until the node is ended."""
 
     def __init__(self, **kwargs):
         super().__init__('demo_world', **kwargs)
@@ -87,7 +84,7 @@ class DemoWorld(Node):
         )
 
     def destroy_node(self) -> None:
-        """Let the renderer go, too."""
+        """Destroy the node and close the renderer."""
         self._world.close()
         super().destroy_node()
 
@@ -111,10 +108,12 @@ class DemoWorld(Node):
         self._publish_pose(view.pose, header)
 
     def _move(self) -> None:
-        """On to the next scene when all images of this one are out."""
+        """Start the next scene when all images of the current one are published."""
         options = self._options
-        per_scene = max(1, round(options.scene_s * options.rate_hz)) if options.scene_s else 0
-        starts = self._count % per_scene == 0 if per_scene else not self._count
+        if options.scene_s == 'none':
+            starts = not self._count
+        else:
+            starts = self._count % max(1, round(options.scene_s * options.rate_hz)) == 0
         if starts and self._count:
             self._world.new_scene()
         if starts:
@@ -135,7 +134,7 @@ class DemoWorld(Node):
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run until Ctrl-C or SIGTERM; 1 if PyBullet is missing or a parameter is bad."""
+    """Run until Ctrl-C or SIGTERM. Return 1 if PyBullet is missing or a parameter is bad."""
     return run('demo_world', DemoWorld, args)
 
 

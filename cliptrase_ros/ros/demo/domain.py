@@ -1,11 +1,12 @@
-"""A DDS domain of one's own, so that demos and tests on one machine do not hear each other."""
+"""A separate DDS domain for each caller, so that demos and tests on one machine do not hear each
+other."""
 
 from __future__ import annotations
 
 import os
 import socket
 
-# Above 101 the ports of a domain run into Linux's ephemeral range.
+# Above 101 the ports of a domain overlap with Linux's ephemeral ports.
 _DOMAINS = range(1, 91)
 _LOCK_PORT = 22119
 
@@ -13,8 +14,8 @@ _LOCK_PORT = 22119
 def claim() -> socket.socket:
     """Set ROS_DOMAIN_ID to a domain that no other caller on this machine has, loopback only.
 
-    Call it before rclpy.init, and hold the returned socket as long as the domain is needed: it
-    is the lock.
+    Call this before rclpy.init. Keep the returned socket as long as the domain is needed: it is
+    the lock.
 
     Raises:
         RuntimeError: all domains are taken.

@@ -1,4 +1,4 @@
-"""What came out of the demo: checks, scores against the truth, pictures, result.json."""
+"""Report of the demo: checks, scores against the truth, pictures, result.json."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ _UNLABELED_COLOR = (40, 40, 40)
 def report(
     collector: Collector, snapshots: list[Snapshot], settings: dict[str, Any], out: Path
 ) -> dict:
-    """Check, score and save; returns what result.json holds.
+    """Check, score and save. Return the content of result.json.
 
     Raises:
-        Failure: a label image is not what the interface promises.
+        Failure: a label image or a cloud does not follow the interface.
     """
     labelled = list(collector.labelled)
     _check(labelled, collector.vocabularies)
@@ -56,8 +56,8 @@ def report(
         result.update(miou=first['miou'], iou=first['iou'])
         if settings['model'] == SETTINGS['model']:
             result['note'] = (
-                'scores of the small demo model in the demo world, the only one that it knows; '
-                'they say nothing of CLIP'
+                'these scores are of the small demo model, which knows only the demo world; '
+                'they say nothing about CLIP'
             )
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + '\n')
@@ -69,7 +69,7 @@ def report(
 
 
 def lines(result: dict) -> list[str]:
-    """The result for people."""
+    """Return the result as lines of text, for people."""
     width, height = result['size']
     delay = result['latency_ms']
     text = [
@@ -83,13 +83,13 @@ def lines(result: dict) -> list[str]:
         delay = clouds['latency_ms']
         text += [
             f'clouds   {clouds["rate_hz"]:.1f} Hz, latency p50 {delay["p50"]:.0f} ms, '
-            f'p95 {delay["p95"]:.0f} ms; {clouds["valid"]:.0%} of their points valid',
-            f'objects  {result["objects"]["per_frame"]:.1f} a picture',
+            f'p95 {delay["p95"]:.0f} ms; {clouds["valid"]:.0%} of the points are valid',
+            f'objects  {result["objects"]["per_frame"]:.1f} per image',
         ]
     if 'depth_error_mm' in result:
         error = result['depth_error_mm']
         text.append(
-            f'depth    of labelled points off by {error["max"]:.3f} mm at most, '
+            f'depth    error of labelled points: largest {error["max"]:.3f} mm, '
             f'p99 {error["p99"]:.3f} mm, in {error["clouds"]} clouds'
         )
     for words in result['vocabularies']:
@@ -100,7 +100,7 @@ def lines(result: dict) -> list[str]:
             worst = ', '.join(f'{name} {value:.2f}' for value, name in ranked[:3])
             text.append(
                 f'mIoU     {words["miou"]:.2f} over {len(ranked)} words in {words["frames"]} '
-                f'pictures; lowest: {worst}'
+                f'images; lowest: {worst}'
             )
     if 'note' in result:
         text.append(f'note     {result["note"]}')
@@ -111,32 +111,32 @@ def _check(labelled: list[HeardLabels], vocabularies: list[Vocabulary]) -> None:
     described = {v.version: {c.id for c in v.classes} | {0} for v in vocabularies}
     for one in labelled:
         ids = _ids(one.mask)
-        # Topics are not ordered among each other: mask and vocabulary may overtake one another.
+        # The order between topics is not guaranteed: mask and vocabulary can overtake each other.
         near = (one.version - 1, one.version, one.version + 1)
         if not any(ids <= described.get(version, set()) for version in near):
-            raise Failure(f'a label image holds ids {ids} of no published vocabulary')
+            raise Failure(f'a label image has the ids {ids}, but no published vocabulary has all')
         if one.mask.step != one.mask.width or not one.mask.header.frame_id:
-            raise Failure('a label image is padded or lacks its camera frame')
+            raise Failure('a label image has padded rows or no frame_id')
 
 
 def _check_cloud(snapshot: Snapshot) -> None:
-    """A cloud is the label image, pixel by pixel."""
+    """Check that the cloud fits the label image, pixel by pixel."""
     cloud, mask = snapshot.cloud, snapshot.labelled.mask
     if cloud is None:
         return
     points, labels = points_of(cloud), _pixels(mask)
     if points.shape != labels.shape or cloud.header != mask.header:
-        raise Failure('a cloud has another size or header than its label image')
+        raise Failure('a cloud and its label image differ in size or header')
     valid = np.isfinite(points['z'])
     if (points['label'] != labels)[valid].any():
-        raise Failure('a cloud has other labels than its label image')
+        raise Failure('a cloud and its label image differ in labels')
 
 
 def _space(collector: Collector) -> dict:
-    """Of clouds, things and the depth of labelled points, if clouds came.
+    """Return results on clouds, objects and the depth of labelled points, or {} without clouds.
 
     Raises:
-        Failure: a cloud was not what the interface promises.
+        Failure: a cloud does not follow the interface.
     """
     if collector.failures:
         raise collector.failures[0]
@@ -154,7 +154,7 @@ def _space(collector: Collector) -> dict:
     }
     errors = np.array([one.error_mm for one in clouds if one.error_mm])
     if len(errors):
-        # Of the worst cloud.
+        # The errors of the worst cloud.
         largest, p99 = (float(value) for value in errors.max(axis=0))
         result['depth_error_mm'] = {'clouds': len(errors), 'max': largest, 'p99': p99}
     return result
@@ -167,12 +167,13 @@ def _latency_ms(heard: list[HeardLabels] | list[Cloud]) -> dict[str, float]:
 
 
 def _rate_hz(times_s: list[float]) -> float:
-    """Of events at these times; 0 for fewer than two."""
+    """Return the rate of events at these times; 0 for fewer than two."""
     return (len(times_s) - 1) / (times_s[-1] - times_s[0]) if len(times_s) > 1 else 0.0
 
 
 def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels]) -> dict:
-    """Words with their ids and, where they name all things of a truth, how well they were found."""
+    """Return the words with their ids. Add scores if there is a truth and the words name all of
+    its things."""
     ids = {c.name: c.id for c in words.classes}
     result = {'version': words.version, 'ids': ids}
     if not collector.truth_vocabularies or not all(thing.id_in(ids) for thing in THINGS):
@@ -181,7 +182,7 @@ def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels])
     confusion = Confusion(max(ids.values()))
     frames = 0
     for one in labelled:
-        # Beside a change, a mask may be of the words before or after.
+        # Close to a change, a mask may have the words before or after it.
         if one.truth and one.version == words.version and _ids(one.mask) <= {0, *ids.values()}:
             confusion.add(in_words[_pixels(one.truth)], _pixels(one.mask))
             frames += 1
@@ -198,9 +199,9 @@ def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels])
 
 
 def _pixels(mask: Image) -> np.ndarray:
-    """[H, W] uint8 of an unpadded mono8 image."""
+    """Return [H, W] uint8 of an unpadded mono8 image."""
     if mask.encoding != 'mono8':
-        raise Failure(f'expected mono8, got {mask.encoding}')
+        raise Failure(f'encoding of a label image: expected mono8, got {mask.encoding}')
     return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
 
 
@@ -209,7 +210,7 @@ def _ids(mask: Image) -> set[int]:
 
 
 def _truth_table(collector: Collector, ids: dict[str, int]) -> np.ndarray:
-    """[256] uint8: ids of the truth -> ids of the words."""
+    """Return [256] uint8: ids of the truth -> ids of the words."""
     true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
     table = np.zeros(256, np.uint8)
     for thing in THINGS:
@@ -218,8 +219,8 @@ def _truth_table(collector: Collector, ids: dict[str, int]) -> np.ndarray:
 
 
 def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
-    """Camera, truth (where there is one), labels, confidence, overlay and the cloud (where there
-    is one) from the front and from above, with a legend."""
+    """Return one picture of camera, truth (if there is one), labels, confidence, overlay and the
+    cloud (if there is one) from the front and from above, with a legend."""
     labelled = snapshot.labelled
     labels = _pixels(labelled.mask)
     versions = {words.version: words for words in collector.vocabularies}
@@ -245,8 +246,8 @@ def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
 
 
 def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
-    """A cloud [H, W] from the front and from above, each [H, W, 3] uint8 RGB, at scales that show
-    all but the outermost points; its own colours, half of them those of the classes."""
+    """Return a cloud [H, W] from the front and from above, each [H, W, 3] uint8 RGB. The scales
+    show all points except the outermost. Colours are half the cloud's own, half the classes'."""
     height, width = points.shape
     points = points[np.isfinite(points['z'])]
     xyz = np.stack([points[axis] for axis in 'xyz'], axis=-1)
@@ -277,7 +278,7 @@ def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _half_metres(value: float) -> float:
-    """The next half metre above."""
+    """Return the next half metre above the value."""
     return math.floor(2 * value) / 2 + 0.5
 
 

@@ -1,8 +1,8 @@
-"""`make demo`: demo_world -> segmentation_node over DDS, scored against the simulator's truth.
+"""`make demo`: run demo_world and segmentation_node over DDS, and score against the truth.
 
-Everything is real: three processes, topics, parameters, a model that was trained. What is small is
-the world and its model: it knows that world only, and its scores are never CLIP's. With --source
-a camera_publisher takes the place of the world, and there are no scores; with --depth it plays an
+Everything is real: three processes, topics, parameters, and a trained model. But the world and its
+model are small: the model knows only this world, and its scores are not those of CLIP. With
+--source a camera_publisher replaces the world, and there are no scores. With --depth it plays an
 RGB-D recording.
 """
 
@@ -22,6 +22,7 @@ import rclpy
 from ...demo import SETTINGS
 from ...demo.things import CLASSES, THINGS
 from ...demo.world import MissingExtra, require_pybullet
+from ...options import flattened
 from ...settings import Settings
 from ..camera.sources import MM
 from ..parameters import NodeOptions
@@ -30,7 +31,7 @@ from . import domain
 from .collector import CAMERA, DEPTH, Collector, Failure, Snapshot
 from .report import RESULT, lines, report
 
-# As the camera and the node name them -> as they are called here.
+# Remaps: name in the camera and the node := name in the demo.
 TOPICS = [
     f'image:={CAMERA}',
     f'camera_info:={CAMERA.rsplit("/", 1)[0]}/camera_info',
@@ -38,18 +39,18 @@ TOPICS = [
     f'depth/camera_info:={DEPTH.rsplit("/", 1)[0]}/camera_info',
 ]
 PROFILE = 'config/fastdds_large_images.xml'
-# Where the camera is not the demo world, one word more.
+# The new word of the second vocabulary with --source or --words.
 NEW_WORD = 'lamp'
-# Of the demo world: many scenes in a short time.
+# Seconds per scene of the demo world: short, so that many scenes are seen.
 SCENE_S = 1.0
-# Of each vocabulary.
+# Pictures saved for each vocabulary.
 PICTURES = 3
 START_S = 1800
 STALL_S = 60
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run the demo; 0 if everything that it promises was seen."""
+    """Run the demo. Return 0 if everything that it promises was seen."""
     options = _parse(args)
     if not options.source:
         try:
@@ -58,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
             print(f'the demo failed: {missing}', file=sys.stderr)
             return 1
     for path in (options.out / RESULT, *options.out.glob('frame_*.png')):
-        path.unlink(missing_ok=True)  # of another run
+        path.unlink(missing_ok=True)  # of an earlier run
     settings = _choose_model(options)
     first, second = _choose_words(options)
     lock = domain.claim()
@@ -69,15 +70,15 @@ def main(args: list[str] | None = None) -> int:
         has_depth = not options.source or bool(options.depth)
         with spun(Collector(has_depth, not options.source)) as collector:
             processes.append(_start_camera(options))
-            values = {**settings, 'vocabulary': _yaml(first)}
+            values = {**flattened(Settings, settings), 'vocabulary': _yaml(first)}
             node = [f'{name}:={value}' for name, value in values.items()]
             processes.append(_start('node', node, TOPICS))
             if not options.source:
-                # A topic may be found late: scores begin when the truth is heard.
-                heard = 'no label image with a truth came'
+                # A topic may be discovered late: scores start when the truth is received.
+                heard = 'no label image with ground truth came'
                 _wait(lambda: _has_truth(collector), processes, START_S, heard)
             if has_depth:
-                heard = 'no cloud and no objects came'
+                heard = 'no cloud or no objects came'
                 _wait(lambda: _in_space(collector), processes, START_S, heard)
             snapshots = _watch(collector, processes, options.frames, second)
             result = report(collector, snapshots, settings, options.out)
@@ -92,7 +93,7 @@ def main(args: list[str] | None = None) -> int:
         rclpy.try_shutdown()
         lock.close()
     if any(codes):
-        print(f'the demo failed: the processes ended with {codes}', file=sys.stderr)
+        print(f'the demo failed: exit codes of its processes are {codes}', file=sys.stderr)
         return 1
     return 0
 
@@ -100,28 +101,30 @@ def main(args: list[str] | None = None) -> int:
 def _parse(args: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog='make demo', description=__doc__.split('\n')[0])
     parser.add_argument('--weights', help='open_clip tag or local file (default: the demo model)')
-    parser.add_argument('--model', help=f'open_clip model (with --weights: {Settings.model})')
     parser.add_argument(
-        '--source', help='picture, folder, video or webcam number in place of the demo world'
+        '--model', help=f'open_clip model (default with --weights: {Settings.model})'
+    )
+    parser.add_argument(
+        '--source', help='picture, folder, video or webcam number instead of the demo world'
     )
     parser.add_argument(
         '--depth',
-        help='folder of depth pictures, one for each picture of --source, or a single one',
+        help='depth picture, or folder with one depth picture for each picture of --source',
     )
     parser.add_argument(
-        '--depth-unit', type=float, default=MM, help='metres of one step of 16-bit depth pictures'
+        '--depth-unit', type=float, default=MM, help='metres per step of 16-bit depth pictures'
     )
     parser.add_argument(
         '--intrinsics', type=_intrinsics, help='fx,fy,cx,cy in pixels of the pictures of --source'
     )
     parser.add_argument('--words', nargs='+', help='vocabulary')
-    parser.add_argument('--frames', type=int, default=100, help='label images a vocabulary')
-    parser.add_argument('--rate', type=float, default=5.0, help='camera images a second')
-    parser.add_argument('--seed', type=int, default=None, help='of the demo world')
+    parser.add_argument('--frames', type=int, default=100, help='label images per vocabulary')
+    parser.add_argument('--rate', type=float, default=5.0, help='camera images per second')
+    parser.add_argument('--seed', type=int, default=None, help='seed of the demo world')
     parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder for pictures')
     options = parser.parse_args(args)
     if not options.source and (options.depth or options.intrinsics):
-        parser.error('--depth and --intrinsics go with --source')
+        parser.error('--depth and --intrinsics need --source')
     return options
 
 
@@ -134,11 +137,11 @@ def _intrinsics(text: str) -> dict[str, float]:
 
 
 def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
-    """The engine's settings: those asked for; for pictures from outside the real CLIP where it can
-    be had; else the demo model."""
+    """Return the engine's settings: the given ones; otherwise, with --source and if the hub can be
+    reached, the real CLIP; otherwise the demo model."""
     given = {'model': options.model, 'weights': options.weights}
     given = {name: value for name, value in given.items() if value}
-    if given.items() & SETTINGS.items():
+    if any(SETTINGS[name] == value for name, value in given.items()):
         return {**SETTINGS, **given}
     real = {'model': Settings.model, 'weights': Settings.weights}
     if given:
@@ -148,24 +151,25 @@ def _choose_model(options: argparse.Namespace) -> dict[str, Any]:
         return real
     if options.source:
         print(
-            'no weights given and the hub cannot be reached: using the demo model, which knows the '
-            'demo world only'
+            'no --weights given, and the hub cannot be reached: using the demo model, which knows '
+            'only the demo world'
         )
     return dict(SETTINGS)
 
 
 def _hub_reachable() -> bool:
-    from ...model.weights import hub_reachable  # with torch, which nothing else here needs
+    from ...model.weights import hub_reachable  # imports torch, which nothing else here needs
 
     return hub_reachable()
 
 
 def _choose_words(options: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """The words at first, and those after the change."""
+    """Return the first words, and the words after the change."""
     if options.source or options.words:
         words = options.words or list(NodeOptions.vocabulary)
         return words, [*(word for word in words[1:] if word != NEW_WORD), NEW_WORD]
-    # Every painted thing by its colour; 'yellow duck' and 'blue block' were in no caption.
+    # Every painted thing by its colour. No caption of the training had 'yellow duck' or 'blue
+    # block'.
     return list(CLASSES), [thing.title for thing in THINGS]
 
 
@@ -182,7 +186,7 @@ def _start_camera(options: argparse.Namespace) -> subprocess.Popen:
 
 
 def _use_transport_profile() -> None:
-    """Large images need a larger shared-memory segment than Fast DDS has by default."""
+    """Set the profile of Fast DDS: large images need more shared memory than its default."""
     for root in (Path(__file__).parents[3], Path(sys.prefix) / 'share' / 'cliptrase_ros'):
         if (root / PROFILE).is_file():
             for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
@@ -204,8 +208,8 @@ def _yaml(words: list[str]) -> str:
 
 
 def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -> list[Snapshot]:
-    """Collect label images, change the words from here, and collect again; some are kept with
-    all that belongs to them."""
+    """Collect label images, change the words, and collect again. Return some of them with all
+    messages that belong to them."""
     snapshots: dict[int, Snapshot] = {}
 
     def wait(condition, patience_s: float, failure: str) -> None:
@@ -225,7 +229,7 @@ def _watch(collector: Collector, processes, frames: int, new_words: list[str]) -
                 wait(
                     lambda have=have: len(collector.labelled) > have,
                     STALL_S,
-                    'label images stopped coming',
+                    'no new label image came',
                 )
             keep()
 
@@ -244,7 +248,7 @@ def _has_truth(collector: Collector) -> bool:
 
 
 def _in_space(collector: Collector) -> bool:
-    """Also where clouds came that are wrong, which the report tells."""
+    """Return True if clouds and objects came, or a bad cloud (the report raises its error)."""
     return bool((collector.clouds and collector.object_counts) or collector.failures)
 
 
@@ -252,7 +256,7 @@ def _wait(condition, processes, timeout_s: float, failure: str) -> None:
     deadline = time.monotonic() + timeout_s
     while not condition():
         if not rclpy.ok():
-            raise Failure('it was ended from outside')
+            raise Failure('it was ended from outside, for example by a signal')
         for process in processes:
             if process.poll() is not None:
                 raise Failure(f'{" ".join(process.args[1:3])} ended with {process.returncode}')

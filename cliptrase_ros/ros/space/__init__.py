@@ -1,1 +1,1 @@
-"""What the node does with depth: clouds, depth of targets, things."""
+"""Outputs of the node that need depth: clouds, depth of targets, objects."""

@@ -1,4 +1,4 @@
-"""Points as sensor_msgs/PointCloud2, written where the message keeps them."""
+"""Points as sensor_msgs/PointCloud2, written directly into the message."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ _FIELD_TYPES = {
 def empty(
     size: tuple[int, int], labels: np.dtype, header: Header
 ) -> tuple[PointCloud2, np.ndarray]:
-    """A PointCloud2 of size (H, W), and its points [H, W] of a `clouds.point_type`, to be written
-    in place; NaN is allowed."""
+    """Return a PointCloud2 of size (H, W), and its points [H, W] of a `clouds.point_type`. Write
+    the points in place; they may be NaN."""
     kind = clouds.point_type(labels)
     message = _cloud(size, kind, header, dense=False)
     # In place: rclpy's setter would copy.
@@ -32,7 +32,7 @@ def empty(
 
 
 def cloud(points: np.ndarray, header: Header) -> PointCloud2:
-    """Points [N] of a `clouds.point_type`, none of them NaN."""
+    """Return a message of points [N] of a `clouds.point_type`. No point may be NaN."""
     message = _cloud((1, len(points)), points.dtype, header, dense=True)
     message.data.frombytes(points.view(np.uint8))
     return message
@@ -52,6 +52,6 @@ def _cloud(size: tuple[int, int], kind: np.dtype, header: Header, dense: bool) -
 
 
 def _field(name: str, kind: np.dtype, offset: int) -> PointField:
-    # Everybody reads the bits of rgb out of a float.
+    # Consumers read the bits of rgb from a float.
     datatype = PointField.FLOAT32 if name == 'rgb' else _FIELD_TYPES[kind]
     return PointField(name=name, offset=offset, datatype=datatype, count=1)

@@ -1,4 +1,4 @@
-"""What a depth image says of an image in metres, and why where it says nothing."""
+"""The depth of an image in metres from a depth image, or the reason why there is none."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from ...space.geometry import Pinhole, metres, resized, same_view
 from .. import diagnostics, messages
 from ..parameters import NodeOptions
 
-# Calibrations of one camera differ by less, those of colour and depth cameras by more.
+# Two calibrations of one camera differ by less; those of colour and depth cameras by more.
 SAME_CAMERA = 0.05
-# Where no depth is nearer, it is not in metres.
+# If no depth is nearer than this, the values are not metres.
 FARTHEST_M = 100.0
 
 
 class DepthError(CliptraseError):
-    """There is no depth for an image.
+    """There is no usable depth for an image.
 
     Attributes:
-        event: the counter of this kind.
+        event: name of the counter for this kind of error.
     """
 
     def __init__(self, event: str, reason: str):
@@ -33,12 +33,12 @@ class DepthError(CliptraseError):
 
 @dataclass(frozen=True, eq=False)
 class Depth:
-    """A depth image of the view of an image.
+    """A depth image with the view of an image.
 
     Attributes:
-        message: as it came.
+        message: as received.
         metres: [H, W] float32, NaN where it is not valid or out of range.
-        camera: of its pixels.
+        camera: pinhole camera of the depth image.
     """
 
     message: Image
@@ -53,15 +53,15 @@ def depth_of(
     image_size: tuple[int, int],
     options: NodeOptions,
 ) -> Depth:
-    """The depth of an image.
+    """Return the depth of an image.
 
     Args:
         info: intrinsics of the depth image, if they have come.
-        image_info: of the image, which serve as well, since both show the same view.
+        image_info: intrinsics of the image, used if `info` is missing. Both show the same view.
         image_size: (H, W) of the image.
 
     Raises:
-        DepthError: they do not fit together, or there is nothing in it.
+        DepthError: the depth image does not fit the image, or has no valid depth.
     """
     try:
         pixels = encodings.depth(message)
@@ -69,20 +69,21 @@ def depth_of(
         raise DepthError(diagnostics.DEPTH_BAD, str(error)) from None
     size = pixels.shape
     if not same_view(size, image_size):
-        raise _unregistered(f'depth of {_px(size)}', _px(image_size))
-    farthest = options.depth_max_m or float('inf')
-    depth = metres(pixels, options.depth_min_m, farthest)
+        raise _unregistered(f'depth with {_px(size)}', _px(image_size))
+    limits = options.depth
+    farthest = float('inf') if limits.max_m == 'none' else limits.max_m
+    depth = metres(pixels, limits.min_m, farthest)
     if np.isnan(depth).all():
         raise DepthError(
             diagnostics.DEPTH_EMPTY,
-            'the depth image holds no valid depth: all of it is 0, NaN, saturated, or outside of '
-            'depth_min_m and depth_max_m',
+            'the depth image holds no valid depth: every pixel is 0, NaN, saturated, or outside '
+            'depth.min_m .. depth.max_m',
         )
     if pixels.dtype == np.float32 and np.nanmin(depth) > FARTHEST_M:
         raise DepthError(
             diagnostics.DEPTH_BAD,
-            f'nothing in the depth image is nearer than {np.nanmin(depth):.0f} m: 32FC1 is in '
-            'metres; publish millimetres as 16UC1',
+            f'no pixel of the depth image is nearer than {np.nanmin(depth):.0f} m: 32FC1 must be '
+            'in metres; publish millimetres as 16UC1',
         )
     camera = _camera(info, size, image_info, image_size)
     if calibrated(image_info) and messages.calibrated_size(image_info) == image_size:
@@ -96,19 +97,20 @@ def depth_of(
 def _unregistered(depth: str, image: str) -> DepthError:
     return DepthError(
         diagnostics.DEPTH_UNREGISTERED,
-        f'{depth} does not show the view of the image of {image}: use depth that is registered to '
-        'the colour image, such as align_depth of RealSense or depth_image_proc',
+        f'{depth} does not show the view of the image with {image}: use depth that is registered '
+        'to the colour image, for example by align_depth of RealSense or by depth_image_proc',
     )
 
 
 def _apart(one: Pinhole, other: Pinhole, size: tuple[int, int]) -> float:
-    """How unlike two cameras of images of one size are, as a part of focal lengths and sides."""
+    """Return the largest difference of two cameras for images of one size: of the focal lengths,
+    relative to them, and of the principal points, relative to the sides of the image."""
     focal = abs(one.fx / other.fx - 1), abs(one.fy / other.fy - 1)
     return max(*focal, abs(one.cx - other.cx) / size[1], abs(one.cy - other.cy) / size[0])
 
 
 def _seen_by(camera: Pinhole) -> str:
-    return f'a focal length of {camera.fx:.0f} px about x = {camera.cx:.0f}'
+    return f'a focal length of {camera.fx:.0f} px, centre x = {camera.cx:.0f}'
 
 
 def _camera(
@@ -117,10 +119,10 @@ def _camera(
     image_info: CameraInfo | None,
     image_size: tuple[int, int],
 ) -> Pinhole:
-    """The camera of a depth image of `size`.
+    """Return the camera of a depth image of `size`.
 
     Raises:
-        DepthError: no intrinsics, or of another size.
+        DepthError: there are no intrinsics, or they are for another size.
     """
     of_image = not calibrated(info)
     if of_image:
@@ -131,13 +133,13 @@ def _camera(
         raise DepthError(
             diagnostics.DEPTH_NO_INTRINSICS,
             'depth without intrinsics: neither depth/camera_info nor camera_info has come with a '
-            'focal length; remap one of them to what the camera driver publishes',
+            'focal length; remap one of them to the topic of the camera driver',
         )
     expected = messages.calibrated_size(info)
     if expected != own_size:
         raise DepthError(
             diagnostics.DEPTH_OTHER_INTRINSICS,
-            f'the intrinsics are for {_px(expected)}, the {what} has {_px(own_size)}: publish '
+            f'the intrinsics are for {_px(expected)}, but the {what} has {_px(own_size)}: publish '
             'camera_info of the same size, as image_proc does when it resizes',
         )
     camera = messages.pinholes(info, own_size)[0]
@@ -145,7 +147,7 @@ def _camera(
 
 
 def calibrated(info: CameraInfo | None) -> bool:
-    """Whether there is a calibration, and it is filled in."""
+    """Return True if there is a calibration and it is filled in."""
     return info is not None and bool(messages.pinholes(info, messages.calibrated_size(info)))
 
 

@@ -15,18 +15,18 @@ from ..statistics import Statistics
 from .depth import Depth, depth_of
 from .pairing import Expected, Pairing
 
-# Several, since each belongs to one image, while of images only the newest counts.
+# Several depth images, since each belongs to one image. Of the images only the newest counts.
 QUEUE = 5
 
 
 class DepthInput:
-    """The depth subscriptions of one camera, made only while somebody wants what needs depth.
+    """The depth subscriptions of one camera. They exist only while depth is needed.
 
     Args:
-        prefix: of the topics, such as 'front/'.
+        prefix: start of the topics, for example 'front/'.
         warn: called with an event and a sentence.
-        changed: called from any thread when `wanted` has changed; the executor's is to call
-            `follow` then.
+        changed: called from any thread when the need for depth has changed. The executor's thread
+            must call `follow` then.
     """
 
     def __init__(
@@ -54,23 +54,23 @@ class DepthInput:
         self._told: set[str] = set()
 
     def want(self, yes: bool) -> None:
-        """Say whether depth is needed; any thread."""
+        """Set if depth is needed. Any thread may call it."""
         if yes != self._wanted:
             self._wanted = yes
             self._changed()
 
     def subscribe(self, reliability: str) -> None:
-        """Subscribe whenever depth is wanted from now on."""
+        """Subscribe whenever depth is needed from now on."""
         self._reliability = reliability
         self.follow()
 
     def unsubscribe(self) -> None:
-        """Drop the subscriptions."""
+        """Destroy the subscriptions."""
         self._reliability = None
         self.follow()
 
     def follow(self) -> None:
-        """Subscribe or not, as is wanted; on the executor's thread."""
+        """Subscribe if depth is needed, otherwise unsubscribe. For the executor's thread."""
         reliability = self._reliability if self._wanted else None
         if reliability is not None and not self._subscriptions:
             self._make(reliability)
@@ -109,33 +109,33 @@ class DepthInput:
         self.info = message
 
     def expect(self, stamp_ns: int) -> Expected | None:
-        """Take the depth of an image into care, if depth is listened to."""
+        """Start to look for the depth of an image, if the node listens to depth."""
         return self._pairing.expect(stamp_ns) if self.topic else None
 
     def beside(self, expected: Expected | None, options: NodeOptions) -> Image | None:
-        """The depth image of an image; None, and a warning where that is due, if there is none."""
+        """Return the depth image of an image, or None. Warn if its stamp is too far away."""
         if expected is None:
-            return None  # the first image after somebody subscribed
-        slop_s, patience_s = options.depth_slop_s, options.depth_patience_s
+            return None  # the image came before the depth subscription
+        slop_s, patience_s = options.depth.slop_s, options.depth.patience_s
         found = self._pairing.wait(expected, patience_s)
         if found is None:
             self._statistics.count(diagnostics.DEPTH_MISSING)
-            return None  # silence() tells why
+            return None  # silence() gives the reason
         apart_s = (found[0] - expected.stamp_ns) * 1e-9
         if abs(apart_s) > slop_s:
             self._warn(
                 diagnostics.DEPTH_APART,
                 f'the stamp of the nearest depth image on {self.topic} is {apart_s:+.3f} s from '
-                f'that of the image, more than depth_slop_s {slop_s:g}: are both of one camera and '
-                'clock, does depth come at the rate of the images, and not more than '
-                f'depth_patience_s {patience_s:g} after them?',
+                f'that of the image, more than depth.slop_s {slop_s:g}. Check that both come from '
+                'one camera and use one clock, that depth has the rate of the images, and that it '
+                f'comes at most {patience_s:g} s (depth.patience_s) after them',
             )
             return None
         self._statistics.count(diagnostics.DEPTH_NEAREST if apart_s else diagnostics.DEPTH_EXACT)
         return found[1]
 
     def read(self, message: Image, it: LabelledFrame) -> Depth:
-        """What it says of an image; another frame_id is told. Errors: as `depth_of`."""
+        """Return the depth of an image. Log another frame_id once. Raise as `depth_of`."""
         frame, own = message.header.frame_id, it.header.frame_id
         if frame and own and frame != own:
             self._statistics.count(diagnostics.DEPTH_OTHER_FRAME)
@@ -151,12 +151,12 @@ class DepthInput:
             self._node.get_logger().warning(sentence)
 
     def silence(self) -> str:
-        """Why no depth comes; '' while it does, or none is listened to."""
+        """Return why no depth comes, or '' if it comes or the node does not listen to it."""
         came = (diagnostics.DEPTH_RECEIVED, diagnostics.DEPTH_LISTENING)
         if not self.topic or not diagnostics.silent(self._statistics, came):
             return ''
         return diagnostics.silence(self._node, self._subscriptions[0], 'depth image')
 
     def facts(self) -> dict[str, Any]:
-        """For diagnostics."""
+        """Return the values for diagnostics."""
         return {'depth topic': self.topic, 'depth image': self.seen} if self.topic else {}

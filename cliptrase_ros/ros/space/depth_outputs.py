@@ -1,5 +1,5 @@
-"""What comes out for one camera in space: clouds, depth of targets, things. Only while somebody
-listens, and only where an image has depth."""
+"""Outputs of one camera in space: clouds, depth of targets, objects. They are made only while
+somebody listens, and only for images with depth."""
 
 from __future__ import annotations
 
@@ -30,26 +30,26 @@ from .depth import Depth
 
 @dataclass(frozen=True)
 class Scene:
-    """A labelled image with its depth; what several outputs need is made once."""
+    """A labelled image with its depth. Values that several outputs need are computed once."""
 
     it: LabelledFrame
     depth: Depth
 
     @cached_property
     def _to_labels(self) -> np.ndarray:
-        """[2, 3]: pixels of the depth image -> of the labels."""
+        """[2, 3]: pixels of the depth image -> pixels of the labels."""
         size = self.it.image.shape[:2]
         _, move = self.it.live.segmenter.view_geometry(size)
         return after(move, resized(self.depth.metres.shape, size))
 
     @cached_property
     def camera(self) -> Pinhole:
-        """Of the labels' pixels."""
+        """The camera of the labels' pixels."""
         return self.depth.camera.moved(self._to_labels)
 
     @cached_property
     def metres(self) -> np.ndarray:
-        """The depth of each label, [H, W] float32, NaN where there is none."""
+        """The depth of each label pixel, [H, W] float32, NaN where there is none."""
         labels = self.it.result.labels
         return looked_up(self.depth.metres, self._to_labels, labels.shape, np.nan)
 
@@ -61,24 +61,24 @@ class Scene:
 
     @cached_property
     def points(self) -> np.ndarray:
-        """[H, W] of a `clouds.point_type`, unlabelled ones included."""
+        """The points, [H, W] of a `clouds.point_type`, including the unlabelled ones."""
         points = np.empty(self.metres.shape, clouds.point_type(self._labels.dtype))
         self._fill(points, self.metres)
         return points
 
     @cached_property
     def found(self) -> list[Found]:
-        """The things in it."""
+        """The objects in the scene."""
         it, options = self.it, self.it.options
-        wanted = options.objects
+        wanted = options.object_classes
         return objects.find(
             it.result.labels,
             it.result.confidence,
             self.metres,
             self.camera,
             [c.id for c in it.live.words.classes if not wanted or c.name in wanted],
-            options.object_depth_jump,
-            options.object_min_pixels,
+            options.objects.depth_jump,
+            options.objects.min_pixels,
         )
 
     @cached_property
@@ -92,50 +92,50 @@ class Scene:
         it = self.it
         clouds.fill(points, metres, self.camera, it.seen, self._labels, it.result.confidence)
 
-    # What of it is published
+    # Messages
 
     def cloud(self) -> PointCloud2:
-        """Every pixel of the label mask, in rows and columns as there."""
+        """Return a point for every pixel of the label mask, in the same rows and columns."""
         labels, metres = self._labels, self.metres
-        if not self.it.options.unlabeled_points:
+        if not self.it.options.points.unlabeled:
             metres = np.where(self.it.result.labels == UNLABELED, np.float32(np.nan), metres)
         message, points = cloud_messages.empty(labels.shape, labels.dtype, self.it.header)
         self._fill(points, metres)
         return message
 
     def group_cloud(self, group: Group) -> PointCloud2:
-        """The points of a group of classes."""
+        """Return the points of a group of classes."""
         chosen = self._table(group).take(self.it.result.labels)
         return cloud_messages.cloud(clouds.selected(self.points, chosen), self.it.header)
 
     def target_depth(self) -> Image:
-        """The depth image with nothing but the target classes."""
+        """Return the depth image with only the target classes."""
         return self._depth_image(~self._target)
 
     def rest_depth(self) -> Image:
-        """The depth image without the target classes and what is close around them."""
-        depth, margin_m = self.depth, self.it.options.target_margin_m
+        """Return the depth image without the target classes and a margin around them."""
+        depth, margin_m = self.depth, self.it.options.target.margin_m
         return self._depth_image(
             clouds.grown(depth.metres, self._target, depth.camera.fx, margin_m)
         )
 
     def depth_info(self) -> CameraInfo:
-        """The intrinsics of the two depth images."""
+        """Return the intrinsics of the two depth images."""
         camera = self.depth.camera
         matrix = np.array([[camera.fx, 0, camera.cx], [0, camera.fy, camera.cy], [0, 0, 1]])
         return messages.camera_info(self.depth.metres.shape, matrix, self.it.header)
 
     def objects(self) -> ObjectArray:
-        """The things in it."""
+        """Return the objects in the scene."""
         version = self.it.live.version
         return object_messages.objects(self.found, self._names, version, self.it.header)
 
     def markers(self) -> MarkerArray:
-        """The things in it, for RViz."""
+        """Return the objects in the scene, for RViz."""
         return object_messages.markers(self.found, self.it.live.words.classes, self.it.header)
 
     def detections(self) -> Any:
-        """The things in it, as vision_msgs has them."""
+        """Return the objects in the scene, as messages of vision_msgs."""
         return object_messages.detections(self.found, self._names, self.it.header)
 
     @property
@@ -144,8 +144,8 @@ class Scene:
 
     @cached_property
     def _target(self) -> np.ndarray:
-        """Which pixels of the depth image the target classes have."""
-        targets = Group('targets', self.it.options.targets)
+        """True for pixels of the depth image that belong to the target classes."""
+        targets = Group('targets', self.it.options.target_classes)
         return self._table(targets).take(self.labels_of_depth)
 
     def _table(self, group: Group) -> np.ndarray:
@@ -153,8 +153,8 @@ class Scene:
         return group.table(self.it.live.words.classes, int(largest))
 
     def _depth_image(self, emptied: np.ndarray) -> Image:
-        """The depth image as it came, but for pixels [H, W] bool that are emptied, and for those
-        that are not valid."""
+        """Return the depth image as received, but empty at the `emptied` pixels [H, W] bool and at
+        the invalid ones."""
         pixels = encodings.depth(self.depth.message).copy()
         whole = pixels.dtype == np.uint16
         pixels[emptied | np.isnan(self.depth.metres)] = 0 if whole else np.nan
@@ -182,12 +182,12 @@ class SpaceOutputs:
         self._groups: dict[str, Group] = {}
 
     def add_topics(self, topics: Iterable[str]) -> None:
-        """Make a topic ~/points/TOPIC for each; nothing is published on it yet."""
+        """Make a topic ~/points/TOPIC for each. Nothing is published on it yet."""
         for topic in topics:
             self._publishers.add(PointCloud2, f'points/{topic}')
 
     def switch(self, groups: Mapping[str, Group]) -> None:
-        """From now on publish clouds: topic, which has been made -> group of classes."""
+        """Publish these clouds from now on: topic (already made) -> group of classes."""
         self._groups = {f'points/{topic}': group for topic, group in groups.items()}
 
     def drop_topics(self) -> None:
@@ -195,7 +195,8 @@ class SpaceOutputs:
         self._publishers.keep(self._groups)
 
     def wanted(self) -> dict[str, Callable[[Scene], Any]]:
-        """What somebody listens to: topic -> what makes its message of a scene."""
+        """Return topic -> function that makes its message, for each topic that somebody listens
+        to."""
         makers = self._makers | {
             topic: lambda scene, group=group: scene.group_cloud(group)
             for topic, group in self._groups.items()
@@ -203,8 +204,8 @@ class SpaceOutputs:
         return self._publishers.wanted(makers)
 
     def publish(self, messages: Mapping[str, Any]) -> dict[str, Exception]:
-        """Publish messages by topic, and return the errors by topic; messages whose topic has gone
-        are dropped."""
+        """Publish messages by topic. Drop messages whose topic no longer exists. Return the errors
+        by topic."""
         used = self._makers.keys() | self._groups.keys()
         return self._publishers.publish({t: messages[t] for t in messages if t in used})
 

@@ -1,4 +1,4 @@
-"""Things in space as messages: our own, RViz's markers, vision_msgs' detections."""
+"""Objects in space as messages: our own, RViz markers, detections of vision_msgs."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ try:
         Detection3DArray,
         ObjectHypothesisWithPose,
     )
-except ImportError:  # not among the ROS wheels of pip; the topic is left out
+except ImportError:  # pip has no wheel of vision_msgs; then the topic does not exist
     Detection3DArray = None
 
 
 def objects(
     found: Sequence[Found], names: Mapping[int, str], version: int, header: Header
 ) -> ObjectArray:
-    """Things with their places in space; `names` of classes by id."""
+    """Return objects with their places in space. `names`: id -> name of the class."""
     things = [
         Object(
             id=thing.id,
@@ -47,15 +47,15 @@ def objects(
 
 
 def markers(found: Sequence[Found], words: Sequence[WordClass], header: Header) -> MarkerArray:
-    """The things for RViz: a box in the colour of its class, and its name above; those of the image
-    before go."""
+    """Return the objects for RViz: a box in the colour of the class, with the name above it. The
+    markers of the image before are deleted."""
     by_id = {c.id: c for c in words}
     result = [Marker(header=header, action=Marker.DELETEALL)]
     for number, thing in enumerate(found):
         c = by_id[thing.id]
         rgb = dict(zip('rgb', (x / 255 for x in c.color), strict=True))
         common = {'header': header, 'id': number, 'action': Marker.ADD}
-        size = _xyz(np.maximum(thing.size, 0.01))  # RViz draws nothing that is flat
+        size = _xyz(np.maximum(thing.size, 0.01))  # RViz does not draw flat boxes
         result.append(
             Marker(
                 ns='boxes',
@@ -84,7 +84,7 @@ def markers(found: Sequence[Found], words: Sequence[WordClass], header: Header) 
 def detections(
     found: Sequence[Found], names: Mapping[int, str], header: Header
 ) -> Detection3DArray:
-    """The things as vision_msgs has them; class_id is the name. Needs vision_msgs."""
+    """Return the objects as detections; class_id is the name. Needs vision_msgs."""
     result = []
     for thing in found:
         pose = _pose(thing)
@@ -112,9 +112,9 @@ def _xyz(vector: np.ndarray) -> dict[str, float]:
 
 
 def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
-    """(x, y, z, w) of a rotation matrix [3, 3], w >= 0."""
-    # The eigenvector of Bar-Itzhack's symmetric matrix to its largest eigenvalue: no case is
-    # singular (Journal of Guidance, Control, and Dynamics 23(6), 2000).
+    """Return (x, y, z, w) of a rotation matrix [3, 3], w >= 0."""
+    # The eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix. No rotation is a
+    # singular case (Journal of Guidance, Control, and Dynamics 23(6), 2000).
     r = rotation
     k = np.array(
         [

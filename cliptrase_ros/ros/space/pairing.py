@@ -1,7 +1,8 @@
-"""Which depth image belongs to which image: the one with its stamp, else the nearest. No ROS here.
+"""Choice of the depth image of each image: the one with the same stamp, otherwise the nearest. No
+ROS here.
 
-Images wait for the model, depth images for nothing. So each image holds the depth image that fits
-it best so far, and besides those only the last few are kept, whatever the model's pace.
+Images wait for the model; depth images do not. So each image keeps the depth image that fits best
+so far. Apart from these only the last few depth images are kept, however slow the model is.
 """
 
 from __future__ import annotations
@@ -12,18 +13,18 @@ import weakref
 from collections import deque
 from typing import Any
 
-# Depth images that come before their image does.
+# Number of depth images kept, in case that they come before their image.
 RECENT = 16
-# After so long without a depth image none is waited for.
+# If no depth image came for this long, images do not wait for one.
 SILENCE_S = 2.0
 FAR_AHEAD_NS = 2 * 10**9
 
 
 class Expected:
-    """The depth image of one image, as far as it has come.
+    """The best depth image so far of one image.
 
     Attributes:
-        stamp_ns: of the image.
+        stamp_ns: stamp of the image.
         received_s: when the image came, on the monotonic clock.
         best: (stamp in ns, depth image) of the nearest so far, or None.
     """
@@ -34,23 +35,23 @@ class Expected:
         self.best: tuple[int, Any] | None = None
 
     def offer(self, stamp_ns: int, depth: Any) -> None:
-        """Take it, if it is nearer than what there is; of two as near the later one."""
+        """Take the depth image if it is at least as near as the best so far."""
         if self.best is None or abs(stamp_ns - self.stamp_ns) <= abs(self.best[0] - self.stamp_ns):
             self.best = stamp_ns, depth
 
 
 class Pairing:
-    """Depth images of one camera; safe between threads."""
+    """Matches depth images of one camera to its images. Safe between threads."""
 
     def __init__(self):
         self._changed = threading.Condition()
         self._recent: deque[tuple[int, Any]] = deque(maxlen=RECENT)
-        # An image that is dropped takes its place here with it.
+        # Weak references: a dropped image also leaves this list.
         self._expected: list[weakref.ref[Expected]] = []
         self._came_s = float('-inf')
 
     def expect(self, stamp_ns: int) -> Expected:
-        """An image came; hold on to the result as long as its depth is wanted."""
+        """Register a received image. Keep the result as long as its depth is needed."""
         expected = Expected(stamp_ns, time.monotonic())
         with self._changed:
             for stamped in self._recent:
@@ -59,7 +60,7 @@ class Pairing:
         return expected
 
     def put(self, stamp_ns: int, depth: Any) -> None:
-        """A depth image came."""
+        """Register a received depth image."""
         with self._changed:
             self._came_s = time.monotonic()
             self._recent.append((stamp_ns, depth))
@@ -71,16 +72,18 @@ class Pairing:
             self._changed.notify_all()
 
     def wait(self, expected: Expected, patience_s: float) -> tuple[int, Any] | None:
-        """(stamp in ns, depth image) of the nearest, once no nearer one can be hoped for: its stamp
-        is that of the image, a later one has come, or `patience_s` have passed since the image
-        came. Where depth has been silent for SILENCE_S: at once, and None but for the same stamp.
+        """Return (stamp in ns, depth image) of the nearest depth image, or None.
+
+        Wait until no nearer one is expected: the stamps are equal, a later depth image has come, or
+        `patience_s` have passed since the image came. If no depth has come for SILENCE_S, do not
+        wait, and return None unless the stamps are equal.
         """
 
         def exact() -> bool:
             return expected.best is not None and expected.best[0] == expected.stamp_ns
 
         def settled() -> bool:
-            # What is much later is of a recording that began again.
+            # A much later stamp is left over from before a recording started again.
             newest_ns = self._recent[-1][0] if self._recent else expected.stamp_ns
             return exact() or 0 < newest_ns - expected.stamp_ns < FAR_AHEAD_NS
 
@@ -94,7 +97,7 @@ class Pairing:
             return None if silent() and not exact() else expected.best
 
     def forget(self) -> None:
-        """Drop what came so far."""
+        """Drop everything that came so far."""
         with self._changed:
             self._recent.clear()
             self._expected.clear()

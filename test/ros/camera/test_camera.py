@@ -32,7 +32,7 @@ def video(tmp_path):
 
 
 def depth(n):
-    """[40, 60] uint16 with holes at both ends of the range, different for each n."""
+    """Return [40, 60] uint16 with two invalid pixels (0 and 65535), different for each n."""
     steps = np.random.default_rng(n).integers(1, 65535, (40, 60)).astype(np.uint16)
     steps[0, :2] = 0, 65535
     return steps
@@ -40,7 +40,7 @@ def depth(n):
 
 @pytest.fixture
 def recording(tmp_path):
-    """(pictures, depths): four pictures, of which the second cannot be read."""
+    """(pictures, depths): folders of four pictures; the second picture cannot be read."""
     pictures, depths = tmp_path / 'rgb', tmp_path / 'depth'
     pictures.mkdir(), depths.mkdir()
     for n in range(4):
@@ -108,7 +108,7 @@ def test_depth_in_metres(tmp_path):
     )
 
 
-# The header of a PNG of 70000 x 70000 px, which OpenCV raises at.
+# The header of a PNG of 70000 x 70000 px. OpenCV raises an error for it.
 HUGE = bytes.fromhex('89504e470d0a1a0a0000000d49484452000111700001117010000000004ac5b754')
 
 
@@ -117,7 +117,7 @@ HUGE = bytes.fromhex('89504e470d0a1a0a0000000d4948445200011170000111701000000000
     [
         (np.zeros((40, 60), np.uint8), 'is uint8 with 1 channels; give 16-bit PNG'),
         (np.zeros((40, 60, 3), np.uint16), 'is uint16 with 3 channels'),
-        (np.zeros((40, 50), np.uint16), 'is 50 x 40 px, its picture 60 x 40'),
+        (np.zeros((40, 50), np.uint16), 'is 50 x 40 px, but its picture is 60 x 40 px'),
         (None, 'cannot be read'),
     ],
 )
@@ -127,7 +127,7 @@ def test_depth_of_another_kind_is_an_error(recording, pixels, reason):
     with pytest.raises(SourceError, match=f'depth_source: .*0.png {reason}'):
         read_depth_picture(first, 0.001, (40, 60))
     if pixels is None:
-        # A kind of depth is refused at the start, one broken picture is not.
+        # A bad kind of depth is refused at the start, one broken picture is not.
         assert len(list(PictureSource(*map(str, recording)).frames(loop=False))) == 3
     else:
         with pytest.raises(SourceError, match=reason):
@@ -138,7 +138,7 @@ def test_depth_that_does_not_fit_the_source_is_an_error(recording, video):
     pictures, depths = map(str, recording)
     with pytest.raises(SourceError, match='not with a video or webcam'):
         PictureSource(str(video), depths)
-    with pytest.raises(SourceError, match='is no picture and no folder'):
+    with pytest.raises(SourceError, match='is neither a picture nor a folder'):
         PictureSource(pictures, f'{depths}/none')
     with pytest.raises(SourceError, match='no picture in the folder'):
         (recording[1] / 'empty').mkdir()
@@ -213,7 +213,7 @@ def test_a_recording(tester, start, recording, parameters, encoding, size, focal
         expected[n] = cv2.resize(picture(40, 60, n), size[::-1], interpolation=cv2.INTER_AREA)
 
     def numbers(stamps):
-        """{number of the picture: its newest stamp}"""
+        """Return {number of the picture: its newest stamp}."""
         found = {}
         for stamp in sorted(stamps):
             pixels = encodings.to_rgb(heard['image'][stamp])
@@ -236,12 +236,12 @@ def test_a_recording(tester, start, recording, parameters, encoding, size, focal
         np.testing.assert_allclose([info.k[2], info.k[5]], center)
         if encoding == '16UC1':
             found = np.frombuffer(metres.data, np.uint16).reshape(size)
-            assert (found == depth(n)[1::2, 1::2]).all()  # the nearest, never a mean
+            assert (found == depth(n)[1::2, 1::2]).all()  # the nearest pixel, never a mean
         else:
             found = np.frombuffer(metres.data, np.float32).reshape(size)
             assert np.isnan(found[0, :2]).all()
             np.testing.assert_allclose(found[1:], depth(n)[1:] / 5000, rtol=1e-6)
-    assert f'{depths}/2.png cannot be read; its picture goes without depth' in process.output
+    assert f'{depths}/2.png cannot be read; published its picture without' in process.output
 
 
 def test_it_waits_for_a_listener_and_ends_with_its_source(tester, start, video):
@@ -259,7 +259,9 @@ def test_it_waits_for_a_listener_and_ends_with_its_source(tester, start, video):
 
 def test_intrinsics_are_given_all_or_none():
     assert CameraOptions().matrix is None
-    assert CameraOptions(fx=500.0, fy=500.0, cy=120.0).matrix[0, 2] == 0  # a crop
+    assert (
+        CameraOptions(fx=500.0, fy=500.0, cx=0.0, cy=120.0).matrix[0, 2] == 0
+    )  # cx may be 0 in a crop
     for given in ({'fx': 500.0, 'cy': 120.0}, {'fx': 500.0, 'fy': 500.0}, {'cx': 160.0}):
         with pytest.raises(SettingError, match='give all of them'):
             CameraOptions(**given)

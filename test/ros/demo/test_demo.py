@@ -1,4 +1,4 @@
-"""make demo: the whole of it in short, its parts, and how it fails."""
+"""make demo: short complete runs, its parts, and how it fails."""
 
 import json
 import signal
@@ -51,7 +51,7 @@ def depth_photo(tmp_path):
 
 
 def run(*arguments):
-    """The demo, whose own processes are true starts."""
+    """Run the demo. It starts its own processes with new interpreters."""
     return forks.run('ros.demo.runner', *arguments)
 
 
@@ -67,19 +67,19 @@ def test_the_demo_world_is_scored(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
     for text in (
         *('label images of 320 x 240 px', 'latency  p50', 'version 2', 'mIoU', 'note'),
-        *('of their points valid', 'a picture', 'of labelled points off by 0.000 mm'),
+        *('of the points are valid', 'per image', 'error of labelled points: largest 0.000 mm'),
     ):
         assert text in done.stdout
     result = json.loads((tmp_path / 'result.json').read_text())
     assert 0 < result['miou'] < 1 and set(result['iou']) == set(CLASSES)
-    assert result['settings'] == SETTINGS and 'nothing of CLIP' in result['note']
+    assert result['settings'] == SETTINGS and 'nothing about CLIP' in result['note']
     assert result['frames'] >= 16 and result['rate_hz'] > 0
     assert 0 < result['latency_ms']['p50'] <= result['latency_ms']['p95']
     heard = result['clouds']
     assert heard['number'] >= 12 and heard['rate_hz'] > 0 and 0.5 < heard['valid'] <= 1
     assert 0 < heard['latency_ms']['p50'] <= heard['latency_ms']['p95']
     assert result['objects']['messages'] >= 12 and result['objects']['per_frame'] > 1
-    # The cloud's points are the simulator's, bit for bit.
+    # The points of the cloud equal those of the simulator, bit for bit.
     error = result['depth_error_mm']
     assert error == {'clouds': error['clouds'], 'max': 0.0, 'p99': 0.0}
     assert error['clouds'] >= 12
@@ -125,8 +125,8 @@ def test_a_recording_with_depth_has_clouds(photo, depth_photo, tmp_path):
 @pytest.mark.parametrize(
     'options, reason',
     [
-        (['--depth', 'd'], 'go with --source'),
-        (['--intrinsics', '1,2,3,4'], 'go with --source'),
+        (['--depth', 'd'], 'need --source'),
+        (['--intrinsics', '1,2,3,4'], 'need --source'),
         (['--source', 'a', '--intrinsics', '1,2,3'], 'fx,fy,cx,cy, got 1,2,3'),
         (['--source', 'a', '--intrinsics', '1,2,3,x'], 'fx,fy,cx,cy, got 1,2,3,x'),
     ],
@@ -204,7 +204,7 @@ REAL = {'model': 'ViT-B-16-quickgelu', 'weights': 'openai'}
 def test_which_model_runs(arguments, reachable, expected, monkeypatch, capsys):
     monkeypatch.setattr(weights, 'hub_reachable', lambda: reachable)
     assert runner._choose_model(runner._parse(arguments)) == expected
-    alone = 'knows the demo world only' in capsys.readouterr().out.replace('\n', ' ')
+    alone = 'knows only the demo world' in capsys.readouterr().out.replace('\n', ' ')
     assert alone == (arguments == ['--source', 'a.png'] and not reachable)
 
 
@@ -240,10 +240,10 @@ def test_masks_of_a_published_vocabulary_pass(ids, version):
 @pytest.mark.parametrize(
     'mask, reason',
     [
-        (labelled([1, 3]), 'ids .* of no published vocabulary'),
-        (labelled([1, 1], version=3), 'ids .* of no published vocabulary'),
+        (labelled([1, 3]), 'ids .*, but no published vocabulary'),
+        (labelled([1, 1], version=3), 'ids .*, but no published vocabulary'),
         (labelled([1, 1], encoding='8UC1'), 'expected mono8, got 8UC1'),
-        (labelled([1, 1], step=4), 'padded or lacks its camera frame'),
+        (labelled([1, 1], step=4), 'padded rows or no frame_id'),
     ],
 )
 def test_masks_that_break_the_interface_fail_the_demo(mask, reason):
@@ -280,9 +280,9 @@ def test_points_are_read_from_a_cloud():
 @pytest.mark.parametrize(
     'changes, reason',
     [
-        ({'fields': []}, 'has the fields {}'),
+        ({'fields': []}, 'has unexpected fields: {}'),
         ({'row_step': 80}, 'padded rows'),
-        ({'data': b'none'}, 'another number of bytes'),
+        ({'data': b'none'}, 'a number of bytes that does not fit'),
     ],
 )
 def test_clouds_that_break_the_interface_fail_the_demo(changes, reason):
@@ -304,10 +304,10 @@ def test_depth_of_labelled_points_is_held_against_the_truth():
     assert largest == 250.0
     assert p99 == pytest.approx(np.percentile([0, 0, 250, 0], 99))
     assert depth_error_mm(points_of(cloud(labels=0 * LABELS)), depth(true)) is None
-    with pytest.raises(Failure, match=r'a cloud of \(2, 3\) points for depth of \(1, 3\) pixels'):
+    with pytest.raises(Failure, match=r'has \(2, 3\) points, but depth has \(1, 3\) pixels'):
         depth_error_mm(points_of(cloud()), depth(true[:1]))
     true[0, 0] = np.nan
-    with pytest.raises(Failure, match='points where there is no depth'):
+    with pytest.raises(Failure, match='labelled points at pixels without depth'):
         depth_error_mm(points_of(cloud()), depth(true))
 
 
@@ -322,13 +322,13 @@ def test_a_cloud_is_its_label_image():
     without_point = LABELS.copy()
     without_point[1, 1] = 7
     report._check_cloud(snapshot(mask, cloud(without_point)))
-    with pytest.raises(Failure, match='other labels'):
+    with pytest.raises(Failure, match='differ in labels'):
         report._check_cloud(snapshot(mask, cloud(LABELS[::-1].copy())))
-    with pytest.raises(Failure, match='another size or header'):
+    with pytest.raises(Failure, match='differ in size or header'):
         report._check_cloud(snapshot(mask, cloud(LABELS[:1], METRES[:1])))
     moved = cloud()
     moved.header.frame_id = 'other'
-    with pytest.raises(Failure, match='another size or header'):
+    with pytest.raises(Failure, match='differ in size or header'):
         report._check_cloud(snapshot(mask, moved))
 
 

@@ -32,7 +32,7 @@ SMALL = ['width:=80', 'height:=60', 'rate_hz:=10.0', 'seed:=4']
 
 @pytest.fixture
 def listen(tester):
-    """{topic: {stamp: message}} and the vocabularies heard."""
+    """{topic: {stamp: message}} and the received vocabularies."""
     heard, words = {topic: {} for topic in TOPICS}, []
     for topic, kind in TOPICS.items():
 
@@ -85,13 +85,13 @@ def test_scenes_change(listen, start):
     def places():
         return {(m.pose.position.x, m.pose.position.y) for m in heard['pose'].values()}
 
-    # Who pans stands still until the next scene.
+    # With pan the camera stays at one place until the next scene.
     wait_for(lambda: len(places()) > 2, what='three scenes', process=process)
 
 
 def test_one_scene_for_ever(listen, start):
     heard, _ = listen
-    start('demo.demo_world', [*SMALL, 'scene_s:=0.0', 'motion:=pan'])
+    start('demo.demo_world', [*SMALL, 'scene_s:=none', 'motion:=pan'])
     wait_for(lambda: len(heard['pose']) > 15, what='poses')
     assert len({(m.pose.position.x, m.pose.position.y) for m in heard['pose'].values()}) == 1
 

@@ -25,7 +25,7 @@ from visualization_msgs.msg import Marker, MarkerArray
 
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
-from cliptrase_ros.ros.parameters import NodeOptions
+from cliptrase_ros.ros.parameters import ObjectsOptions
 from cliptrase_ros.space import objects
 from cliptrase_ros.space.geometry import Pinhole
 
@@ -40,8 +40,8 @@ OUTPUTS = {
     'objects/markers': MarkerArray,
 }
 THRESHOLD = 'confidence_threshold:=0.4'  # so that some pixels have no label
-GROUPS = 'point_groups:=["obstacles=!floor;door"]'
-TARGET = 'target_classes:=["mug"]'
+GROUPS = 'points.groups:=["obstacles=!floor;door"]'
+TARGET = 'target.classes:=["mug"]'
 
 
 def hear(robot, *topics):
@@ -50,7 +50,7 @@ def hear(robot, *topics):
 
 
 def taken(robot, process, topics=tuple(OUTPUTS)):
-    """{topic: message} of one image, the label mask and the confidence included."""
+    """Return {topic: message} of one image, including label mask and confidence."""
     robot.hear('confidence', Image)
     hear(robot, *topics)
     with_stamp = [t for t in topics if t != 'objects/markers']
@@ -63,7 +63,7 @@ def taken(robot, process, topics=tuple(OUTPUTS)):
 
 
 def expected_xyz(mm, size=(120, 160)):
-    """[H, W, 3] metres in float64, NaN where there is no depth."""
+    """Return [H, W, 3] metres in float64, NaN where there is no depth."""
     z = np.where(mm == 0, np.nan, mm / 1000)
     k = matrix(*size)
     rows, columns = np.mgrid[: size[0], : size[1]]
@@ -75,7 +75,7 @@ def xyz(cloud):
 
 
 def test_outputs_in_space(robot, start):
-    process = start_node(start, WORDS, THRESHOLD, GROUPS, TARGET, 'target_margin_m:=0.0')
+    process = start_node(start, WORDS, THRESHOLD, GROUPS, TARGET, 'target.margin_m:=0.0')
     depth = Depth(robot)
     depth.stream()
     found = taken(robot, process)
@@ -117,8 +117,8 @@ def test_outputs_in_space(robot, start):
         np.where(valid, depth.pixels * np.float32(1e-3), np.float32(np.nan)),
         Pinhole(k[0, 0], k[1, 1], k[0, 2], k[1, 2]),
         [c.id for c in robot.vocabularies[-1].classes],
-        NodeOptions.object_depth_jump,
-        NodeOptions.object_min_pixels,
+        ObjectsOptions.depth_jump,
+        ObjectsOptions.min_pixels,
     )
     listed = found['objects']
     assert listed.version == 1 and len(listed.objects) == len(there) > 1
@@ -164,10 +164,10 @@ def test_metres_unlabelled_points_and_limits(robot, start):
         WORDS,
         THRESHOLD,
         TARGET,
-        'unlabeled_points:=true',
+        'points.unlabeled:=true',
         'unlabeled_id:=255',
-        'depth_min_m:=1.2',
-        'depth_max_m:=1.7',
+        'depth.min_m:=1.2',
+        'depth.max_m:=1.7',
     )
     metres = (ramp() * np.float32(1e-3)).astype(np.float32)
     metres[0, :4] = np.nan, np.inf, -np.inf, -1.0
@@ -198,11 +198,11 @@ def test_depth_of_another_size(robot, start, output_size):
     labels, cloud = array(found['label_mask']), points(found['points'])
     size = (60, 80) if output_size == 'depth' else (120, 160)
     assert labels.shape == cloud.shape == size and (cloud['label'] == labels).all()
-    # Of the nearest pixel; never between two.
+    # Depth is that of the nearest pixel, never interpolated.
     near = depth.pixels if output_size == 'depth' else depth.pixels.repeat(2, 0).repeat(2, 1)
     k = matrix(60, 80)
     scale = size[0] / 60
-    # Pixel centres are integers, so the centre of a picture of twice the size is not at 2 c.
+    # Pixel centres are integers, so at twice the size the centre c does not move to 2 c.
     cx, cy = (scale * (c + 0.5) - 0.5 for c in (k[0, 2], k[1, 2]))
     z = np.where((near == 0) | (labels == 0), np.nan, near / 1000)
     np.testing.assert_allclose(cloud['z'], z, rtol=1e-6)
@@ -231,7 +231,7 @@ def another_encoding(depth):
 
 
 def far_apart(depth):
-    depth.late_s = 100.0  # more than one period: else that of another image is near
+    depth.late_s = 100.0  # more than one period, otherwise the depth of another image is near
 
 
 BAD = {
@@ -239,7 +239,7 @@ BAD = {
     intrinsics_of_another_size: ('intrinsics of another size', 'are for 320 x 240 px'),
     another_view: ('not registered', 'registered to the colour image'),
     another_encoding: ('bad image', 'send one of 16UC1'),
-    far_apart: ('stamps too far apart', 'more than depth_slop_s 0.05'),
+    far_apart: ('stamps too far apart', 'more than depth.slop_s 0.05'),
 }
 
 
@@ -345,14 +345,14 @@ def test_silent_depth_is_told_after_a_while(robot, start):
 
 
 def test_the_nearest_stamp_within_the_slop(robot, start):
-    process = start_node(start, WORDS, 'depth_slop_s:=0.2')
+    process = start_node(start, WORDS, 'depth.slop_s:=0.2')
     depth = Depth(robot)
     depth.late_s = 0.02
     depth.stream(5.0)
     found = taken(robot, process, ('points',))
     assert found['points'].header.frame_id == 'eye'
     wait_for(
-        lambda: int(robot.value('depth: with a stamp within depth_slop_s') or 0) > 1,
+        lambda: int(robot.value('depth: with a stamp within depth.slop_s') or 0) > 1,
         what='counter',
         process=process,
     )
@@ -369,7 +369,9 @@ def test_groups_and_targets_change_while_images_come(robot, start):
     assert not depth_array(robot.heard['depth/target'][-1]).any()
     assert all(
         r.successful
-        for r in robot.set(point_groups=['things=mug;door'], target_classes=['mug', 'flor'])
+        for r in robot.set(
+            **{'points.groups': ['things=mug;door'], 'target.classes': ['mug', 'flor']}
+        )
     )
     wait_for(lambda: robot.heard['points/things'], what='a new group', process=process)
     wait_for(
@@ -378,10 +380,10 @@ def test_groups_and_targets_change_while_images_come(robot, start):
         process=process,
     )
     assert set(points(robot.heard['points/things'][-1])['label'][0]) <= {9, 10}
-    told = "target_classes: 'flor' is not among the classes. Did you mean 'floor'"
+    told = "target.classes: 'flor' is not among the classes. Did you mean 'floor'"
     wait_for(lambda: told in process.output, what=told, process=process)
 
-    # A class that is nowhere has an empty cloud: a costmap is to forget what it saw there.
+    # A class that is nowhere has an empty cloud, so that a costmap forgets the old points.
     robot.hear('points/lamp', PointCloud2)
     results = robot.set(vocabulary=['floor', 'lamp=zebra'], confidence_threshold=1.0)
     assert all(r.successful for r in results)
@@ -394,7 +396,7 @@ def test_groups_and_targets_change_while_images_come(robot, start):
         lambda: not robot.node.count_publishers('/segmentation/points/mug'), what='topic dropped'
     )
     assert '/segmentation/points/lamp' in names
-    results = robot.set(point_groups=['things'])
+    results = robot.set(**{'points.groups': ['things']})
     assert not results[0].successful and 'group=class;class' in results[0].reason
 
 
@@ -444,7 +446,7 @@ def test_an_error_in_space_leaves_images_alone(inside, robot, monkeypatch):
         depth[1].publish(messages.camera_info((120, 160), matrix(), header))
 
     robot.node.create_timer(0.1, send)
-    sentence = 'an output in space failed, points: RuntimeError: broken'
+    sentence = 'an output in space failed: points: RuntimeError: broken'
     wait_for(lambda: robot.diagnosed(DiagnosticStatus.ERROR, sentence), what=sentence)
     wait_for(lambda: robot.heard['objects'], what='the other outputs')
     assert not robot.heard['points']
@@ -481,7 +483,7 @@ def test_one_image_with_depth(robot, start):
     assert [m.id for m in answer.masks.masks] == [i for i in (1, 9, 10) if (labels == i).any()]
     assert answer.objects.objects and answer.objects.header.frame_id == 'hand'
 
-    # Words of the request's own have clouds as well.
+    # Words that only the request has also have clouds.
     answer = robot.call(Segment, 'segment', **request(vocabulary=['zebra'], clouds=['zebra']))
     assert answer.success and answer.clouds[0].width == valid.sum()
     assert answer.objects.version == 0 and answer.objects.objects[0].name == 'zebra'
@@ -502,7 +504,7 @@ def test_the_service_has_labels_of_the_depths_size(robot, start):
         ({'depth_info': CameraInfo()}, 'without intrinsics'),
         (
             {'vocabulary': ['sofa'], 'clouds': ['obstacles']},
-            "the group 'obstacles' speaks of 'floor'",
+            "group 'obstacles' names class 'floor'",
         ),
     ],
 )

@@ -12,13 +12,13 @@ from cliptrase_ros.space.geometry import Pinhole
 NAN = float('nan')
 SIZE = (60, 80)
 K = np.array([[75.0, 0, 41.0], [0, 70.0, 28.0], [0, 0, 1]])
-# Of the rectified image.
+# The projection matrix of the rectified image.
 P = np.array([[77.0, 0, 39.0], [0, 72.0, 30.5], [0, 0, 1]])
 K_CAMERA, P_CAMERA = (Pinhole(m[0, 0], m[1, 1], m[0, 2], m[1, 2]) for m in (K, P))
 
 
 def info(size=SIZE, k=K, p=P, **fields):
-    """A calibration; None: left out, as zeros."""
+    """Return a calibration. A matrix that is None is not filled in (zeros)."""
     made = messages.camera_info(size, np.zeros((3, 3)) if k is None else k, Header())
     made.p = [0.0] * 12 if p is None else np.hstack([p, np.zeros((3, 1))]).ravel()
     for name, value in fields.items():
@@ -27,13 +27,13 @@ def info(size=SIZE, k=K, p=P, **fields):
 
 
 def cropped(x, y, width, height, binning=(1, 1), size=(480, 640)):
-    """A calibration of a crop, (columns, rows) binned."""
+    """Return a calibration of a crop with binning (columns, rows)."""
     roi = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
     return info(size, 8 * K, 8 * P, roi=roi, binning_x=binning[0], binning_y=binning[1])
 
 
 def depth_image(size=SIZE, value=1500):
-    """uint16: in mm, float32: in metres."""
+    """Return a depth image: 16UC1 in mm from integers, 32FC1 in metres from floats."""
     value = np.asarray(value)
     whole = value.dtype.kind in 'iu'
     pixels = np.broadcast_to(value, size).astype(np.uint16 if whole else np.float32)
@@ -88,7 +88,7 @@ def test_what_is_no_focal_length_is_no_calibration(place, value):
 
 @pytest.mark.parametrize('with_p', [True, False])
 def test_a_point_falls_on_its_pixel_of_a_cropped_and_binned_image(with_p):
-    """Edges of pixels: cropped first, then binned."""
+    """The expected values come from the edges of pixels: first crop, then binning."""
     given = cropped(40, 20, 200, 100, (2, 5))
     if not with_p:
         given.p = [0.0] * 12
@@ -111,15 +111,15 @@ def test_reading(value, metres):
 
 def test_the_limits_of_depth():
     row = np.linspace(0.1, 8.0, 80, dtype=np.float32)  # steps of 0.1 m
-    options = {'depth_min_m': 0.5, 'depth_max_m': 3.0}
-    for limits, first, last in ((options, 4, 29), ({'depth_min_m': 0.5}, 4, 79), ({}, 0, 79)):
-        got = depth_of(depth_image(value=row), info(), None, SIZE, NodeOptions(**limits))
+    options = {'depth.min_m': 0.5, 'depth.max_m': 3.0}
+    for limits, first, last in ((options, 4, 29), ({'depth.min_m': 0.5}, 4, 79), ({}, 0, 79)):
+        got = depth_of(depth_image(value=row), info(), None, SIZE, NodeOptions.from_mapping(limits))
         for line in ~np.isnan(got.metres):
             assert np.flatnonzero(line).tolist() == list(range(first, last + 1))
 
 
 def test_depth_has_intrinsics_of_its_own():
-    """Also where those of the image differ a little, or cannot be compared."""
+    """They also count if those of the image differ a little or cannot be compared."""
     alike = P * [[1.04], [1.04], [1]]
     for of_image in (info(p=alike), info((480, 640), p=2 * P), CameraInfo()):
         got = depth_of(depth_image(), info(), of_image, SIZE, NodeOptions())
@@ -128,20 +128,22 @@ def test_depth_has_intrinsics_of_its_own():
 
 @pytest.mark.parametrize('scale, shift', [(1.1, 0.0), (0.9, 0.0), (1.0, 8.0), (1.0, -8.0)])
 def test_depth_of_another_camera_is_told_by_its_intrinsics(scale, shift):
-    """RealSense's depth that is not aligned has the size of the colour image, and another view."""
+    """Depth of RealSense that is not aligned has the size of the colour image, but another view."""
     other = P * [[scale, 1, 1]] + [[0, 0, shift], [0, 0, 0], [0, 0, 0]]
     with pytest.raises(DepthError, match='registered to the colour image') as caught:
         depth_of(depth_image(), info(p=other), info(), SIZE, NodeOptions())
     assert caught.value.event == diagnostics.DEPTH_UNREGISTERED
-    assert f'a focal length of {77 * scale:.0f} px about x = {39 + shift:.0f}' in str(caught.value)
-    # Nor at another size.
+    assert f'a focal length of {77 * scale:.0f} px, centre x = {39 + shift:.0f}' in str(
+        caught.value
+    )
+    # The same holds at another size.
     large = info((480, 640), k=8 * K, p=8 * P)
     with pytest.raises(DepthError, match='registered'):
         depth_of(depth_image(), info(p=other), large, (480, 640), NodeOptions())
 
 
 def test_depth_in_the_view_of_either_of_an_images_cameras_will_do():
-    """A calibration of one's own has another P than K, the factory's aligned depth has not."""
+    """A user's calibration has a P that differs from K; the factory's aligned depth does not."""
     calibrated = info(k=K, p=P * [[0.84], [0.84], [1]])
     got = depth_of(depth_image(), info(p=None), calibrated, SIZE, NodeOptions())
     assert values(got.camera) == close(K_CAMERA)
@@ -181,7 +183,7 @@ def test_depth_that_is_cropped_and_binned():
 )
 @pytest.mark.parametrize('size', [(60, 80), (120, 160), (30, 40), (21, 28)])
 def test_intrinsics_of_the_image_serve_as_well(own, size):
-    """Also for depth of another size: a point falls on the same part of the view."""
+    """This also holds for depth of another size: a point is at the same part of the view."""
     got = depth_of(depth_image(size), own, info(), SIZE, NodeOptions()).camera
     part = size[0] / SIZE[0]
     u, v, _ = P @ (0.1, -0.07, 1)
@@ -198,25 +200,26 @@ def test_intrinsics_of_a_binned_image_serve_depth_of_another_size():
 
 NO_INTRINSICS = (
     'depth without intrinsics: neither depth/camera_info nor camera_info has come with a focal '
-    'length; remap one of them to what the camera driver publishes'
+    'length; remap one of them to the topic of the camera driver'
 )
 EMPTY = (
-    'the depth image holds no valid depth: all of it is 0, NaN, saturated, or outside of '
-    'depth_min_m and depth_max_m'
+    'the depth image holds no valid depth: every pixel is 0, NaN, saturated, or outside '
+    'depth.min_m .. depth.max_m'
 )
 
 
 def other_intrinsics(calibrated, what, own):
     return (
-        f'the intrinsics are for {calibrated}, the {what} has {own}: publish camera_info of the '
-        'same size, as image_proc does when it resizes'
+        f'the intrinsics are for {calibrated}, but the {what} has {own}: publish camera_info of '
+        'the same size, as image_proc does when it resizes'
     )
 
 
 def unregistered(own, image):
     return (
-        f'depth of {own} does not show the view of the image of {image}: use depth that is '
-        'registered to the colour image, such as align_depth of RealSense or depth_image_proc'
+        f'depth with {own} does not show the view of the image with {image}: use depth that is '
+        'registered to the colour image, for example by align_depth of RealSense or by '
+        'depth_image_proc'
     )
 
 
@@ -228,7 +231,11 @@ def unregistered(own, image):
             diagnostics.DEPTH_BAD,
             "depth encoding 'rgb8' is not known; send one of 16UC1, mono16, 32FC1",
         ),
-        ({'message': Image(encoding='16UC1')}, diagnostics.DEPTH_BAD, 'depth image of 0 x 0 px'),
+        (
+            {'message': Image(encoding='16UC1')},
+            diagnostics.DEPTH_BAD,
+            'depth image of 0 x 0 px has no pixels',
+        ),
         (
             {'message': Image(encoding='16UC1', height=60, width=80, step=160)},
             diagnostics.DEPTH_BAD,
@@ -248,12 +255,12 @@ def unregistered(own, image):
         ({'message': depth_image(value=0)}, diagnostics.DEPTH_EMPTY, EMPTY),
         ({'message': depth_image(value=65535)}, diagnostics.DEPTH_EMPTY, EMPTY),
         ({'message': depth_image(value=NAN)}, diagnostics.DEPTH_EMPTY, EMPTY),
-        ({'options': NodeOptions(depth_min_m=1.6)}, diagnostics.DEPTH_EMPTY, EMPTY),
-        ({'options': NodeOptions(depth_max_m=1.4)}, diagnostics.DEPTH_EMPTY, EMPTY),
+        ({'options': NodeOptions(depth={'min_m': 1.6})}, diagnostics.DEPTH_EMPTY, EMPTY),
+        ({'options': NodeOptions(depth={'max_m': 1.4})}, diagnostics.DEPTH_EMPTY, EMPTY),
         (
             {'message': depth_image(value=np.float32(1500))},
             diagnostics.DEPTH_BAD,
-            'nothing in the depth image is nearer than 1500 m: 32FC1 is in metres; publish '
+            'no pixel of the depth image is nearer than 1500 m: 32FC1 must be in metres; publish '
             'millimetres as 16UC1',
         ),
         ({'info': None}, diagnostics.DEPTH_NO_INTRINSICS, NO_INTRINSICS),

@@ -1,4 +1,4 @@
-"""Things as messages: our own, RViz's markers, vision_msgs' detections."""
+"""Objects as messages: our own, RViz markers, detections of vision_msgs."""
 
 from types import SimpleNamespace
 
@@ -36,7 +36,7 @@ def xyz(point):
 
 
 def rotation(q):
-    """The matrix of a unit quaternion."""
+    """Return the matrix of a unit quaternion."""
     x, y, z, w = q.x, q.y, q.z, q.w
     return np.array(
         [
@@ -74,16 +74,16 @@ def test_markers():
     assert all(mark.header == HEADER and mark.action == Marker.ADD for mark in marks)
     check_pose(boxes[0].pose)
     assert xyz(boxes[0].scale) == [0.3, 0.2, 0.1]
-    assert boxes[1].scale.z > 0, 'nothing is drawn that is flat'
+    assert boxes[1].scale.z > 0, 'RViz does not draw flat boxes'
     color = boxes[0].color
     assert (color.r, color.g, color.b) == pytest.approx((1.0, 0.0, 0.2)) and 0 < color.a < 1
     assert [name.text for name in names] == ['mug 0.70', 'plate 0.70']
-    # Above in the picture, that is at a smaller y.
+    # Above in the picture means a smaller y.
     assert names[0].pose.position.y < 0.21 - 0.15
 
 
 def test_detections(monkeypatch):
-    """With stand-ins where vision_msgs is not installed: the same fields."""
+    """If vision_msgs is not installed, fake messages with the same fields replace it."""
     if object_messages.Detection3DArray is None:
         monkeypatch.setattr(
             object_messages,

@@ -8,13 +8,13 @@ import pytest
 from cliptrase_ros.ros.space import pairing
 from cliptrase_ros.ros.space.pairing import RECENT, SILENCE_S, Pairing
 
-# Nobody waits as long as this; whoever is to get something within it is stuck if he does not.
+# No test waits for PATIENCE_S. A wait that should end but takes longer than STUCK_S is stuck.
 PATIENCE_S = 600.0
 STUCK_S = 60.0
 
 
 class Picture:
-    """A depth image that can be asked whether it is still held."""
+    """A depth image. The set `alive` shows if something still refers to it."""
 
     def __init__(self, alive):
         alive.add(self)
@@ -22,14 +22,14 @@ class Picture:
 
 @pytest.fixture
 def now(monkeypatch):
-    """The clock of the module, [seconds], which stands still."""
+    """The clock of the module, [seconds]. It stands still."""
     seconds = [1000.0]
     monkeypatch.setattr(pairing, 'time', SimpleNamespace(monotonic=lambda: seconds[0]))
     return seconds
 
 
 def waiting(pair, expected, patience_s=PATIENCE_S):
-    """A queue that gets the result of a wait in a thread of its own."""
+    """Wait in another thread. Return the queue that gets the result."""
     results = queue.SimpleQueue()
     run = threading.Thread(target=lambda: results.put(pair.wait(expected, patience_s)), daemon=True)
     run.start()
@@ -37,12 +37,12 @@ def waiting(pair, expected, patience_s=PATIENCE_S):
 
 
 def at_once(pair, expected, patience_s=PATIENCE_S):
-    """The result of a wait that must not block."""
+    """Return the result of a wait that must not block."""
     return waiting(pair, expected, patience_s).get(timeout=STUCK_S)
 
 
 def blocks(results):
-    """Whether a wait still goes on (a moment later)."""
+    """Return True if a wait still goes on a moment later. Fail if it has ended."""
     with pytest.raises(queue.Empty):
         results.get(timeout=0.1)
     return True
@@ -63,7 +63,7 @@ def blocks(results):
 )
 @pytest.mark.parametrize('before', [0, 1, 2, 4])
 def test_the_exact_one_else_the_nearest(stamps, best, before):
-    """Whether it came before the image or after; exact beats those that came later."""
+    """It may come before or after the image. The exact one wins over those that come later."""
     pair = Pairing()
     for stamp in stamps[:before]:
         pair.put(stamp, f'depth {stamp}')
@@ -160,7 +160,7 @@ def test_depth_that_fell_silent_is_not_waited_for(now, silence_s):
 
 @pytest.mark.parametrize('silence_s', [0.0, SILENCE_S])
 def test_slow_depth_is_waited_for(now, silence_s):
-    """Also where the one before came longer ago than anyone is patient."""
+    """This holds even if the depth image before came long ago."""
     pair = Pairing()
     pair.put(80, 'old')
     now[0] += silence_s
@@ -233,13 +233,13 @@ def test_depth_of_a_bag_that_begins_again():
     pair.put(0, 0)
     expected = pair.expect(10)
     results = waiting(pair, expected)
-    assert blocks(results), 'those of the time before are not later ones'
+    assert blocks(results), 'stamps from before the restart do not count as later'
     pair.put(10, 10)
     assert results.get(timeout=STUCK_S) == (10, 10)
 
 
 def test_an_image_of_a_bag_that_begins_again_before_its_depth():
-    """Depth of the end of the bag is no later one."""
+    """Depth from the end of the bag does not count as later."""
     pair, hour = Pairing(), 3600 * 10**9
     for stamp in (hour, hour + 10):
         pair.put(stamp, stamp)
@@ -273,7 +273,7 @@ def test_an_image_from_before_forgetting_gets_nothing_more(now, stamp):
 
 
 def test_threads():
-    """Each image comes before its depth, and each finds it."""
+    """Each image comes before its depth, and finds it."""
     pair, images, found = Pairing(), queue.SimpleQueue(), []
 
     def depth_camera():

@@ -1,4 +1,4 @@
-"""Outputs in space against the truth of the demo world, through the messages of nodes."""
+"""Outputs in space, compared with the truth of the demo world, through the messages of nodes."""
 
 import subprocess
 import sys
@@ -41,21 +41,21 @@ def views():
 
 
 def scene(segmenter, view, encoding, **options):
-    """What the node makes of a view where every label is right."""
+    """Return the scene that the node makes from a view if every label is right."""
     labels = view.labels(WORDS.ids).astype(np.uint8)
     depth = view.depth
     if encoding == '16UC1':
         depth = np.nan_to_num(depth * 1000).round().astype(np.uint16)
     message = encodings.fill_image(Image(), depth, encoding, HEADER)
     info = messages.camera_info(SIZE, view.camera_matrix, HEADER)
-    chosen = NodeOptions(object_min_pixels=40, **options)
+    chosen = NodeOptions.from_mapping({'objects.min_pixels': 40, **options})
     result = Segmentation(labels, np.ones(SIZE, np.float32))
     it = LabelledFrame(view.image, HEADER, result, Live(segmenter, WORDS, 1), chosen, info)
     return Scene(it, depth_of(message, None, info, SIZE, chosen))
 
 
 def truth(view):
-    """Points [H, W, 3] in metres, in float64."""
+    """Return the true points [H, W, 3] in metres, float64."""
     rows, columns = np.mgrid[: SIZE[0], : SIZE[1]]
     rays = np.stack([columns, rows, np.ones(SIZE)], -1) @ np.linalg.inv(view.camera_matrix).T
     return rays * view.depth[..., None].astype(np.float64)
@@ -75,8 +75,8 @@ def test_every_labelled_point_is_where_it_is(segmenter, views, encoding):
         there = (labels > 0) & np.isfinite(view.depth)
         assert (np.isfinite(found).all(-1) == there).all()
         away = np.linalg.norm(found - true, axis=-1)[there]
-        assert away.max() <= 1e-3  # half of a mm of depth, seen from the side
-        # And in the room: the floor is level.
+        assert away.max() <= 1e-3  # half a mm of depth, along a slanted ray
+        # The floor is also level in the room.
         floor = points(made.group_cloud(Group('floor', ('floor',))))[0]
         in_world = xyz(floor) @ view.pose[:3, :3].T + view.pose[:3, 3]
         assert np.abs(in_world[:, 2]).max(initial=0) < 3e-3
@@ -94,7 +94,7 @@ def test_things_are_where_they_are(segmenter, views):
             of_it = (view.instances == number) & np.isfinite(view.depth)
             alone = sum(other.name == thing.name for other in view.things) == 1
             [told, *more] = [o for o in listed if o.name == thing.name] or [None]
-            # Where another thing hides its middle, it is seen as two.
+            # If another thing hides its middle, it is found as two objects.
             if not (alone and told and not more and told.area == of_it.sum()):
                 continue
             middle = true[of_it].mean(0)
@@ -111,7 +111,7 @@ def test_nothing_is_left_of_a_target(segmenter, views, encoding, margin_m):
     for view in views:
         for name in {thing.name for thing in view.things} - {'sky'}:
             made = scene(
-                segmenter, view, encoding, target_classes=(name,), target_margin_m=margin_m
+                segmenter, view, encoding, target={'classes': (name,), 'margin_m': margin_m}
             )
             target, rest = (depth_array(m) for m in (made.target_depth(), made.rest_depth()))
             of_it = (view.labels(WORDS.ids) == WORDS.ids[name]) & np.isfinite(view.depth)
