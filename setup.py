@@ -46,12 +46,13 @@ setup(
     install_requires=[line for line in RUNTIME if line and not line.startswith('#')],
     extras_require={
         'demo': ['pybullet>=3.2.5'],
+        'heif': ['pillow-heif'],
         'ray': ['ray>=2.9'],
-        'test': ['pytest', 'ray', 'scikit-learn', 'scipy'],
+        'test': ['pytest', 'ray', 'scikit-learn', 'scipy', 'transformers'],
         # Only for `make`: the ROS containers have an older pytest with its own plugins. The
         # versions of ruff and mypy are exact, because newer versions have new rules.
         'make': [
-            *('pytest-cov', 'pytest-xdist', 'pre-commit'),
+            *('pillow-heif', 'pytest-cov', 'pytest-xdist', 'pre-commit'),
             *('import-linter>=2.1', 'mypy==2.4.1', 'ruff==0.17.5'),
         ],
     },

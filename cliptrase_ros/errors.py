@@ -18,6 +18,10 @@ class ShapeError(CliptraseError, ValueError):
     """An image or a tensor has the wrong shape or dtype."""
 
 
+class ImageError(CliptraseError, ValueError):
+    """A ROS message does not hold the image that it claims to hold."""
+
+
 class PictureError(CliptraseError):
     """A picture, video or recording cannot be read or used, or has unsuitable content."""
 

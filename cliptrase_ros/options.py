@@ -20,6 +20,8 @@ Declared = TypeVar('Declared', bound='Options')
 # How YAML writes null. ROS passes it on as text.
 NULLS = ('null', 'Null', 'NULL', '~', 'None')
 
+_QUOTE = '. Quote words that YAML reads as a number or as true and false, such as "no" and "1"'
+
 _EXPECTED = {
     bool: 'true or false',
     int: 'an integer',
@@ -130,7 +132,10 @@ class Option:
 
     def _refused(self, value: Any) -> SettingError:
         kind = 'nothing (null)' if value is None else f'{type(value).__name__} {value!r}'
-        return SettingError(f'{self.name}: expected {self.expected}, got {kind}')
+        listed = isinstance(value, str) and value.startswith('[')
+        text = self.kind is tuple or (self.kind is str and not self.choices)
+        hint = _QUOTE if text and (listed or isinstance(value, (bool, int, float))) else ''
+        return SettingError(f'{self.name}: expected {self.expected}, got {kind}{hint}')
 
 
 def option(

@@ -268,19 +268,21 @@ class Settings(Options):
 
     model: str = option(
         'ViT-B-16-quickgelu',
-        'Name of an open_clip model with a native VisionTransformer as image tower.',
+        'Name of an open_clip model with a native VisionTransformer as image tower; '
+        'hf-hub:OWNER/NAME or local-dir:FOLDER for an open_clip model with its own weights.',
         scope=MODEL,
     )
     weights: str = option(
         'openai',
-        'open_clip weights tag, or path of a local .safetensors or checkpoint file. demo: those '
-        'of the model cliptrase-demo, which knows only the demo world. random: seeded noise, for '
-        'trials; the labels mean nothing.',
+        'open_clip weights tag, or path of a local file or folder (of open_clip, OpenAI, '
+        'transformers or a training program). demo: those of the model cliptrase-demo, which '
+        'knows only the demo world. random: seeded noise, for trials; the labels mean nothing.',
         scope=MODEL,
     )
     weights_sha256: str = option(
         'none',
-        'Expected SHA-256 of the local weights file, in hexadecimal. none: not checked.',
+        'Expected SHA-256 of the local weights file, in hexadecimal (of a folder: of its weights '
+        'file). none: not checked.',
         words=('none',),
         scope=MODEL,
     )

@@ -48,7 +48,8 @@ ARGUMENTS = [
         '',
         'Topic of the depth images in the view of the images (registered), written like '
         'image_topic. Empty: depth/image_rect next to the images. The node subscribes to it only '
-        'while an output in space has a subscriber.',
+        'while an output in space has a subscriber. A topic that ends with /compressedDepth is '
+        'read as such.',
     ),
     argument(
         'depth_info_topic',
@@ -59,9 +60,9 @@ ARGUMENTS = [
     argument(
         'image_transport',
         '',
-        'raw: images from image_topic; compressed: images from image_topic/compressed. Empty: as '
-        'in params_file.',
-        ['', 'raw', 'compressed'],
+        'raw: images from image_topic; compressed: images from image_topic/compressed; auto: what '
+        'is published there. Empty: as in params_file.',
+        ['', 'raw', 'compressed', 'auto'],
     ),
     argument(
         'cameras',
@@ -209,6 +210,12 @@ def input_topics(cameras, image, camera_info, depth, depth_info):
                 f'{name}: {topic!r} is the same for every camera; write {{camera}} for the name '
                 f'of the camera, such as /{{camera}}/{PurePosixPath(topic).name}'
             )
+    plain = image.removesuffix('/compressed')
+    if plain != image:  # the node adds this end itself
+        raise ValueError(
+            f'image_topic: {image!r} ends in /compressed; write image_topic:={plain} '
+            'image_transport:=compressed'
+        )
     depth = depth or beside(image, 'depth/image_rect')
     topics = {
         'image': image,
@@ -227,6 +234,7 @@ def input_topics(cameras, image, camera_info, depth, depth_info):
 
 def beside(topic, name):
     """Return the topic `name` next to a topic: the usual place of calibrations and depth images."""
+    topic = topic.removesuffix('/compressedDepth').removesuffix('/compressed')
     return str(PurePosixPath(topic).parent / name)
 
 

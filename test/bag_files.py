@@ -1,10 +1,12 @@
 """Recordings for tests: real files, written with rosbags, and MCAP written by hand."""
 
+import shutil
 import struct
 from pathlib import Path
 
 import cv2
 import numpy as np
+import yaml
 from rosbags.rosbag1 import Writer as Writer1
 from rosbags.rosbag2 import Reader, StoragePlugin
 from rosbags.rosbag2 import Writer as Writer2
@@ -154,6 +156,37 @@ def record(folder, kind, drive=None, name='drive', qos=(), latched=(), prepare=N
                 )
             writer.write(channels[topic], time, robot.serialize(message))
     return path
+
+
+def split(folder, kind='mcap', count=3, **options):
+    """Write a recording of `count` files with one drive each, all named in metadata.yaml.
+
+    Returns:
+        the folder, and its files in order.
+    """
+    source, files = Path(folder) / 'split', []
+    source.mkdir()
+    for n in range(count):
+        drive = [
+            (topic, time + n * 10 * STEP, message)
+            for topic, time, message in Robot(kind).drive(2, size=(24, 32))
+        ]
+        part = record(folder, kind, drive, f'split_{n}', **options)
+        files.append(inside(part).rename(source / inside(part).name))
+        metadata = (part / 'metadata.yaml').read_text()
+        shutil.rmtree(part)
+    name_in_metadata(source, [file.name for file in files], 8 * count, metadata)
+    return source, files
+
+
+def name_in_metadata(folder, names, count=None, text=None):
+    """Write metadata.yaml with other names of files and another number of messages."""
+    path = Path(folder) / 'metadata.yaml'
+    told = yaml.safe_load(text or path.read_text())
+    information = told['rosbag2_bagfile_information']
+    information['relative_file_paths'] = list(names)
+    information['message_count'] = information['message_count'] if count is None else count
+    path.write_text(yaml.safe_dump(told))
 
 
 def inside(folder):

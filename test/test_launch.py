@@ -319,6 +319,14 @@ def test_realsense_with_other_depth():
     assert topics['depth/camera_info'] == '/tof/camera_info'
 
 
+@pytest.mark.parametrize('end', ['compressedDepth', 'compressed'])
+def test_the_calibration_of_compressed_depth(end):
+    launch = load(FILE, depth_topic=f'/tof/image/{end}')
+    topics = dict(launch.nodes['segmentation'].remappings)
+    assert topics['depth/image_rect'] == f'/tof/image/{end}'
+    assert topics['depth/camera_info'] == '/tof/camera_info'
+
+
 def test_multi_camera():
     launch = load(MULTI_CAMERA, cameras='front,left', rviz='true')
     node = launch.nodes['segmentation']
@@ -382,6 +390,26 @@ def test_several_cameras_need_several_topics(values, sentence):
 def test_a_source_is_one_raw_camera(values):
     with pytest.raises(ValueError, match='source: publishes raw images of one camera'):
         load(FILE, source='photo.png', **values)
+
+
+@pytest.mark.parametrize(
+    'values, better',
+    [
+        ({'image_topic': '/front/rgb/compressed'}, '/front/rgb'),
+        ({'image_topic': 'rgb/compressed', 'image_transport': 'compressed'}, 'rgb'),
+        ({'image_topic': '/{camera}/rgb/compressed', 'cameras': 'left,right'}, '/{camera}/rgb'),
+    ],
+)
+def test_an_image_topic_that_ends_in_compressed(values, better):
+    sentence = f'ends in /compressed; write image_topic:={better} image_transport:=compressed'
+    with pytest.raises(ValueError, match=re.escape(sentence)):
+        load(FILE, **values)
+
+
+@pytest.mark.parametrize('transport', ['raw', 'compressed', 'auto'])
+def test_every_transport_can_be_chosen(transport):
+    nodes = load(FILE, image_transport=transport).nodes
+    assert nodes['segmentation'].parameters[-1]['image_transport'] == transport
 
 
 @pytest.mark.parametrize('autostart', ['true', 'false'])

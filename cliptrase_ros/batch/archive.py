@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .. import files
-from ..errors import PictureError, SettingError, WeightsError
+from ..errors import PictureError, SettingError
 from ..media import pictures
 from ..model import weights
 from ..settings import Settings
@@ -24,10 +24,8 @@ from ..words.vocabulary import parse_vocabulary
 RECORD = 'settings.json'
 # Settings that change where and how fast the code runs, but not the labels.
 NOT_OF_LABELS = ('device', 'compile', 'cache_dir')
-# A folder with a file whose name ends like this is a recording.
-_OF_BAGS = ('metadata.yaml', '.mcap', '.db3', '.mcap.zstd', '.db3.zstd')
-# Suffixes of recording files, which the names of new folders must not have.
-_ENDINGS = ('.zstd', '.mcap', '.db3', '.bag', '.active')
+# Suffixes of recording files, packed or not, which the names of new folders must not have.
+_ENDINGS = ('.mcap', '.db3', '.bag', '.active', '.zstd', '.zst', '.lz4', '.gz', '.bz2', '.xz')
 
 
 class ArchiveItem(NamedTuple):
@@ -109,13 +107,11 @@ class Job:
 
         Raises:
             VocabularyError: the words cannot be used.
-            WeightsError: the file of the weights does not exist.
+            WeightsError: the file of the weights does not exist or cannot be read.
         """
         classes, background = parse_vocabulary(self.entries, self.background)
         settings = self.settings.flat()
-        file = weights.file_of(self.settings.weights)
-        if file and not file.is_file():
-            raise WeightsError(f'weights: no file {file}')
+        file = weights.file_of(self.settings.weights, self.settings.model)
         return {
             'of': 'bags' if self.bags else 'pictures',
             'words': [[c.id, c.name, *c.prompts] for c in classes],
@@ -154,11 +150,14 @@ def list_items(sources: Sequence[Path], out: Path) -> tuple[list[ArchiveItem], b
 def _is_bag(path: Path) -> bool:
     if path.is_file():
         return True
-    return any(child.name.endswith(_OF_BAGS) for child in path.iterdir())
+    # Imported here because the import of rosbags takes time.
+    from ..recordings.folder import has_recording
+
+    return has_recording(path)
 
 
 def _name(bag: Path) -> str:
-    while bag.suffix in _ENDINGS:
+    while bag.suffix.lower() in _ENDINGS:
         bag = bag.with_suffix('')
     return bag.name
 

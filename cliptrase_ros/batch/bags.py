@@ -23,6 +23,7 @@ from ..recordings.channel import LATCHED, OUTPUT
 from ..recordings.reader import Recording, moment
 from ..recordings.writer import Output, written
 from ..segmenter import Segmentation, Segmenter
+from ..space.geometry import fits
 from ..words.vocabulary import Vocabulary
 
 # How many messages are read ahead; the next image is usually among them.
@@ -253,11 +254,25 @@ class _Run:
                 yield f'{stream.prefix}overlay', output_messages.image(pixels, 'rgb8', header)
             else:
                 yield f'{stream.prefix}overlay/compressed', output_messages.jpeg(pixels, header)
-        if stream.info is not None:
-            image_size = image.shape[:2]
+        image_size = image.shape[:2]
+        if stream.info is not None and self._fits(stream, image_size):
             size, matrix = self._segmenter.view_geometry(image_size)
             info = output_messages.camera_info(stream.info, image_size, size, matrix, header)
             yield f'{stream.prefix}camera_info', info
+
+    def _fits(self, stream: ImageStream, image_size: tuple[int, int]) -> bool:
+        """Return True if the calibration is for these images. If not, note it once for a topic."""
+        info = stream.info
+        if fits(info, image_size):
+            return True
+        note = (
+            f'{stream.info_topic} is for images of {info.width} x {info.height} px, those on '
+            f'{stream.channel.topic} have {image_size[1]} x {image_size[0]} px, which is not the '
+            'same view in another size. Their labels have no camera_info'
+        )
+        if note not in self._skipped:
+            self._skipped.append(note)
+        return False
 
     def report(self) -> Report:
         """Return the result.

@@ -20,7 +20,9 @@ examples:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument('--model', default=Settings.model, help='open_clip model name')
-    parser.add_argument('--weights', default=Settings.weights, help='open_clip weights tag')
+    parser.add_argument(
+        '--weights', default=Settings.weights, help='open_clip weights tag, or a file'
+    )
     arguments.add_out(parser, Path('.'), 'output folder (default: the current folder)')
     arguments.add_json(parser)
 

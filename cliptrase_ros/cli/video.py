@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterable, Iterator
-from itertools import islice
+from itertools import count, islice, repeat
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,8 +31,8 @@ examples:
   cliptrase video drive.mp4 --words road car person --background sky -o labelled.mp4
   cliptrase video room.mp4 --vocabulary indoor --show side --every 3 --smoothing 0.5 -o out.mp4
 
-Ctrl-C stops and keeps the frames that are labelled so far. Video players show the new video (MPEG-4
-part 2), but browsers do not. To convert it for browsers: ffmpeg -i out.mp4 web.mp4
+Ctrl-C stops and keeps the frames that are labelled so far. Frames keep their times. Browsers play
+the new .mp4 (H.264). It has no sound.
 """
 SHOWN = ('overlay', 'side', 'labels')
 
@@ -70,26 +70,27 @@ def run(options: argparse.Namespace) -> bool:
         writer = videos.Writer(part, video.rate_hz / options.every)
         picture = Picture(words, options.show, options.legend)
         labelled = label(islice(frames, options.limit), segmenter, words, options.smoothing)
-        interrupted = write(console.progress(labelled, 'frames', total), picture, writer)
+        times = (video.times[n] for n in count(0, options.every))
+        interrupted = write(console.progress(labelled, 'frames', total), picture, writer, times)
         if not writer.count:
             if interrupted:
                 raise KeyboardInterrupt
             raise PictureError(f'no frame of {options.video} was labelled')
         writer.close()
     seconds = time.monotonic() - begun
-    cut = video.cut and not options.limit
+    loss = '' if options.limit or interrupted else video.loss
     console.result(
         f'{options.out}: {writer.count} frames in {seconds:.0f} s',
         video=str(options.out),
         frames=writer.count,
         seconds=round(seconds, 3),
-        complete=not (cut or interrupted),
+        complete=not (loss or interrupted),
     )
     if interrupted:
         raise KeyboardInterrupt
-    if cut:
-        warn(f'{options.video} ends after {video.read} of {video.count} frames; these are kept')
-    return not cut
+    if loss:
+        warn(f'{options.video} {loss}')
+    return not loss
 
 
 def label(
@@ -106,13 +107,20 @@ def label(
 
 
 def write(
-    labelled: Iterable[tuple[np.ndarray, Segmentation]], picture: Picture, writer: videos.Writer
+    labelled: Iterable[tuple[np.ndarray, Segmentation]],
+    picture: Picture,
+    writer: videos.Writer,
+    times: Iterable[float | None] = repeat(None),
 ) -> bool:
-    """Draw and write the frames on a thread. Return True if Ctrl-C stopped it."""
+    """Draw and write the frames on a thread. Return True if Ctrl-C stopped it.
+
+    Args:
+        times: the time of each frame in seconds, read after the frame is labelled.
+    """
     with WriteBehind() as behind:
         try:
-            for image, result in labelled:
-                behind(lambda *pair: writer(picture(*pair)), image, result)
+            for (image, result), time_s in zip(labelled, times, strict=False):
+                behind(lambda *pair: writer(picture(*pair[:2]), pair[2]), image, result, time_s)
         except KeyboardInterrupt:
             return True
     return False

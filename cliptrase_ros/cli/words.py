@@ -70,7 +70,9 @@ def run(options: argparse.Namespace) -> None:
             f'ids above {LARGEST_8_BIT} need label images with 16 bits per pixel; for the node, '
             "set label_encoding to '16UC1'"
         )
+    prompts = [*(prompt for c in classes for prompt in c.prompts), *background]
     if options.check_only:
+        _warn_of_language(check.not_english(prompts))
         console.result(
             f'{len(classes)} classes and {len(background)} background words are valid',
             classes=[_class_values(c) for c in classes],
@@ -79,13 +81,18 @@ def run(options: argparse.Namespace) -> None:
         )
         return
     segmenter = ct.load(settings)
-    prompts = [prompt for c in classes for prompt in c.prompts]
-    _refuse(check.too_long(segmenter, [*prompts, *background]), console)
+    _refuse(check.too_long(segmenter, prompts), console)
+    _warn_of_language(check.not_english(prompts, segmenter.word_encoder.text))
     report = _report(options, segmenter, entries, background)
     if options.json:
         console.result('', **report)
     else:
         _show(report, options)
+
+
+def _warn_of_language(sentence: str) -> None:
+    if sentence:
+        warn(sentence)
 
 
 def _refuse(problems: list[str], console: Console) -> None:

@@ -95,7 +95,7 @@ class Evaluation:
     def description(self) -> dict[str, Any]:
         """Return everything that decides the labels, as JSON values."""
         settings = self.settings.flat()
-        file = weights.file_of(self.settings.weights)
+        file = weights.file_of(self.settings.weights, self.settings.model)
         device = self.segmenter.backbone.device
         return {
             'dataset': self.labelled.name,

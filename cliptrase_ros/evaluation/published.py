@@ -174,7 +174,7 @@ def differences(
             float16, which most published numbers used. float32 is more exact: no difference.
     """
     found = []
-    if file_of(settings.weights):
+    if file_of(settings.weights, settings.model):
         found.append(f"weights are those in {settings.weights}, the published number used OpenAI's")
     elif settings.weights != WEIGHTS:
         found.append(f'weights are {settings.weights}, not those of OpenAI')

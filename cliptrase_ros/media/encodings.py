@@ -1,19 +1,19 @@
-"""Conversion between sensor_msgs/Image or CompressedImage and numpy, for all that cameras send.
+"""Conversion between sensor_msgs/Image and numpy, for all that cameras send.
 
 Duck-typed, without ROS. For encodings that cv_bridge converts, the arrays equal those of cv_bridge.
-bridge.py chooses between the two.
+bridge.py chooses between the two. yuv.py reads the encodings with several planes.
 """
 
 from __future__ import annotations
 
+import re
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
 
-
-class ImageError(ValueError):
-    """The message does not hold the image that it claims to hold."""
+from ..errors import ImageError, did_you_mean
+from . import yuv
 
 
 class Encoding(NamedTuple):
@@ -25,7 +25,7 @@ class Encoding(NamedTuple):
 
 
 # OpenCV names a Bayer pattern by its second row, ROS by its first.
-_BAYER = {
+BAYER = {
     f'bayer_{pattern}{8 * size}': Encoding(size, 1, code)
     for pattern, code in (
         ('rggb', cv2.COLOR_BayerBG2RGB),
@@ -40,8 +40,10 @@ _YUV = {
     'uyvy': Encoding(1, 2, cv2.COLOR_YUV2RGB_UYVY),
     'yuv422_yuy2': Encoding(1, 2, cv2.COLOR_YUV2RGB_YUY2),
     'yuyv': Encoding(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    'yuy2': Encoding(1, 2, cv2.COLOR_YUV2RGB_YUY2),
+    'yvyu': Encoding(1, 2, cv2.COLOR_YUV2RGB_YVYU),
 }
-_COLOR = {
+COLOR = {
     'rgb8': Encoding(1, 3, None),
     'bgr8': Encoding(1, 3, cv2.COLOR_BGR2RGB),
     'rgba8': Encoding(1, 4, cv2.COLOR_RGBA2RGB),
@@ -52,14 +54,16 @@ _COLOR = {
     'bgra16': Encoding(2, 4, cv2.COLOR_BGRA2RGB),
 }
 ENCODINGS = {
-    **_COLOR,
+    **COLOR,
     'mono8': Encoding(1, 1, cv2.COLOR_GRAY2RGB),
     'mono16': Encoding(2, 1, cv2.COLOR_GRAY2RGB),
     '8UC1': Encoding(1, 1, cv2.COLOR_GRAY2RGB),
     '8UC3': Encoding(1, 3, cv2.COLOR_BGR2RGB),
     '8UC4': Encoding(1, 4, cv2.COLOR_BGRA2RGB),
+    '16UC3': Encoding(2, 3, cv2.COLOR_BGR2RGB),
+    '16UC4': Encoding(2, 4, cv2.COLOR_BGRA2RGB),
     **_YUV,
-    **_BAYER,
+    **BAYER,
 }
 
 # uint16 in millimetres and float32 in metres (REP 118). OpenNI's drivers call the first mono16.
@@ -68,22 +72,47 @@ DEPTH_ENCODINGS: dict[str, np.dtype] = {
     'mono16': np.dtype(np.uint16),
     '32FC1': np.dtype(np.float32),
 }
+# Drivers write some names in capitals.
+_NAMES = {name.lower(): name for name in (*ENCODINGS, *yuv.PLANES)}
+# OpenCV's types: numbers whose meaning a message does not tell.
+_NUMBERS = re.compile('(8|16|32|64)[USF]C[0-9]*')
+
+
+def name_of(encoding: str) -> str:
+    """Return the encoding as this package writes it, or '' if images of it cannot be read."""
+    return _NAMES.get(encoding.strip().lower(), '')
+
+
+def _known(encoding: str) -> str:
+    """Return the same as `name_of`.
+
+    Raises:
+        ImageError: images of this encoding cannot be read.
+    """
+    name = name_of(encoding)
+    if name:
+        return name
+    plain = [known for known in _NAMES.values() if known not in BAYER]
+    why = 'is not known'
+    if _NUMBERS.fullmatch(encoding):
+        why = 'holds numbers of unknown meaning, such as depth, and no camera image'
+    raise ImageError(
+        f'image encoding {encoding!r} {why}; send one of {", ".join(plain)}, '
+        f'bayer_(rggb, bggr, gbrg, grbg)(8, 16).{did_you_mean(encoding, _NAMES.values())}'
+    )
 
 
 def row_bytes(message: Any) -> int:
-    """Return the bytes per row of a sensor_msgs/Image, without padding.
+    """Return the bytes per row of a sensor_msgs/Image with one plane, without padding.
 
     Raises:
         ImageError: the encoding is unknown, there are no pixels, a YUV image has an odd width, or
             the data are shorter than height and step require.
     """
-    if message.encoding not in ENCODINGS:
-        raise ImageError(
-            f'image encoding {message.encoding!r} is not known; send one of {", ".join(ENCODINGS)}'
-        )
-    size, channels, _ = ENCODINGS[message.encoding]
+    name = _known(message.encoding)
+    size, channels, _ = ENCODINGS[name]
     row = _checked_row(message, channels * size)
-    if message.encoding in _YUV and message.width % 2:
+    if name in _YUV and message.width % 2:
         raise ImageError(f'image of {message.width} px {message.encoding}: the width must be even')
     return row
 
@@ -131,65 +160,26 @@ def to_rgb(message: Any) -> np.ndarray:
     257 and rounded.
 
     Any row step and either byte order are accepted. The array may be a view of the message's data.
+    YUV is taken as BT.601 in the limited range (Y 16..235), as OpenCV and cv_bridge take it.
 
     Raises:
         ImageError: see row_bytes.
     """
+    name = _known(message.encoding)
+    if name in yuv.PLANES:
+        return yuv.to_rgb(message, yuv.PLANES[name])
     row_bytes(message)
-    size, channels, conversion = ENCODINGS[message.encoding]
+    size, channels, conversion = ENCODINGS[name]
     pixels = np.ndarray(
         (message.height, message.width, channels),
         np.uint8 if size == 1 else '>u2' if message.is_bigendian else '<u2',
         message.data,
         strides=(message.step, channels * size, size),
     )
-    return _rgb8(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('=')), conversion)
+    return rgb8(np.ascontiguousarray(pixels, pixels.dtype.newbyteorder('=')), conversion)
 
 
-def compressed_to_rgb(message: Any) -> np.ndarray:
-    """Return the pixels of a sensor_msgs/CompressedImage, JPEG or PNG, as [H, W, 3] uint8 RGB.
-
-    `format` is read as compressed_image_transport's subscriber reads it: 'jpeg', 'png', or
-    '<encoding>; jpeg compressed <what was compressed>'. Alpha is dropped. An EXIF orientation is
-    ignored, because camera_info and depth do not follow it.
-
-    Raises:
-        ImageError: the format is another one, or the data cannot be decoded.
-    """
-    encoding, _, packing = message.format.rpartition(';')
-    kind, _, compressed = (*packing.lower().split(), '', '', '')[:3]
-    if kind not in ('jpeg', 'jpg', 'png'):
-        raise ImageError(
-            f'compressed image format {message.format!r} is not known; send jpeg or png, as '
-            'compressed_image_transport does'
-        )
-    pixels = _decoded(bytes(message.data))
-    if pixels is None:
-        raise ImageError(f'{len(message.data)} bytes of {kind} data are cut off or corrupt')
-    if pixels.ndim == 2:
-        # 'compressed mono8': the publisher converted the Bayer mosaic to grey before compression.
-        mosaic = encoding in _BAYER and compressed != 'mono8'
-        return _rgb8(pixels, _BAYER[encoding].conversion if mosaic else cv2.COLOR_GRAY2RGB)
-    rgb = encoding in _COLOR and not compressed.startswith('bgr')
-    if pixels.shape[2] == 4:
-        return _rgb8(pixels, cv2.COLOR_RGBA2RGB if rgb else cv2.COLOR_BGRA2RGB)
-    return _rgb8(pixels, None if rgb else cv2.COLOR_BGR2RGB)
-
-
-def _decoded(data: bytes) -> np.ndarray | None:
-    """Decode to [H, W] or [H, W, C] uint8 or uint16; return None for data that are cut off or
-    corrupt."""
-    # OpenCV 4.6 fills the missing part of a JPEG with grey instead of failing. So check that an end
-    # marker (FFD9) follows the last start of a scan (FFDA).
-    if data[:2] == b'\xff\xd8' and data.rfind(b'\xff\xd9') < data.rfind(b'\xff\xda'):
-        return None
-    try:
-        return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        return None
-
-
-def _rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
+def rgb8(pixels: np.ndarray, conversion: int | None) -> np.ndarray:
     """Convert [H, W, C] uint8 or uint16 to [H, W, 3] uint8 RGB. Like cv_bridge, reduce 16 bits to 8
     last."""
     if conversion is not None:
@@ -213,12 +203,3 @@ def fill_image(message: Any, pixels: np.ndarray, encoding: str, header: Any) -> 
     # frombytes makes one copy. On some distributions, assigning bytes checks each of them.
     message.data.frombytes(pixels.reshape(-1).view(np.uint8))
     return message
-
-
-def to_jpeg(pixels: np.ndarray, quality: int) -> np.ndarray:
-    """Encode [H, W, 3] uint8 RGB as a JPEG, uint8 [n]; quality 0..100.
-
-    The result fits `data.frombytes` of a CompressedImage of format 'rgb8; jpeg compressed bgr8'.
-    """
-    bgr = cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
-    return cv2.imencode('.jpg', bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]

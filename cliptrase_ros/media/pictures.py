@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import re
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -14,10 +16,13 @@ from .. import files
 from ..errors import PictureError, ShapeError
 from ..model.preprocessing import check_image
 from ..words.vocabulary import Vocabulary
-from . import drawing
+from . import drawing, signatures
 
 if TYPE_CHECKING:
     from ..segmenter import Segmentation
+
+# Pictures of 90 to 179 million pixels are read. Pillow warns of them and suspects an attack.
+warnings.filterwarnings('ignore', category=Image.DecompressionBombWarning)
 
 KINDS = ('labels', 'confidence', 'overlay')
 # Suffixes of pictures. A file with one of them that cannot be read is reported, not ignored.
@@ -62,19 +67,48 @@ def read_picture(path: Path | str, upright: bool = True) -> np.ndarray:
 
 @contextlib.contextmanager
 def opened(path: Path | str) -> Iterator[Image.Image]:
-    """Open a picture file; the picture must be decoded before the block ends.
+    """Open a picture file, whatever its suffix; decode the picture before the block ends. Of
+    several frames it is the first.
 
     Raises:
-        PictureError: the file does not exist, is damaged or is not a picture.
+        PictureError: the file does not exist, is damaged, is not a picture or is too large, or a
+            package is missing.
     """
+    kind = ''
     try:
+        with Path(path).open('rb') as start:
+            kind = signatures.kind_of(start.read(64))
+        if missing := signatures.prepare_pillow(kind):
+            raise PictureError(f'{path} cannot be read: {missing}')
         with Image.open(path) as file:
             yield file
+    except PictureError:
+        raise
     except UnidentifiedImageError as error:
-        raise PictureError(f'{path} is no picture') from error
+        raise PictureError(f'{path} is no picture{_instead(Path(path), kind)}') from error
+    except Image.DecompressionBombError as error:
+        raise PictureError(f'{path} cannot be read: {_pixels(error)}') from error
     except Exception as error:  # on damaged files Pillow's decoders may raise anything
         reason = getattr(error, 'strerror', None) or str(error) or type(error).__name__
         raise PictureError(f'{path} cannot be read ({reason})') from error
+
+
+def _instead(path: Path, kind: str) -> str:
+    """Return what a file holds instead of a picture, if that is known."""
+    if kind in signatures.PICTURES:
+        return f' that can be read: its {kind} data are cut off or corrupt'
+    wanted = f'expected {", ".join(signatures.PICTURES)}'
+    if kind:
+        return f': it holds {kind}; {wanted}'
+    return '' if path.stat().st_size else f': it is empty; {wanted}'
+
+
+def _pixels(error: Image.DecompressionBombError) -> str:
+    """Return a sentence about the size of a picture and Pillow's limit."""
+    limit = 2 * (Image.MAX_IMAGE_PIXELS or 0)
+    found = re.search(r'(\d+) pixels', str(error))
+    has = f'it has {int(found[1]) / 1e6:.0f} million pixels' if found else 'it has too many pixels'
+    return f'{has}; the limit is {limit / 1e6:.0f} million. Make it smaller, or cut it into pieces'
 
 
 def _rgb(picture: Image.Image) -> np.ndarray:

@@ -50,6 +50,11 @@ class TextEncoder:
         return int(self._tokenizer([sentence])[0, -1]) != self._padding
 
     @property
+    def reads_english(self) -> bool:
+        """Whether the tokenizer is CLIP's own, made from English; the hub has multilingual ones."""
+        return hasattr(self._tokenizer, 'byte_encoder')
+
+    @property
     def context(self) -> int:
         """Number of tokens in the model's context. A sentence must be shorter."""
         return int(self._tokenizer(['a']).shape[1])

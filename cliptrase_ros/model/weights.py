@@ -6,28 +6,24 @@ Only this module imports open_clip.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import pickle
-import textwrap
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import nn
 
-from .. import files
 from ..errors import SettingError, UnsupportedBackbone, WeightsError, did_you_mean
 from ..runtime import deferred, torch_compat
+from . import beside, checkpoints, fitting, hub
+from .checkpoints import first_line, save_weights
+from .checkpoints import sha256_of as sha256_of
+from .hub import hub_reachable
 
-# open_clip imports torchvision and timm, and these import torch's compiler. No native tower uses
-# them.
-with deferred.imports_of('timm', torch_compat.COMPILER):
+# open_clip imports torchvision, timm and transformers, and these import torch's compiler. No native
+# tower uses them.
+with deferred.imports_of('timm', 'transformers', torch_compat.COMPILER):
     import open_clip
 
 log = logging.getLogger(__name__)
@@ -36,8 +32,8 @@ RANDOM = 'random'
 # The model of the demo world and its bundled weights. They only know that world.
 DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
 DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
-# Metadata key of files of `download`. Weights alone do not show which activation they need.
-MADE_FOR = 'open_clip model'
+HUB, LOCAL = 'hf-hub:', 'local-dir:'  # of model names: open_clip models in the hub, in a folder
+_ACTIVATION = {True: 'QuickGELU', False: 'GELU'}
 # With this seed the untrained tiny model finds several words in the demo's pictures.
 RANDOM_SEED = 7
 MODELS = Path(__file__).parent / 'configs'
@@ -60,19 +56,23 @@ def load_model(name: str, weights: str, sha256: str | None = None) -> tuple[nn.M
         WeightsError: the weights are not available, are damaged, or belong to another model.
         UnsupportedBackbone: the methods cannot run on this kind of model.
     """
+    if name.startswith(LOCAL):
+        name = f'{LOCAL}{_path(name.removeprefix(LOCAL))}'
+    with hub.no_retries_offline(_needs_hub(name)):
+        return _load(name, weights, sha256)
+
+
+def _load(name: str, weights: str, sha256: str | None) -> tuple[nn.Module, Callable]:
     config = _model_config(name)
     if weights == DEMO:
         weights, sha256 = _demo_file(name, sha256)
-    file = file_of(weights)
+    file = file_of(weights, name)
     if sha256 and not file:
         raise SettingError(
             'weights_sha256: only a local file can be checked; set weights to its path'
         )
     if file:
-        state = _read_state(file, sha256)
-        _refuse_file_of_another_model(file, name)
-        model = _untrained(name)
-        _put_state(model, state, file, name)
+        model = _with_file(checkpoints.read(file, sha256), name, config)
     elif weights == RANDOM:
         model = _untrained(name)
         log.warning('%s has random weights: its labels mean nothing', name)
@@ -81,14 +81,26 @@ def load_model(name: str, weights: str, sha256: str | None = None) -> tuple[nn.M
     return model, _from_open_clip(name, lambda: open_clip.get_tokenizer(name))
 
 
-def file_of(weights: str) -> Path | None:
-    """Return the file that Settings.weights names; None for a tag and for random weights."""
+def file_of(weights: str, model: str = '') -> Path | None:
+    """Return the file or folder of the weights; None for a tag and for random weights.
+
+    Args:
+        weights, model: as in Settings. A model 'local-dir:FOLDER' has its weights in its folder.
+    """
     if weights == DEMO:
         return MODELS / f'{DEMO_MODEL}.safetensors'
-    file = Path(weights)
+    own = weights.startswith((HUB, LOCAL))
+    if not own and ('/' in weights or Path(weights).suffix):
+        return _path(weights)
+    if model.startswith(LOCAL) and weights != RANDOM and (not own or weights == model):
+        return _path(model.removeprefix(LOCAL))
+    return None
+
+
+def _path(name: str) -> Path:
     with contextlib.suppress(RuntimeError):  # there is no such user: keep the ~
-        file = file.expanduser()
-    return file if '/' in weights or file.suffix else None
+        return Path(name).expanduser()
+    return Path(name)
 
 
 def _demo_file(name: str, sha256: str | None) -> tuple[str, str]:
@@ -105,7 +117,7 @@ def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:
         return make()
     except Exception as error:  # open_clip, transformers and the hub's client raise anything
         raise WeightsError(
-            f'open_clip cannot make {name} here: {_first_line(error)}. Its text tower or tokenizer '
+            f'open_clip cannot make {name} here: {first_line(error)}. Its text tower or tokenizer '
             "may need files from the hub; 'ViT-B-16-quickgelu' does not need any"
         ) from error
 
@@ -126,23 +138,27 @@ def _untrained(name: str) -> nn.Module:
 
 
 def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
+    if name.startswith(HUB):
+        log.info('%s has its own weights; weights: %s is not used', name, weights)
+        return _from_open_clip(name, lambda: open_clip.create_model(name))
     tags = open_clip.list_pretrained_tags_by_model(name)
     if weights not in tags:
         raise SettingError(
             f'weights: {name} has no tag {weights!r} (tags: {", ".join(tags) or "none"}), and '
-            'it is not the path of a file'
+            f'it is not the path of a file{_file_hint(weights)}'
         )
-    _refuse_activation_mismatch(name, weights, config)
     source = open_clip.get_pretrained_cfg(name, weights)
+    needs = bool(source.get('quick_gelu', False))
+    _refuse_activation_mismatch(name, weights, needs, config)
     try:
-        if file := _cached_file(source.get('hf_hub', '')):
+        if file := hub.cached_file(source.get('hf_hub', '')):
             return _with_statistics(open_clip.create_model(name, pretrained=str(file)), source)
         if source.get('hf_hub') and not hub_reachable():
             raise ConnectionError('the hub cannot be reached')  # the client would retry for long
         return open_clip.create_model(name, pretrained=weights)
     except Exception as error:  # open_clip and the hub's client raise anything
         raise WeightsError(
-            f'cannot get the weights {weights!r} of {name}: {_first_line(error)}. If this machine '
+            f'cannot get the weights {weights!r} of {name}: {first_line(error)}. If this machine '
             'is offline, run on one with a network: '
             f'cliptrase download --model {name} --weights {weights} --out FOLDER ; copy the file '
             'here and set weights to its path. To try the package without this file: model '
@@ -150,17 +166,29 @@ def _pretrained(name: str, weights: str, config: dict) -> nn.Module:
         ) from error
 
 
+def _file_hint(weights: str) -> str:
+    """Return a hint if a file of this name exists, or if the value belongs to another setting."""
+    if weights.startswith((HUB, LOCAL)):
+        return f'; set model to {weights!r} instead'
+    return f'; for the file or folder here write ./{weights}' if Path(weights).exists() else ''
+
+
 def _model_config(name: str) -> dict:
     own = MODELS / f'{name}.json'
     if own.is_file() and own.parent == MODELS:
         open_clip.add_model_config(own)
-    config = open_clip.get_model_config(name)
+    config = (
+        beside.model_config(Path(name.removeprefix(LOCAL)))
+        if name.startswith(LOCAL)
+        else _config_by_name(name)
+    )
     if config is None:
+        folder = f' For a folder: {LOCAL}{name}' if Path(name).is_dir() else ''
         raise SettingError(
-            f'model: open_clip has no model {name!r}.{did_you_mean(name, open_clip.list_models())}'
+            f'model: open_clip has no model {name!r}.'
+            f'{folder or did_you_mean(name, open_clip.list_models())}'
         )
-    vision = config['vision_cfg']
-    if 'timm_model_name' in vision or isinstance(vision.get('layers'), list):
+    if _unsupported(config):
         raise UnsupportedBackbone(
             f'{name}: its image tower is a timm model or a ResNet; choose one with a native '
             "VisionTransformer, such as 'ViT-B-16-quickgelu'"
@@ -168,141 +196,102 @@ def _model_config(name: str) -> dict:
     return config
 
 
-def _cached_file(address: str) -> Path | None:
-    """Return the weights of 'OWNER/NAME/FILE' from the hub's local cache, or None if absent."""
-    repository, _, named = address.rpartition('/')
-    named = named or 'open_clip_pytorch_model.bin'
-    # The search order of open_clip: safetensors first.
-    alternatives = [f'{Path(named).stem}.safetensors', named]
-    if named == 'open_clip_pytorch_model.bin':
-        alternatives[0] = 'open_clip_model.safetensors'
-    for name in alternatives if repository else ():
-        found = huggingface_hub.try_to_load_from_cache(repository, name)
-        if isinstance(found, str):
-            return Path(found)
-    return None
+def _config_by_name(name: str) -> dict | None:
+    try:
+        return open_clip.get_model_config(name)
+    except Exception as error:  # the hub's client raises anything
+        repository = name.removeprefix(HUB)
+        raise WeightsError(
+            f'model: cannot get {name}: {first_line(error)}. If this machine is offline, run on '
+            f'one with a network: hf download {repository} --local-dir FOLDER ; copy the folder '
+            f'here and set model to {LOCAL}FOLDER'
+        ) from error
+
+
+def _unsupported(config: dict) -> bool:
+    vision = config['vision_cfg']
+    return 'timm_model_name' in vision or isinstance(vision.get('layers'), list)
 
 
 def _with_statistics(model: nn.Module, source: dict) -> nn.Module:
     """Give the model the mean and deviation of the images that its weights were trained on."""
     for name in ('mean', 'std'):
-        if name in source:
+        if source.get(name):
             setattr(model.visual, f'image_{name}', tuple(source[name]))
     return model
 
 
-def hub_reachable(timeout_s: float = 3.0) -> bool:
-    """Return True if the hub that serves open_clip's weights answers within the time."""
-    if huggingface_hub.constants.HF_HUB_OFFLINE:
-        return False
-    request = urllib.request.Request(huggingface_hub.constants.ENDPOINT, method='HEAD')
-    try:
-        with urllib.request.urlopen(request, timeout=timeout_s):
-            return True
-    except (OSError, ValueError):  # an error status, such as 403 from a proxy, is an OSError too
-        return False
+def _needs_hub(name: str) -> bool:
+    """Return True if the configuration, the text tower or the tokenizer comes from the hub."""
+    if name.startswith((HUB, LOCAL)):
+        return name.startswith(HUB)
+    text = (open_clip.get_model_config(name) or {}).get('text_cfg', {})
+    return any(text.get(f'hf_{part}_name') for part in ('model', 'tokenizer'))
 
 
 def download(model: str, weights: str, folder: Path) -> tuple[Path, str]:
     """Fetch the weights of a tag and save them as `folder`/MODEL-TAG.safetensors.
 
-    A machine without a network can load that file. Returns (path, SHA-256). Errors: as load_model.
+    A machine without a network can load that file. `weights` may be a file too: then it is saved
+    in this form. Returns (path, SHA-256). Errors: as load_model.
     """
-    path = folder / f'{model}-{weights}.safetensors'
+    if model.startswith((HUB, LOCAL)):
+        raise SettingError(
+            f'model: {model} has its configuration in its folder, so one file is not enough. Run '
+            f'hf download {model.split(":", 1)[1]} --local-dir FOLDER and set model to '
+            f'{LOCAL}FOLDER'
+        )
+    file = file_of(weights)
+    path = folder / f'{model}-{file.stem if file else weights}.safetensors'
     return path, save_weights(load_model(model, weights)[0].state_dict(), path, model)
 
 
-def save_weights(state: dict[str, Tensor], path: Path, model: str) -> str:
-    """Write a state dict as .safetensors, with the model's name in it. Return its SHA-256."""
-    tensors = {key: value.clone().contiguous() for key, value in state.items()}
-    with files.whole(path) as part:
-        try:
-            save_file(tensors, part, metadata={MADE_FOR: model})
-        except SafetensorError as error:
-            raise OSError(f'{path} cannot be written ({_first_line(error)})') from error
-    return sha256_of(path)
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def _refuse_activation_mismatch(name: str, tag: str, config: dict) -> None:
+def _refuse_activation_mismatch(name: str, weights: str, needs: bool, config: dict) -> None:
     """Raise SettingError unless the model uses the activation that its weights were trained with.
 
     With the other activation a tower gives wrong features without any error.
     """
-    needs = bool(open_clip.get_pretrained_cfg(name, tag).get('quick_gelu', False))
     if needs == bool(config.get('quick_gelu', False)):
         return
-    other = f'{name}-quickgelu' if needs else name.removesuffix('-quickgelu')
     raise SettingError(
-        f'model: the weights {tag!r} were trained with {"QuickGELU" if needs else "GELU"}, which '
-        f'{name} does not use; set model to {other!r}'
+        f'model: the weights {weights!r} were trained with {_ACTIVATION[needs]}, which {name} does '
+        f'not use; {_with_activation(name, needs)}'
     )
 
 
-def _read_state(path: Path, sha256: str | None) -> dict[str, Tensor]:
-    """Read the state dict of a .safetensors file or a checkpoint, without running code from it."""
-    if not path.is_file():
-        raise WeightsError(f'weights: no file {path}')
-    if sha256:
-        found = sha256_of(path)
-        if found != sha256.strip().lower():
-            raise WeightsError(
-                f'weights: {path} has SHA-256 {found}, expected {sha256}; the file is damaged or '
-                'it is another file'
-            )
-    try:
-        if path.suffix == '.safetensors':
-            state: Any = load_file(path)
-        else:
-            state = torch.load(path, map_location='cpu', weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError) as error:
+def _with_activation(name: str, quick_gelu: bool) -> str:
+    """Return advice how to get this model with an activation."""
+    other = f'{name}-quickgelu' if quick_gelu else name.removesuffix('-quickgelu')
+    if other in open_clip.list_models() and other != name:
+        return f'set model to {other!r}'
+    return f'open_clip has no {name} with {_ACTIVATION[quick_gelu]}'
+
+
+def _with_file(found: checkpoints.Checkpoint, name: str, config: dict) -> nn.Module:
+    """Return the model with the weights of a file; warn if its activation is a guess."""
+    if found.made_for not in (None, name):
         raise WeightsError(
-            f'weights: {path} holds more than tensors, or is not a checkpoint '
-            f'({_first_line(error)}); convert it to .safetensors'
-        ) from error
-    except Exception as error:  # the two readers raise anything for a truncated or foreign file
-        raise WeightsError(f'weights: {path} is damaged ({_first_line(error)})') from error
-    if isinstance(state, dict) and isinstance(state.get('state_dict'), dict):
-        state = state['state_dict']
-    if not isinstance(state, dict) or not all(
-        isinstance(k, str) and isinstance(v, Tensor) for k, v in state.items()
-    ):
-        raise WeightsError(f'weights: {path} holds no state dict')
-    return {key.removeprefix('module.'): value for key, value in state.items()}
+            f'weights: {found.file} was downloaded for {found.made_for}; set model to that'
+        )
+    model = _untrained(name)
+    fitting.put(model, found.state, found.file, name, lambda: _sized(found.about.quick_gelu))
+    takes, says = bool(config.get('quick_gelu', False)), found.about.quick_gelu
+    if says is not None:
+        _refuse_activation_mismatch(name, str(found.file), says, config)
+    elif not found.made_for:
+        log.warning(
+            'weights: %s does not say whether it was trained with QuickGELU or GELU: %s is taken, '
+            'as %s has it. If that is wrong, the labels are wrong: %s',
+            *(found.file, _ACTIVATION[takes], name, _with_activation(name, not takes)),
+        )
+    return _with_statistics(model, vars(found.about))
 
 
-def _refuse_file_of_another_model(path: Path, name: str) -> None:
-    if path.suffix != '.safetensors':
-        return
-    with safe_open(path, 'pt') as file:
-        made_for = (file.metadata() or {}).get(MADE_FOR, name)
-    if made_for != name:
-        raise WeightsError(f'weights: {path} was downloaded for {made_for}; set model to that')
-
-
-def _put_state(model: nn.Module, state: dict[str, Tensor], path: Path, name: str) -> None:
-    own = model.state_dict()
-    # Scalars are saved as [] or [1]. Only some versions have buffers position_ids and attn_mask.
-    if 'logit_scale' in state and 'logit_scale' in own:
-        state['logit_scale'] = state['logit_scale'].reshape(own['logit_scale'].shape)
-    state = {k: v for k, v in state.items() if k in own or not k.endswith(('_ids', 'attn_mask'))}
-    missing = sorted(own.keys() - state.keys())
-    foreign = sorted(state.keys() - own.keys())
-    bent = sorted(k for k in own.keys() & state.keys() if own[k].shape != state[k].shape)
-    for what, keys in (('lacks', missing), ('has unknown', foreign), ('has other shapes of', bent)):
-        if keys:
-            raise WeightsError(
-                f'weights: {path} does not belong to {name}: it {what} {", ".join(keys[:3])}'
-                f'{f" and {len(keys) - 3} more" if len(keys) > 3 else ""}'
-            )
-    model.load_state_dict(state)
-
-
-def _first_line(error: BaseException) -> str:
-    """Return the first sentence of the error. The rest may hold advice that is wrong here."""
-    line = (str(error).strip() or type(error).__name__).splitlines()[0]
-    return textwrap.shorten(line.split('. ')[0].rstrip('.'), 160, placeholder=' ...')
+def _sized(quick_gelu: bool | None) -> Iterator[tuple[str, dict]]:
+    """Yield (name, configuration) of the models that run here, with this activation if given."""
+    for name in open_clip.list_models():
+        config = open_clip.get_model_config(name)
+        if _unsupported(config) or 'hf_model_name' in config['text_cfg']:
+            continue
+        if quick_gelu in (None, bool(config.get('quick_gelu', False))):
+            yield name, config

@@ -4,76 +4,97 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
 from rosbags.serde import SerdeError
 
-from ..errors import PictureError, ShapeError, did_you_mean
-from ..media import encodings
-from ..model.preprocessing import check_image
+from ..errors import ImageError, PictureError, did_you_mean
+from ..media import compressed, encodings
 from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from . import output_messages
-from .channel import Channel, Data, Message
+from .channel import Channel, Message
+from .image_types import DECODERS, RAW_TYPES, image_message, pixels
 from .reader import Recording
 
-DECODERS: dict[str, Callable[[Any], np.ndarray]] = {
-    output_messages.IMAGE: encodings.to_rgb,
-    output_messages.COMPRESSED_IMAGE: encodings.compressed_to_rgb,
-}
 # Encodings of depth images and other images without colour.
 GREY = {'8UC1', *encodings.DEPTH_ENCODINGS, 'mono8'}
+# How many messages of a topic are tried before its images count as unreadable.
+TRIED = 20
+# How many topics without images an error lists.
+LISTED = 20
 
 
 class ImageTopic(NamedTuple):
     """An image topic.
 
     Attributes:
-        encoding: of its first message; '' if that message cannot be read.
+        encoding: encoding or format of its first readable message; '' if there is none.
         messages: how many it has.
+        problem: why its images cannot be read; '' if one can be read.
     """
 
     channel: Channel
     encoding: str
     messages: int
+    problem: str = ''
+
+    @property
+    def grey(self) -> bool:
+        """Whether it says that its images are depth, video or without colour."""
+        if self._raw:
+            return encodings.name_of(self.encoding) in GREY
+        depth = self.channel.topic.endswith('/compressedDepth')
+        return depth or not compressed.may_have_colour(self.encoding)
+
+    @property
+    def _raw(self) -> bool:
+        return self.channel.type in RAW_TYPES
 
     @property
     def colour(self) -> bool:
-        """Whether its images are in colour; such a topic is the default choice."""
-        if self.channel.type == output_messages.IMAGE:
-            return self.encoding in encodings.ENCODINGS and self.encoding not in GREY
-        first, _, packing = self.encoding.rpartition(';')
-        kinds = ('jpeg', 'jpg', 'png')
-        return (
-            first not in GREY
-            and packing.strip().lower().startswith(kinds)
-            and ('compresseddepth' not in packing.lower())
-        )
+        """Whether its images are in colour and can be read; such a topic is the default choice."""
+        return not (self.problem or self.grey)
 
     def __str__(self) -> str:
         what = f', {self.encoding}' if self.encoding else ''
-        return f'{self.channel.topic} ({self.channel.type}{what}, {self.messages} messages)'
+        text = _described(self.channel, what, self.messages)
+        if not self.problem or (self._raw and self.grey):
+            return text
+        tried = f'its first {TRIED} images' if self.messages > TRIED else 'its images'
+        return f'{text}: cannot read {tried}: {self.problem}'
+
+
+def _described(channel: Channel, what: str, count: int) -> str:
+    return f'{channel.topic} ({channel.type}{what}, {count} messages)'
 
 
 def image_topics(recording: Recording) -> list[ImageTopic]:
     """Return the image topics that have messages."""
-    found = []
-    for channel, count in recording.counts.items():
-        first = next(recording.of(channel), None) if channel.type in DECODERS else None
-        if first is not None:
-            found.append(ImageTopic(channel, _encoding(first.data, channel.type), count))
-    return found
+    return [
+        _image_topic(recording, channel, count)
+        for channel, count in recording.counts.items()
+        if channel.type in DECODERS and next(recording.of(channel), None)
+    ]
 
 
-def _encoding(data: Data, kind: str) -> str:
-    try:
-        message = output_messages.deserialize(data, kind)
-    except SerdeError:
-        return ''
-    return message.encoding if kind == output_messages.IMAGE else message.format
+def _image_topic(recording: Recording, channel: Channel, count: int) -> ImageTopic:
+    encoding, problem = '', ''
+    for message in islice(recording.of(channel), TRIED):
+        try:
+            content = image_message(message.data, channel)
+            found = content.encoding if hasattr(content, 'encoding') else content.format
+            encoding = encoding or found
+            pixels(content, channel)
+        except ImageError as error:
+            problem = problem or str(error)
+        else:
+            return ImageTopic(channel, found, count)
+    return ImageTopic(channel, encoding, count, problem)
 
 
 def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
@@ -81,26 +102,43 @@ def chosen(recording: Recording, topics: Sequence[str]) -> list[Channel]:
 
     Raises:
         PictureError: a topic does not exist; or none is given and the recording has no colour
-            topic, or several.
+            topic that can be read, or several.
     """
     found = image_topics(recording)
-    listed = 'its image topics are ' + '; '.join(map(str, found)) if found else 'it has no images'
     if not topics:
         colours = [it.channel for it in found if it.colour]
         if len(colours) == 1:
             return colours
-        what = 'several topics' if colours else 'no topic'
-        raise PictureError(
-            f'{recording.path} has {what} of colour images: {listed}. Choose one with --topic'
-            if found
-            else f'{recording.path}: {listed}'
-        )
+        what = 'several topics of colour images' if colours else 'no topic of colour images'
+        readable = any(not it.problem or it.messages > TRIED for it in found)
+        choose = '. Choose one with --topic' if readable else ''
+        raise PictureError(f'{recording.path} has {what}{_listing(recording, found)}{choose}')
     named = {it.channel.topic: it.channel for it in found}
     for topic in topics:
         if topic not in named:
-            hint = did_you_mean(topic, named)
-            raise PictureError(f'{recording.path} has no image topic {topic!r}: {listed}.{hint}')
+            kinds = {channel.type for channel in recording.counts if channel.topic == topic}
+            what = f': its type is {", ".join(kinds)}' if kinds else ''
+            raise PictureError(
+                f'{recording.path} has no image topic {topic!r}{what}{_listing(recording, found)}.'
+                f'{did_you_mean(topic, named)}'
+            )
     return [named[topic] for topic in dict.fromkeys(topics)]
+
+
+def _listing(recording: Recording, found: Sequence[ImageTopic]) -> str:
+    """Return what an error tells of the topics: those with images; all if none can be read."""
+    told = f': its image topics are {"; ".join(map(str, found))}'
+    if not found:
+        told = f': images are read from {", ".join(DECODERS)}'
+    if any(not it.problem for it in found):
+        return told
+    images = {it.channel for it in found}
+    others = [_described(c, '', n) for c, n in recording.counts.items() if c not in images]
+    if len(others) > LISTED:
+        others[LISTED:] = [f'{len(others) - LISTED} more']
+    kind = 'Its other topics' if found else 'Its topics'
+    listed = f'{kind} are {"; ".join(others) or "none"}'
+    return '. '.join([told, listed, *recording.problems[:LISTED]])
 
 
 def beside(topic: str, name: str) -> str:
@@ -180,11 +218,9 @@ class ImageStream:
         self._seen += 1
         if (self._seen - 1) % self._every:
             return CameraMessage(message)
-        kind = self.channel.type
         try:
-            content = output_messages.deserialize(message.data, kind)
-            image = DECODERS[kind](content)
-            check_image(image)
-        except (SerdeError, encodings.ImageError, ShapeError) as error:
+            content = image_message(message.data, self.channel)
+            image = pixels(content, self.channel)
+        except ImageError as error:
             return CameraMessage(message, self, reason=str(error))
         return CameraMessage(message, self, content, image)

@@ -48,7 +48,7 @@ def described(kind: str, definition: str, digest: str) -> tuple[str, str]:
         return definition, digest
     try:
         own = get_typestore(Stores.EMPTY)
-        own.register(_parsed(kind, definition))
+        own.register(parsed(kind, definition))
         return definition, own.hash_rihs01(kind)
     except Exception as error:  # a parser may raise anything on unknown text
         log.warning(
@@ -57,7 +57,8 @@ def described(kind: str, definition: str, digest: str) -> tuple[str, str]:
         return definition, ''
 
 
-def _parsed(kind: str, definition: str) -> dict:
+def parsed(kind: str, definition: str) -> dict:
+    """Return the types of a definition, in IDL or as .msg text; a parser may raise anything."""
     if not definition.startswith(_IDL):
         return get_types_from_msg(definition, kind)
     types: dict = {}

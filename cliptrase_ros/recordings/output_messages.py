@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from rosbags.typesys import get_types_from_msg
 
-from ..media import encodings
+from ..media import compressed
 from ..segmenter import Segmentation
 from ..space.geometry import moved_calibration
 from ..words.vocabulary import UNLABELED, Vocabulary
@@ -88,7 +88,7 @@ def label_mask(result: Segmentation, header: Any) -> Any:
 def jpeg(pixels: np.ndarray, header: Any) -> Any:
     """Return a sensor_msgs/CompressedImage as image_transport makes it, from [H, W, 3] uint8
     RGB."""
-    data = encodings.to_jpeg(pixels, JPEG_QUALITY)
+    data = compressed.to_jpeg(pixels, JPEG_QUALITY)
     return make(
         COMPRESSED_IMAGE, header=header, format='rgb8; jpeg compressed bgr8', data=data.reshape(-1)
     )

@@ -4,70 +4,23 @@ are cut off or damaged are read as far as possible."""
 from __future__ import annotations
 
 import logging
-import re
-import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
-from pathlib import Path, PurePath
-from types import ModuleType
-from typing import Any
-
-import yaml
-from rosbags import rosbag1, rosbag2
+from pathlib import Path
 
 from ..errors import PictureError
-from . import mcap, ros1, sqlite
+from . import folder
 from .channel import ROS1, ROS2, Channel, Data, Message, RecordingFile, reason
-from .compression import ZSTD_MAGIC, unpack_file, unpacked
+from .compression import ZSTD_MAGIC, unpacked
 from .convert import ConversionError, Convert, to_ros2
+from .opening import open_file
 
 log = logging.getLogger(__name__)
 
-SUFFIXES = ('.mcap', '.db3')
-
-
-class Indexed:
-    """A RecordingFile of a complete file that rosbags reads by its index."""
-
-    damage = ''
-
-    def __init__(self, reader: rosbag1.Reader | rosbag2.Reader):
-        self._reader = reader
-        self._channels = {connection.id: _channel(connection) for connection in reader.connections}
-        self.counts: Counter[Channel] = Counter()
-        for connection in reader.connections:
-            self.counts[self._channels[connection.id]] += connection.msgcount
-
-    def messages(self, channels: Collection[Channel]) -> Iterator[Message]:
-        """Yield the messages of these channels, by time."""
-        asked = [c for c in self._reader.connections if self._channels[c.id] in channels]
-        if not asked:  # rosbags takes an empty list for all
-            return
-        for connection, time, data in self._reader.messages(asked):
-            yield Message(self._channels[connection.id], time, data)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
-
-
-def _channel(connection: Any) -> Channel:
-    """Return the channel of a rosbags connection."""
-    if hasattr(connection.ext, 'latching'):
-        latched = bool(connection.ext.latching)
-        return ros1.channel_of(
-            connection.topic, connection.msgtype, connection.msgdef.data, latched
-        )
-    return Channel(
-        connection.topic,
-        connection.msgtype,
-        connection.msgdef.data,
-        tuple(connection.ext.offered_qos_profiles),
-        connection.digest,
-        connection.ext.serialization_format,
-    )
+# Errors of one file. The other files are read.
+UNREADABLE = PictureError, FileNotFoundError, PermissionError
 
 
 class Recording:
@@ -168,36 +121,50 @@ class Recording:
 
     def _open_all(self) -> list[tuple[Path, RecordingFile]]:
         if not self.path.is_dir():
-            return [(self.path, self._open(self.path))]
-        paths = _paths(self.path)
-        if not paths:
-            raise PictureError(
-                f'{self.path} holds no recording: no metadata.yaml, .mcap or .db3 file'
-            )
-        opened = []
-        for path in paths:
+            return [(self.path, open_file(self.path, self._stack))]
+        found = folder.contents(self.path)
+        opened: list[tuple[Path, RecordingFile]] = []
+        for paths in found.parts:
             try:
-                opened.append((path, self._open(path)))
-            except (PictureError, FileNotFoundError, PermissionError) as error:
+                opened.append(self._open_part(paths))
+            except UNREADABLE as error:
                 self.problems.append(str(error))
         if not opened:
-            raise PictureError('; '.join(self.problems))
+            raise PictureError('; '.join(filter(None, (found.told, *self.problems))))
+        if not found.ordered:
+            opened = _by_time(opened)
+        self._tell_difference(found, [file for _, file in opened])
         return opened
 
-    def _open(self, path: Path) -> RecordingFile:
-        if path.is_dir():
-            raise PictureError(f'{path} is a folder; expected a file with messages')
-        cut = ''
-        original = path
-        if path.suffix == '.zstd':
-            folder = self._stack.enter_context(tempfile.TemporaryDirectory())
-            path = Path(folder) / path.stem
-            cut = unpack_file(original, path)
-        file = _opened(path, original)
-        self._stack.callback(file.close)
-        if cut and not file.damage:
-            file.damage = cut
-        return file
+    def _open_part(self, paths: list[Path]) -> tuple[Path, RecordingFile]:
+        """Open the first of these copies that is complete; otherwise the one with most messages."""
+        opened: list[tuple[Path, RecordingFile]] = []
+        errors: list[Exception] = []
+        for path in paths:
+            try:
+                opened.append((path, open_file(path, self._stack)))
+            except UNREADABLE as error:
+                errors.append(error)
+            else:
+                if not opened[-1][1].damage:
+                    return opened[-1]
+        if not opened:
+            raise errors[0]
+        return max(opened, key=lambda entry: _quality(entry[1]))
+
+    def _tell_difference(self, found: folder.Contents, opened: list[RecordingFile]) -> None:
+        """Report how the folder differs from its metadata.yaml."""
+        read = sum(sum(file.counts.values()) for file in opened)
+        short = found.messages is not None and read < found.messages
+        damage = self.problems or any(file.damage for file in opened)
+        said = found.told
+        if short and not damage:
+            counted = f'counts {found.messages} messages, the files hold {read}'
+            said = f'{said}; it {counted}' if said else f'{self.path / folder.METADATA} {counted}'
+        if found.told and (found.lost or short):
+            self.problems.append(said)
+        elif said:
+            log.warning('%s', said)
 
 
 def _route(channel: Channel) -> tuple[Channel, Convert]:
@@ -219,8 +186,31 @@ def moment(time: int) -> str:
 
 
 def _uncompressed(data: Data) -> Data:
-    """Unpack a message that the recorder compressed on its own. Metadata may not mention it."""
-    return unpacked(data, 'zstd')[0] if data[:4] == ZSTD_MAGIC else data
+    """Unpack a message that the recorder compressed on its own. Metadata may not mention it.
+
+    Raises:
+        ValueError: it cannot be unpacked, or not to its end.
+    """
+    if data[:4] != ZSTD_MAGIC:
+        return data
+    content, whole = unpacked(data, 'zstd')
+    if not whole:
+        raise ValueError('its zstd data are cut off')
+    return content
+
+
+def _by_time(opened: list[tuple[Path, RecordingFile]]) -> list[tuple[Path, RecordingFile]]:
+    """Sort files by their first message; of files that begin with the same one keep the best. (The
+    others may be converted to another format, or compressed.)"""
+    found: dict[tuple, tuple[Path, RecordingFile]] = {}
+    for path, file in sorted(opened, key=lambda entry: _quality(entry[1])):
+        first = next(_guarded(file, file.counts), None)
+        found[(first.time, first.channel.topic) if first else (0, path)] = path, file
+    return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+
+def _quality(file: RecordingFile) -> tuple[bool, int]:
+    return not file.damage, sum(file.counts.values())
 
 
 def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Message]:
@@ -229,69 +219,3 @@ def _guarded(file: RecordingFile, channels: Collection[Channel]) -> Iterator[Mes
         yield from file.messages(channels)
     except Exception as error:  # rosbags checks damaged files little and may raise anything
         file.damage = f'it is damaged ({reason(error)})'
-
-
-def _opened(path: Path, original: Path) -> RecordingFile:
-    """Open a file by its first bytes."""
-    with path.open('rb') as file:
-        magic = file.read(16)
-    try:
-        if magic.startswith(mcap.MAGIC):
-            return _indexed(mcap, rosbag2.Reader, path, original) or mcap.McapScan(path)
-        if magic.startswith(ros1.MAGIC):
-            return _indexed(ros1, rosbag1.Reader, path, original) or ros1.Ros1Scan(path)
-        if magic.startswith(sqlite.MAGIC):
-            return sqlite.Sqlite(path)
-    except sqlite.BROKEN as error:
-        raise PictureError(f'{original}: nothing can be read ({error})') from error
-    what = 'is not a recording' if magic else 'is empty'
-    raise PictureError(
-        f'{original} {what}; expected a ROS 1 .bag, or a ROS 2 folder, .mcap or .db3'
-    )
-
-
-def _indexed(
-    kind: ModuleType,
-    make: Callable[[Path], rosbag1.Reader | rosbag2.Reader],
-    path: Path,
-    original: Path,
-) -> Indexed | None:
-    """Open a file by its index; return None if the index is missing (this is common) or
-    damaged."""
-    try:
-        if not kind.has_index(path):
-            return None
-        reader = make(path)
-        reader.open()
-        if isinstance(reader, rosbag2.Reader) and not getattr(reader.storage, 'chunks', ()):
-            # rosbags would stop where times go back.
-            reader.close()
-            return None
-        return Indexed(reader)
-    except Exception as error:  # rosbags checks damaged files little and may raise anything
-        log.warning(
-            '%s: cannot use its index (%s): reading all records instead', original, reason(error)
-        )
-        return None
-
-
-def _paths(folder: Path) -> list[Path]:
-    """Return the files of a ROS 2 recording in their order."""
-    metadata = folder / 'metadata.yaml'
-    try:
-        told = yaml.safe_load(metadata.read_text())
-        names = told['rosbag2_bagfile_information']['relative_file_paths']
-        if not (names and isinstance(names, list)):
-            raise ValueError('relative_file_paths must be a list of files')
-        return [folder / PurePath(name).name for name in names]
-    except FileNotFoundError:
-        pass  # the recorder writes it when it closes the recording
-    except Exception as error:  # a parser may raise anything on damaged text
-        log.warning('%s cannot be used (%s): reading all files instead', metadata, reason(error))
-    found = [p for p in folder.iterdir() if p.name.removesuffix('.zstd').endswith(SUFFIXES)]
-    return sorted(found, key=lambda path: _natural(path.name))
-
-
-def _natural(name: str) -> list[str | int]:
-    """Return a sort key that puts 10 after 9."""
-    return [int(part) if part.isdigit() else part for part in re.split(r'(\d+)', name)]

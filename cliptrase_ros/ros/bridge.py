@@ -6,9 +6,10 @@ and 8UC4 to RGB. With NumPy 2 it fails on big-endian messages. If it was built f
 end a process that has NumPy 2. So every case is tried once, with a message of noise, in a child
 process. encodings.py converts the cases that fail.
 
-encodings.py decodes all compressed images: cv_bridge calls the same decoder, but returns uint16 for
-16-bit images and does not read `format`. encodings.py also writes all messages: it takes half the
-time, and cv_bridge cannot write with OpenCV 5.
+cv_bridge is not asked for encodings with several planes (yuv.py): it knows few of them, and no rows
+with padding. compressed.py decodes all compressed images: cv_bridge calls the same decoder, but
+returns uint16 for 16-bit images and does not read `format`. encodings.py also writes all messages:
+it takes half the time, and cv_bridge cannot write with OpenCV 5.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from ..media import encodings
+from ..media import compressed, encodings
 
 SIZE = 46, 70
 PADDING = 7
@@ -38,7 +39,12 @@ class Codec:
 
     name: str
     to_rgb: Callable[[Any], np.ndarray]
-    compressed_to_rgb: Callable[[Any], np.ndarray] = encodings.compressed_to_rgb
+    compressed_to_rgb: Callable[[Any], np.ndarray] = compressed.to_rgb
+
+    def any_to_rgb(self, message: Any) -> np.ndarray:
+        """Convert a sensor_msgs/Image or CompressedImage."""
+        raw = hasattr(message, 'encoding')
+        return self.to_rgb(message) if raw else self.compressed_to_rgb(message)
 
 
 OWN = Codec('numpy', encodings.to_rgb)
@@ -77,6 +83,8 @@ def _mixed(bridge: Any, equal: set[tuple]) -> Codec:
     """Return a codec that uses cv_bridge in these cases, and our codec in the others."""
 
     def to_rgb(message: Any) -> np.ndarray:
+        if message.encoding not in encodings.ENCODINGS:
+            return encodings.to_rgb(message)
         padded = message.step > encodings.row_bytes(message)
         if (message.encoding, bool(message.is_bigendian), padded) in equal:
             return bridge.imgmsg_to_cv2(message, 'rgb8')

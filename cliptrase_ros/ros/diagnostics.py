@@ -38,6 +38,7 @@ DEPTH_EMPTY = 'depth: nothing valid'
 DEPTH_NO_SIZE = 'depth: none yet, labels use the image size'
 DEPTH_NO_INTRINSICS = 'depth: no intrinsics'
 DEPTH_OTHER_INTRINSICS = 'depth: intrinsics of another size'
+INFO_OTHER_SIZE = 'camera_info: of another size'
 VOCABULARY_ERRORS = 'vocabulary errors'
 SPACE_PUBLISHED = 'outputs in space: published'
 SPACE_FOR_NEWER = 'outputs in space: left out for a newer image'
@@ -60,6 +61,7 @@ TROUBLES = (
     DEPTH_OTHER_INTRINSICS,
     DEPTH_EMPTY,
     DEPTH_APART,
+    INFO_OTHER_SIZE,
 )
 
 SILENCE_S = 5.0
@@ -122,23 +124,39 @@ def silent(statistics: Statistics, events: Iterable[str] = (RECEIVED, LISTENING)
     return min(map(statistics.age, events)) > SILENCE_S
 
 
-def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
-    """Return a sentence on why nothing comes: who publishes, and whether type and QoS fit."""
+def type_name(kind: Any) -> str:
+    """Return the ROS name of a class of messages, such as 'sensor_msgs/msg/Image'."""
+    return f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+
+
+def topics_of(node: Node, kind: Any) -> list[str]:
+    """Return the topics of a type that others publish."""
+    own, wanted = f'{node.get_fully_qualified_name()}/', type_name(kind)
+    return [
+        name
+        for name, types in node.get_topic_names_and_types()
+        if wanted in types and not name.startswith(own) and node.count_publishers(name)
+    ]
+
+
+def silence(node: Node, subscription: Subscription, what: str = 'image', advice: str = '') -> str:
+    """Return a sentence on why nothing comes: who publishes, and whether type and QoS fit.
+
+    Args:
+        advice: what to do, if the caller knows more.
+    """
     topic = subscription.topic_name
     kind: Any = subscription.msg_type  # rclpy's type hints call it a message, not a class
-    wanted = f'{kind.__module__.split(".")[0]}/msg/{kind.__name__}'
+    wanted = type_name(kind)
     start = f'no {what} on {topic} for {SILENCE_S:.0f} s: '
     publishers = node.get_publishers_info_by_topic(topic)
+    if not publishers and advice:
+        return f'{start}nobody publishes it; {advice}'
     if not publishers:
-        own = f'{node.get_fully_qualified_name()}/'
-        others = [
-            name
-            for name, types in node.get_topic_names_and_types()
-            if wanted in types and not name.startswith(own) and node.count_publishers(name)
-        ]
+        others = ', '.join(topics_of(node, kind)) or 'no topic'
         return (
-            f'{start}nobody publishes it; {wanted} is on {", ".join(others) or "no topic"}. Remap '
-            'the topic, or start the camera'
+            f'{start}nobody publishes it; {wanted} is on {others}. Remap the topic, or start the '
+            'camera'
         )
     said = []
     for info in publishers:
@@ -156,13 +174,29 @@ def silence(node: Node, subscription: Subscription, what: str = 'image') -> str:
             )
         else:
             said.append(f'{name} is {reliability}, which fits; does it publish?')
-    return start + '; '.join(said)
+    return start + '; '.join([*said, advice] if advice else said)
 
 
-def of_model(statistics: Statistics, ready: bool, last_error: str) -> Health:
+def namesakes(node: Node) -> str:
+    """Return a sentence if another node has the name of this one, otherwise ''."""
+    own = node.get_name(), node.get_namespace()
+    count = node.get_node_names_and_namespaces().count(own)
+    if count < 2:
+        return ''
+    return (
+        f'{count} nodes are named {node.get_fully_qualified_name()}: parameters and services reach '
+        'any of them, and their outputs mix. Give each another name (-r __node:=NAME) or namespace '
+        '(-r __ns:=/NAME, in launch files namespace:=NAME). A node that was killed counts for some '
+        'seconds'
+    )
+
+
+def of_model(statistics: Statistics, ready: bool, last_error: str, namesakes: str = '') -> Health:
     """Return (level, sentence) for the model."""
     if statistics.age(VOCABULARY_ERRORS) < ERROR_SHOWN_S:
         return DiagnosticStatus.ERROR, last_error
+    if namesakes:
+        return DiagnosticStatus.WARN, namesakes
     return DiagnosticStatus.OK, 'ready' if ready else 'not loaded'
 
 

@@ -16,6 +16,7 @@ from ..errors import Cancelled, SettingError
 from ..msg import Vocabulary as VocabularyMessage
 from ..segmenter import Segmenter
 from ..settings import IMAGE, LABELS, WORDS, Settings, scope_names
+from ..words.check import not_english
 from ..words.vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 from . import diagnostics, messages, parameters
 from .configured import configured
@@ -76,7 +77,7 @@ class LiveWords:
         # The parameters that were applied at once.
         self._applied: tuple | None = None
         self._announcing = False
-        self._missing: list[str] = []
+        self._doubts: list[str] = []
 
     @property
     def current(self) -> Live:
@@ -140,7 +141,7 @@ class LiveWords:
         if base and not set(changed).isdisjoint(scope_names(IMAGE)):
             base.check(settings)
         if not set(changed).isdisjoint({'vocabulary', 'background', *scope_names(WORDS)}):
-            self._parse(base.replace(**settings.of_scope(WORDS)) if base else None, options)
+            self._parse(_of_words(base, settings) if base else None, options)
 
     async def follow(self) -> str:
         """Apply the parameters. Return '' once they are live, or the reason why they are not."""
@@ -181,10 +182,12 @@ class LiveWords:
         self, opened: Opened, change: Wanted, options: NodeOptions, settings: Settings
     ) -> str:
         jobs, taken = opened.jobs, self._taken
+        same = taken and (taken.words, taken.backbone) == (change.words, change.backbone)
+        # Ids are reserved before the first wait, so that no later change can claim them.
+        parsed = None if same else self._reserve(_of_words(opened.base, settings), options)
         sizes = {stream.size for stream in self._streams if stream.size} or {TYPICAL_SIZE}
         base = await jobs.run(prepared, opened.base, settings, sizes)
-        same = taken and (taken.words, taken.backbone) == (change.words, change.backbone)
-        words = self.current.words if same else await self._encoded(jobs, base, change, options)
+        words = await self._encoded(jobs, base, change, *parsed) if parsed else self.current.words
         if self._wanted is not change:
             newest = self._wanted
             # The newer change has the same words, with another model or method.
@@ -203,10 +206,14 @@ class LiveWords:
         return ''
 
     async def _encoded(
-        self, jobs: Jobs, base: Segmenter, change: Wanted, options: NodeOptions
+        self,
+        jobs: Jobs,
+        base: Segmenter,
+        change: Wanted,
+        classes: tuple[WordClass, ...],
+        background: tuple[str, ...],
     ) -> Vocabulary:
         """Encode the words and make their topics."""
-        classes, background = self._reserve(base, options)
         words = await jobs.run(base.encode_words, classes, background, jobs.stopping)
         for first in range(0, len(classes), TOPICS_AT_ONCE):
             if self._wanted is change:
@@ -280,15 +287,20 @@ class LiveWords:
             self._publish_label_info(live)
         for stream in self._streams:
             stream.drop_topics()
-        self._warn_of_missing(words.classes, options)
+        self._warn_of_words(segmenter, words.classes, options)
 
-    def _warn_of_missing(self, classes: Sequence[WordClass], options: NodeOptions) -> None:
-        """Warn about each new name in `points`, `target` and `objects` that is no class."""
-        missing = missing_names(options, [c.name for c in classes])
-        for sentence in missing:
-            if sentence not in self._missing:
+    def _warn_of_words(
+        self, segmenter: Segmenter, classes: Sequence[WordClass], options: NodeOptions
+    ) -> None:
+        """Warn about each new name in `points`, `target` and `objects` that is no class, and about
+        words that are not English."""
+        prompts = [prompt for c in classes for prompt in c.prompts]
+        doubts = missing_names(options, [c.name for c in classes])
+        doubts.append(not_english(prompts, segmenter.word_encoder.text))
+        for sentence in doubts:
+            if sentence and sentence not in self._doubts:
                 self._node.get_logger().warning(sentence)
-        self._missing = missing
+        self._doubts = doubts
 
     def _publish_vocabulary(self, live: Live) -> None:
         header = Header(stamp=self._node.get_clock().now().to_msg())
@@ -305,3 +317,8 @@ class LiveWords:
             header = Header(stamp=self._node.get_clock().now().to_msg())
             threshold = live.segmenter.settings.confidence_threshold
             publisher.publish(messages.label_info(live.words.classes, threshold, header))
+
+
+def _of_words(base: Segmenter, settings: Settings) -> Segmenter:
+    """Return the segmenter with these settings of words."""
+    return base.replace(**settings.of_scope(WORDS))

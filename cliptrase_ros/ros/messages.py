@@ -11,7 +11,7 @@ import numpy as np
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image, RegionOfInterest
 from std_msgs.msg import ColorRGBA, Header
 
-from ..media import encodings
+from ..media import compressed, encodings
 from ..msg import ClassMask, ClassMaskArray, VocabularyClass
 from ..msg import Vocabulary as VocabularyMessage
 from ..space.geometry import Pinhole, moved_calibration, to_image
@@ -65,7 +65,7 @@ def picture(pixels: np.ndarray, header: Header) -> Image:
 def jpeg(pixels: np.ndarray, header: Header, quality: int = 85) -> CompressedImage:
     """Return a JPEG in the format of image_transport, from [H, W, 3] uint8 RGB."""
     message = CompressedImage(header=header, format='rgb8; jpeg compressed bgr8')
-    message.data.frombytes(encodings.to_jpeg(pixels, quality))
+    message.data.frombytes(compressed.to_jpeg(pixels, quality))
     return message
 
 

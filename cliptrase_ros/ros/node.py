@@ -44,6 +44,8 @@ from .stream import Stream
 
 # Seconds to wait for a running job at the end. launch kills the process after 10.
 PATIENCE_S = 5.0
+# Time between looks at what is published, with image_transport: auto.
+FOLLOW_S = 0.5
 
 
 class SegmentationNode(LifecycleNode):
@@ -72,11 +74,12 @@ class SegmentationNode(LifecycleNode):
         rclpy_compat.refuse_impossible_transitions(self)
         Services(self, waiting, self._words, self._enable, self._codec.to_rgb)
         self._diagnostics = self.create_publisher(DiagnosticArray, '/diagnostics', 10)
-        self.create_timer(
-            self._options.diagnostics_period_s,
-            self._publish_diagnostics,
-            clock=Clock(clock_type=ClockType.STEADY_TIME),  # runs while a simulation is paused
-        )
+        self._namesakes = ''
+        steady = Clock(clock_type=ClockType.STEADY_TIME)  # runs while a simulation is paused
+        period_s = self._options.diagnostics_period_s
+        self.create_timer(period_s, self._publish_diagnostics, clock=steady)
+        if self._options.image_transport == 'auto':
+            self.create_timer(FOLLOW_S, self._follow_images, clock=steady)
 
     # Life
 
@@ -130,8 +133,7 @@ class SegmentationNode(LifecycleNode):
 
     def _activate(self) -> None:
         self._words.announce()
-        compressed = self._options.image_transport == 'compressed'
-        to_rgb = self._codec.compressed_to_rgb if compressed else self._codec.to_rgb
+        to_rgb = self._codec.any_to_rgb
         self._frames = frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
         if self._enabled:
             self._subscribe(frames)
@@ -187,6 +189,12 @@ class SegmentationNode(LifecycleNode):
         with self._surviving():
             for stream in self._streams:
                 stream.depth.follow()
+
+    def _follow_images(self) -> None:
+        """Listen to the images that are published."""
+        with self._surviving():
+            for stream in self._streams:
+                stream.follow()
 
     def _subscribe(self, frames: FrameWorker) -> None:
         try:
@@ -258,7 +266,12 @@ class SegmentationNode(LifecycleNode):
             )
         facts = diagnostics.memory() | {'images by': self._codec.name}
         facts |= live.facts() if live else {}
-        health = diagnostics.of_model(self._statistics, bool(live), self._words.last_error)
+        before, self._namesakes = self._namesakes, diagnostics.namesakes(self)
+        if self._namesakes and not before:
+            self.get_logger().warning(self._namesakes)
+        health = diagnostics.of_model(
+            self._statistics, bool(live), self._words.last_error, self._namesakes
+        )
         message.status.append(diagnostics.status(f'{name}: model', self._statistics, health, facts))
         self._diagnostics.publish(message)
 
@@ -266,10 +279,10 @@ class SegmentationNode(LifecycleNode):
 def main(args: list[str] | None = None) -> int:
     """Run the node until Ctrl-C or SIGTERM. Return 1 if it cannot start."""
     keep_freed()
-    init(args)
     node = executor = None
     code = 0
     try:
+        init(args)
         with until_shutdown():
             node = SegmentationNode()
             executor = SingleThreadedExecutor()

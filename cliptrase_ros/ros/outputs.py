@@ -15,6 +15,7 @@ from std_msgs.msg import Header
 from ..media import drawing
 from ..msg import ClassMaskArray
 from ..segmenter import Segmentation, Segmenter
+from ..space.geometry import fits
 from ..words.vocabulary import Vocabulary
 from . import messages
 from .parameters import NodeOptions
@@ -156,6 +157,8 @@ class Outputs:
             )
             return None
         image_size = it.image.shape[:2]
+        if not fits(it.camera_info, image_size):
+            return None  # the stream has told it
         size, matrix = it.live.segmenter.view_geometry(image_size)
         return messages.moved_camera_info(it.camera_info, image_size, size, matrix, it.header)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -15,7 +16,7 @@ from ..settings import Off, Settings
 from ..space.groups import Group, parse_groups
 from ..words.colors import RGB, parse_colors
 from ..words.vocabulary import MAX_ID
-from . import rclpy_compat
+from . import parameter_files, rclpy_compat
 from .qos import RELIABILITY
 from .topic_names import topic_name
 
@@ -203,9 +204,10 @@ class NodeOptions(Options):
     )
     image_transport: str = option(
         'raw',
-        'raw: sensor_msgs/Image on the topic image. compressed: sensor_msgs/CompressedImage (JPEG '
-        'or PNG) on image/compressed.',
-        choices=('raw', 'compressed'),
+        'raw: sensor_msgs/Image on the topic image. compressed: sensor_msgs/CompressedImage on '
+        'image/compressed. auto: what is published there, raw first; also compressed images on '
+        'the topic image itself. auto follows a publisher that comes later or changes.',
+        choices=('raw', 'compressed', 'auto'),
     )
     label_encoding: str = option(
         'mono8',
@@ -302,12 +304,15 @@ OPTIONS = (NodeOptions, Settings)
 
 
 def declare(node: Node, *declared: type[Options]) -> None:
-    """Declare every option as a parameter of the node.
+    """Declare every option as a parameter of the node. Log what looks wrong in its parameters
+    files.
 
     Raises:
         SettingError: the node was started with a parameter that does not exist.
         rclpy's ParameterException family: a start value is out of range.
     """
+    for doubt in parameter_files.doubts(sys.argv, node.get_fully_qualified_name()):
+        node.get_logger().warning(doubt)
     for one in (one for options in declared for one in options_of(options)):
         default = list(one.default) if one.kind is tuple else one.default
         node.declare_parameter(one.name, default, descriptor(one))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -15,8 +16,9 @@ from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 from rclpy.node import Node
 from rclpy.task import Future
 
-from ..errors import CliptraseError
+from ..errors import CliptraseError, SettingError
 from ..runtime.deferred import leave_memory_at_the_end
+from . import parameter_files
 
 log = logging.getLogger(__name__)
 
@@ -66,12 +68,20 @@ def init(args: list[str] | None = None) -> None:
     """Call rclpy.init for a main program. Ctrl-C and SIGTERM then only end the context.
 
     Python's own KeyboardInterrupt could come at any line, also during the shutdown.
+
+    Raises:
+        SettingError: rcl cannot read the arguments, such as a parameters file.
     """
     leave_memory_at_the_end()
     came: list[bool] = []
     for number in SIGNALS:
         signal.signal(number, lambda *_: came.append(True))
-    rclpy.init(args=args)  # its handlers end the context, then call ours
+    given = sys.argv if args is None else args
+    try:
+        with parameter_files.filled(given) as arguments:
+            rclpy.init(args=arguments)  # its handlers end the context, then call ours
+    except RuntimeError as error:  # the base of rclpy's errors, which have no public name
+        raise SettingError(parameter_files.explained(given, error)) from None
     if came:
         rclpy.shutdown()
 
@@ -94,9 +104,9 @@ def run(
     Returns:
         The exit code: 1 if the node cannot start or continue. The log of this name has the reason.
     """
-    init(args)
     node = None
     try:
+        init(args)
         with until_shutdown():
             node = make()
             spin(node)

@@ -10,19 +10,20 @@ from typing import Any
 
 import numpy as np
 from rclpy.node import Node
-from rclpy.qos_overriding_options import QoSOverridingOptions
 from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ..errors import CliptraseError, SettingError
 from ..model.preprocessing import check_image
 from ..settings import Off
-from ..space.geometry import same_view
+from ..space.geometry import fits, same_view
 from ..space.groups import Group
 from ..video.roster import Roster
 from ..video.smoothing import Smoother
 from ..words.vocabulary import WordClass
-from . import diagnostics, messages, qos
+from . import diagnostics, messages
+from .calibration import Calibration
 from .configured import configured
+from .image_input import ImageInput
 from .outputs import Live, Outputs
 from .parameters import NodeOptions
 from .space.depth_input import DepthInput
@@ -66,9 +67,8 @@ class Stream:
         self.statistics = Statistics()
         self.smooth = Smoother()
         self.roster = Roster()
-        self.camera_info: CameraInfo | None = None
-        self.topic: str | None = None
         self.seen = ''
+        self._info_seen = ''
         # (H, W) of the newest image.
         self.size: tuple[int, int] | None = None
         # Names of the words in the newest picture; None if they are not determined.
@@ -80,9 +80,10 @@ class Stream:
         self._prefix = f'{name}/' if name else ''
         self._outputs: Outputs | None = None
         self._space: SpaceOutputs | None = None
-        self._subscriptions: list = []
         self._quiet_until_s: dict[str, float] = {}
         self._due_s = 0.0
+        self._images = ImageInput(node, f'{self._prefix}image')
+        self._calibration = Calibration(node, f'{self._prefix}camera_info')
         self.depth = DepthInput(node, self._prefix, self.statistics, self.warn, depth_changed)
         self._stamp_ns = 0
 
@@ -130,36 +131,32 @@ class Stream:
 
     def subscribe(self, options: NodeOptions, take: Callable[[Stream, Any], None]) -> None:
         """Subscribe. Each image is passed to take(stream, message)."""
-        node = self._node
-        kind, topic = Image, node.resolve_topic_name(f'{self._prefix}image')
-        if options.image_transport == 'compressed':
-            kind, topic = CompressedImage, f'{topic}/compressed'
-        image = node.create_subscription(
-            kind,
-            topic,
-            lambda message: take(self, message),
-            qos.newest(options.qos.input_reliability),
-            qos_overriding_options=QoSOverridingOptions.with_default_policies(),
-        )
-        info = node.create_subscription(
-            CameraInfo,
-            f'{self._prefix}camera_info',
-            self._take_info,
-            qos.newest(options.qos.input_reliability),
-        )
-        self._subscriptions = [image, info]
+        self._images.subscribe(options, lambda message: take(self, message))
+        self._calibration.subscribe()
         self.depth.subscribe(options.qos.input_reliability)
         self.epoch += 1
-        self.topic = image.topic_name
         self.statistics.count(diagnostics.LISTENING)
-        node.get_logger().info(f'listening to {self.topic}')
 
     def unsubscribe(self) -> None:
         """Destroy the subscriptions."""
-        for subscription in self._subscriptions:
-            self._node.destroy_subscription(subscription)
-        self._subscriptions, self.topic = [], None
+        self._images.unsubscribe()
+        self._calibration.unsubscribe()
         self.depth.unsubscribe()
+
+    def follow(self) -> None:
+        """Listen to what is published, with `image_transport: auto`."""
+        if self._images.follow(diagnostics.silent(self.statistics)):
+            self.epoch += 1
+
+    @property
+    def topic(self) -> str | None:
+        """The topic of the images, while the node listens."""
+        return self._images.topic
+
+    @property
+    def camera_info(self) -> CameraInfo | None:
+        """The newest calibration."""
+        return self._calibration.newest
 
     def frame(self, message: Image | CompressedImage) -> Frame:
         """Return the frame of an image that has just come."""
@@ -187,7 +184,7 @@ class Stream:
         """Return (level, sentence) for diagnostics. Also log a warning if nothing comes."""
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
-            silence = diagnostics.silence(self._node, self._subscriptions[0])
+            silence = self._images.silence()
             self.warn(diagnostics.SILENT, silence)
         no_depth = self.depth.silence()
         if no_depth:
@@ -198,7 +195,8 @@ class Stream:
 
     def facts(self) -> dict[str, str]:
         """Return the values about the input, for diagnostics."""
-        facts = {'topic': self.topic or '', 'image': self.seen, **self.depth.facts()}
+        facts = {'topic': self.topic or '', 'image': self.seen, 'camera_info': self._info_seen}
+        facts |= self.depth.facts()
         if self.present is not None:
             facts['words in the picture'] = self.present
         return facts
@@ -248,7 +246,27 @@ class Stream:
         encoding = getattr(message, 'encoding', None) or message.format
         self.size = height, width = image.shape[:2]
         self.seen = f'{width} x {height} {encoding}'
+        self._check_info()
         return image
+
+    def _check_info(self) -> None:
+        """Note the size of the calibration. Warn if it is for another view."""
+        info, size = self.camera_info, self.size
+        if info is None or size is None or not (info.width and info.height):
+            return
+        expected = messages.calibrated_size(info)
+        self._info_seen = f'{expected[1]} x {expected[0]}'
+        if fits(info, size):
+            self._info_seen += '' if expected == size else f', scaled to {size[1]} x {size[0]}'
+            return
+        self._info_seen += ', not used'
+        self.warn_once(
+            diagnostics.INFO_OTHER_SIZE,
+            f'camera_info on {self._calibration.topic} is for images of {expected[1]} x '
+            f'{expected[0]} px, but those on {self.topic} have {size[1]} x {size[0]} px, which is '
+            'not the same view in another size. It is not used: publish the camera_info of these '
+            'images',
+        )
 
     def age_s(self, frame: Frame) -> float:
         """Return the seconds since the stamp, by the node's clock."""
@@ -259,6 +277,13 @@ class Stream:
         """Count an event, keep its reason for diagnostics, and log it once in LOG_PERIOD_S."""
         if self._tell(event, reason):
             self._node.get_logger().warning(reason)
+
+    def warn_once(self, event: str, reason: str) -> None:
+        """Do the same as `warn`, but log only if the reason is another than before."""
+        if self.reasons.get(event) != reason:
+            self._node.get_logger().warning(reason)
+        self.reasons[event] = reason
+        self.statistics.count(event)
 
     def fail(self, event: str, outcome: str, error: Exception) -> None:
         """Do the same as `warn` for an error. `outcome` says what the error caused."""
@@ -277,6 +302,3 @@ class Stream:
             return False
         self._quiet_until_s[event] = now + LOG_PERIOD_S
         return True
-
-    def _take_info(self, message: CameraInfo) -> None:
-        self.camera_info = message

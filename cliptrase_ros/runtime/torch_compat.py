@@ -1,16 +1,19 @@
-"""Private names of torch. Each is used in one function, which also works without it.
+"""Private and new names of torch. Each is used in one function, which also works without it.
 
-Torch 2.14 has all of them. Torch 2.2 has all except those of `has_bfloat16_instructions`, and only
-the older name of `versions_allowed`. No other module uses private names of torch.
+Torch 2.14 has all of them. Torch 2.2 has all except those of `has_bfloat16_instructions` and
+`harmless_classes_allowed`, and only the older name of `versions_allowed`. No other module uses
+private names of torch.
 """
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from importlib import import_module
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
@@ -87,3 +90,19 @@ def has_bfloat16_instructions() -> bool:
         return any(public().get(name, False) for name in ('avx512_bf16', 'amx_tile'))
     older = '_is_avx512_bf16_supported', '_is_amx_tile_supported'
     return any(getattr(torch.cpu, name, bool)() for name in older)
+
+
+def harmless_classes_allowed() -> AbstractContextManager:
+    """Return a context in which torch.load reads more classes that training programs save.
+
+    Only values: command lines (argparse.Namespace) and numbers of NumPy. Torch before 2.6 refuses
+    them with `weights_only`, or knows them under one name only.
+    """
+    allowed: Any = getattr(torch.serialization, 'safe_globals', None)
+    if not allowed or not hasattr(torch.serialization, 'get_unsafe_globals_in_checkpoint'):
+        return nullcontext()
+    scalar: Any = numpy.float64(0).__reduce__()[0]
+    types = [type(numpy.dtype(name)) for name in ('f8', 'f4', 'f2', 'i8', 'i4', 'u1', '?')]
+    # NumPy 1 and 2 save different names.
+    names = [(scalar, f'numpy.{core}.multiarray.scalar') for core in ('core', '_core')]
+    return allowed([argparse.Namespace, numpy.dtype, *types, *names])

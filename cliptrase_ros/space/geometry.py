@@ -110,22 +110,60 @@ def _square(move: np.ndarray) -> np.ndarray:
     return np.vstack([move, (0, 0, 1)])
 
 
-def to_image(info: Any, image_size: tuple[int, int]) -> np.ndarray:
-    """Return the matrix [3, 3] that maps pixels of a calibration to pixels of the camera's images.
+def shown(info: Any, image_size: tuple[int, int]) -> tuple[int, int, int, int]:
+    """Return (x, y, width, height) of the part of a full image that the camera's images show.
 
-    It accounts for the crop and the binning of the images.
+    It is the region of interest. Some drivers fill it in and publish full images all the same: an
+    image of exactly the full size shows everything.
 
     Args:
         info: sensor_msgs/CameraInfo.
         image_size: (H, W) of the images.
     """
-    roi = info.roi
-    sx = image_size[1] / (roi.width or info.width)
-    sy = image_size[0] / (roi.height or info.height)
+    roi, full = info.roi, (info.height, info.width)
+    if (not roi.width and not roi.height) or image_size in (full, _binned(info, full)):
+        return 0, 0, info.width, info.height
+    return roi.x_offset, roi.y_offset, roi.width or info.width, roi.height or info.height
+
+
+def _binned(info: Any, size: tuple[int, int]) -> tuple[int, int]:
+    return size[0] // max(1, info.binning_y), size[1] // max(1, info.binning_x)
+
+
+def fits(info: Any, image_size: tuple[int, int]) -> bool:
+    """Return True if a calibration is for these images, or for the same view in another size.
+
+    Binning and resizing keep the aspect, except for less than one pixel of the smaller size. Other
+    sizes come from a crop that the calibration does not know, or from another camera.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+        image_size: (H, W) of the images.
+    """
+    _, _, width, height = shown(info, image_size)
+    sizes = (height, width), _binned(info, (height, width))
+    return any(_resizes(size, image_size) for size in sizes)
+
+
+def _resizes(size: tuple[int, int], other: tuple[int, int]) -> bool:
+    return 0 not in size and abs(size[0] * other[1] - size[1] * other[0]) < max(*size, *other)
+
+
+def to_image(info: Any, image_size: tuple[int, int]) -> np.ndarray:
+    """Return the matrix [3, 3] that maps pixels of a calibration to pixels of the camera's images.
+
+    It accounts for the crop, the binning and the size of the images.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+        image_size: (H, W) of the images.
+    """
+    x, y, width, height = shown(info, image_size)
+    sx, sy = image_size[1] / width, image_size[0] / height
     return np.array(
         [
-            [sx, 0, (sx - 1) / 2 - sx * roi.x_offset],
-            [0, sy, (sy - 1) / 2 - sy * roi.y_offset],
+            [sx, 0, (sx - 1) / 2 - sx * x],
+            [0, sy, (sy - 1) / 2 - sy * y],
             [0, 0, 1],
         ]
     )

@@ -9,6 +9,7 @@ from pathlib import Path
 import yaml
 
 from ..errors import VocabularyError, did_you_mean
+from .decoding import decoded
 
 
 def word_lists() -> list[str]:
@@ -25,14 +26,13 @@ def read_words(name: str) -> tuple[list[str], list[str]]:
             one entry per line; empty lines and lines that begin with # are skipped.
 
     Raises:
-        VocabularyError: the file does not exist, is damaged, or holds no words.
+        VocabularyError: the file does not exist, is damaged or no text, or holds no words.
     """
     path = _expanded(name)
     if not path.is_file():
         path = _installed(name)
     try:
-        # Some Windows editors write a byte order mark first.
-        text = path.read_text(encoding='utf-8-sig')
+        text = decoded(path.read_bytes())
         if path.suffix in ('.yaml', '.yml'):
             entries, background = _of_parameters(yaml.safe_load(text))
         else:

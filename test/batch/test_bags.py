@@ -7,6 +7,7 @@ from functools import partial
 from importlib import import_module
 from pathlib import Path
 
+import cv2
 import forks
 import numpy as np
 import pytest
@@ -19,10 +20,11 @@ import cliptrase_ros as ct
 from cliptrase_ros import cli
 from cliptrase_ros.batch import bags
 from cliptrase_ros.errors import PictureError, SettingError
-from cliptrase_ros.media import drawing, encodings
+from cliptrase_ros.media import drawing
+from cliptrase_ros.media.compressed import to_jpeg
 from cliptrase_ros.recordings import output_messages as made
-from cliptrase_ros.recordings.cameras import DECODERS
 from cliptrase_ros.recordings.channel import LATCHED, OUTPUT
+from cliptrase_ros.recordings.image_types import DECODERS
 
 TINY = ['--model', 'cliptrase-tiny', '--weights', 'random', '--device', 'cpu']
 SMALL = ['--input-size', '64']
@@ -103,7 +105,7 @@ def test_all_messages_are_kept_and_each_image_has_its_labels(
         )
         assert np.array_equal(pixels(mask), own.labels) and mask.step == 64
         assert np.array_equal(pixels(new['confidence'][n][1]), own.confidence_bytes)
-        jpeg = encodings.to_jpeg(drawing.overlay(image, own.labels, words), 85)
+        jpeg = to_jpeg(drawing.overlay(image, own.labels, words), 85)
         assert new['overlay/compressed'][n][1].data.tobytes() == jpeg.tobytes()
         assert new['camera_info'][n][1].header == mask.header
     assert len({np.asarray(mask.data).tobytes() for _, mask in new['label_mask']}) == 3
@@ -232,6 +234,34 @@ def test_no_calibration_without_one(label, tmp_path):
 
 
 @pytest.mark.parametrize('kind', KINDS)
+def test_a_calibration_of_another_view_is_named_and_not_used(kind, label, tmp_path):
+    robot = Robot(kind)
+    drive = [
+        (topic, time, robot.camera_info(time, (48, 80)) if 'camera_info' in topic else message)
+        for topic, time, message in robot.drive(3)
+    ]
+    report = label(record(tmp_path, kind, drive))
+    assert report.images == 3 and not report.complete
+    [note] = report.skipped
+    assert note.startswith(
+        '/camera/camera_info is for images of 80 x 48 px, those on /camera/image'
+    )
+    assert 'have 64 x 48 px, which is not the same view in another size' in note
+    assert not new_messages(tmp_path / 'out').get('camera_info')
+
+
+def test_a_calibration_of_half_the_size_is_scaled(label, tmp_path):
+    robot = Robot('mcap')
+    drive = [
+        (topic, time, robot.camera_info(time, (24, 32)) if 'camera_info' in topic else message)
+        for topic, time, message in robot.drive(3)
+    ]
+    assert label(record(tmp_path, 'mcap', drive)).complete
+    infos = new_messages(tmp_path / 'out')['camera_info']
+    assert [(info.height, info.width) for _, info in infos] == [(48, 64)] * 3
+
+
+@pytest.mark.parametrize('kind', KINDS)
 def test_a_driver_whose_calibration_comes_late(kind, label, tmp_path):
     """The driver sends empty calibrations at first. The first valid one is also used for the images
     before it."""
@@ -313,7 +343,7 @@ def test_depth_and_grey_are_not_taken_by_themselves(label, tmp_path):
         label(grey, force=True)
     assert label(grey, topics=['/mono/image'], force=True).images == 3
     none = record(tmp_path, 'mcap', [m for m in drive if m[0] == '/tf'], 'none')
-    with pytest.raises(PictureError, match='it has no images'):
+    with pytest.raises(PictureError, match=r'Its topics are /tf \(tf2_msgs/msg/TFMessage, 3 mess'):
         label(none, force=True)
 
 
@@ -321,22 +351,59 @@ def test_depth_and_grey_are_not_taken_by_themselves(label, tmp_path):
     'format, colour',
     [
         ('jpeg', True),
+        ('', True),
+        ('image/webp', True),
         ('rgb8; png compressed bgr8', True),
         ('mono8; jpeg compressed mono8', False),
         ('16UC1; png compressed', False),
         ('16UC1; compressedDepth png', False),
         ('h264', False),
+        ('HEVC', False),
     ],
 )
 def test_which_compressed_images_are_in_colour(format, colour, label, tmp_path):
     robot = Robot('mcap')
-    drive = [('/image/compressed', START, robot.jpeg(START, seen(0), format))]
+    message = robot.jpeg(START, seen(0), format)
+    if format in ('h264', 'HEVC'):
+        message.data = np.array([0, 0, 0, 1, 103, 66, 0, 31], np.uint8)
+    drive = [('/image/compressed', START, message)]
     source = record(tmp_path, 'mcap', drive)
     if colour:
         assert label(source).images == 1
     else:
         with pytest.raises(PictureError, match='no topic of colour images'):
             label(source)
+
+
+@pytest.mark.parametrize('encoding', ['nv12', 'NV12'])
+def test_images_in_planes(encoding, label, tmp_path):
+    """Without colours in U and V, the labels are those of the grey image."""
+    robot, grey = Robot('mcap'), seen(0)[..., 0]
+    found = []
+    for name, rows in (('mono8', grey), (encoding, np.vstack([grey, grey[::2] * 0 + 128]))):
+        image = robot.image(START, rows, name)
+        image.height, image.width = grey.shape
+        rgb = DECODERS[made.IMAGE](image)
+        assert rgb.shape == (*grey.shape, 3) and not np.ptp(rgb, axis=2).any()
+        found.append(rgb[..., 0].astype(int))
+        report = label(
+            record(tmp_path, 'mcap', [('/image', START, image)], name),
+            topics=['/image'] * (name == 'mono8'),
+            force=True,
+        )
+        assert report.complete and report.images == 1
+    limited = (1.164 * (found[0].clip(16) - 16)).clip(0, 255)
+    assert np.abs(found[1] - limited).max() <= 1
+
+
+def test_compressed_depth_that_is_asked_for_is_explained(label, tmp_path):
+    robot = Robot('mcap')
+    depth = robot.jpeg(START, seen(0), '16UC1; compressedDepth png')
+    mm = cv2.imencode('.png', seen(0)[..., 0].astype(np.uint16))[1].ravel()
+    depth.data = np.append(np.zeros(12, np.uint8), mm)
+    source = record(tmp_path, 'mcap', [('/depth/compressedDepth', START, depth)])
+    with pytest.raises(PictureError, match='holds depth and no colours'):
+        label(source, topics=['/depth/compressedDepth'])
 
 
 @pytest.mark.parametrize(
@@ -368,14 +435,14 @@ def test_images_that_cannot_be_used_are_named_and_left_out(label, tmp_path):
     drive = list(robot.drive(6, compressed=True, topic='/image/compressed'))
     for n in (0, 2):
         drive[4 * n][2].data = drive[4 * n][2].data[:200]
-    drive[4 * 3][2].format = 'webp'
+    drive[4 * 3][2].format, drive[4 * 3][2].data = 'h264', seen(3).ravel()
     drive[4 * 4][2].data = robot.jpeg(START, seen(0, (8, 80))).data
     report = label(record(tmp_path, 'mcap', drive))
     assert not report.complete and (report.images, report.messages) == (2, 24)
     assert len(report.skipped) == 4
     assert '/image/compressed: the image of 2023-11-14 22:13:20.000' in report.skipped[0]
-    assert '200 bytes of jpeg data are cut off' in report.skipped[1]
-    assert "'webp' is not known" in report.skipped[2] and '80 x 8' in report.skipped[3]
+    assert '200 bytes of JPEG data are cut off' in report.skipped[1]
+    assert "'h264' holds h264 video" in report.skipped[2] and '80 x 8' in report.skipped[3]
     after = new_messages(tmp_path / 'out')
     assert [time for time, _ in after['label_mask']] == [START + STEP, START + 5 * STEP]
     assert after['vocabulary'][0][0] == START + STEP
@@ -386,22 +453,33 @@ def test_nothing_is_written_if_no_image_can_be_used(label, tmp_path):
     for topic, _, message in drive:
         if topic == '/image/compressed':
             message.data = message.data[:200]
+    source = record(tmp_path, 'db3', drive)
+    with pytest.raises(PictureError, match=r'3 messages\): cannot read its images: .*cut.*/tf \('):
+        label(source)
     with pytest.raises(
         PictureError, match=r'no image of /image/compressed could be labelled; .*cut'
     ):
-        label(record(tmp_path, 'db3', drive))
+        label(source, topics=['/image/compressed'])
     assert [p.name for p in tmp_path.iterdir()] == ['drive']
 
 
 def test_a_message_that_is_no_image(label, tmp_path):
-    """The first message of a topic decides whether the topic is in colour."""
-    source = damaged(tmp_path, '/camera/image_raw', 30, count=1)
-    with pytest.raises(PictureError, match=r'no topic of colour.*raw \(sensor_msgs/msg/Image, 3'):
-        label(source)
-    report = label(source, topics=['/camera/image_raw'])
+    """The first image that can be read decides whether the topic is in colour."""
+    report = label(damaged(tmp_path, '/camera/image_raw', 30, count=1))
     assert report.images == 2 and len(report.skipped) == 1
     assert '/camera/image_raw: the image of' in report.skipped[0]
     assert json.loads((tmp_path / 'out' / 'skipped.json').read_text()) == list(report.skipped)
+
+
+def test_a_topic_whose_first_images_are_all_broken(label, tmp_path):
+    drive = list(Robot('mcap').drive(22, compressed=True, topic='/image/compressed'))
+    for _, _, message in drive[: 4 * 20 : 4]:
+        message.data = message.data[:200]
+    source = record(tmp_path, 'mcap', drive)
+    with pytest.raises(PictureError, match=r'cannot read its first 20 images: .*--topic'):
+        label(source)
+    report = label(source, topics=['/image/compressed'])
+    assert (report.images, len(report.skipped)) == (2, 20)
 
 
 def test_a_target_that_is_there_is_kept(label, tmp_path):

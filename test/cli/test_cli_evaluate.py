@@ -102,7 +102,7 @@ def test_exit_codes(mugs, tmp_path, capsys):
     (mugs / 'images' / 'b.png').write_bytes(b'')
     assert cli.main(command('folder', mugs, *NATIVE)) == 3
     text = capsys.readouterr()
-    assert 'b.png is no picture; skipped' in text.err
+    assert 'b.png is no picture: it is empty; expected JPEG' in text.err
     assert '1 pictures could not be read' in text.out
     for bad, reason in (
         (['--worst', '3'], 'worst: needs an output folder'),

@@ -113,16 +113,19 @@ def test_the_bare_model_is_the_unchanged_tower_at_any_size(backbone, precision, 
     assert len(backbone.visual.positional_embedding) == 1 + 4 * 4
 
 
-def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path):
+@pytest.mark.parametrize('opencv', [False, True])
+def test_the_benchmark_of_videos_holds_the_command_against_its_parts(tmp_path, opencv):
     writer = videos.Writer(tmp_path / 'a.avi', 20.0)
     for _ in range(4):
         writer(speed.scene(48, 64))
     writer.close()
-    options = ['--frames', '3', '--repeats', '2', '--words', '2']
+    options = ['--frames', '3', '--repeats', '2', '--words', '2', *(['--opencv'] * opencv)]
     _, _, *table = script('video', str(tmp_path / 'a.avi'), *TINY, *options)
     heads, _, *rows = cells(table)
     assert heads[0] == '64 x 48'
-    names = ['labelling', 'reading', 'cliptrase video', 'labelling + reading']
+    names = ['labelling', 'reading', 'cliptrase video']
+    names += ['reading, OpenCV', 'writing', 'writing, OpenCV'] * opencv
+    names += ['labelling + reading']
     assert [row[1] for row in rows] == names and rows[-1][-1] == '1.00'
     assert all(0 <= float(row[2]) <= float(row[3]) for row in rows)
 

@@ -5,6 +5,7 @@ import cv2
 import numpy as np
 import pytest
 
+from cliptrase_ros.errors import ImageError
 from cliptrase_ros.media import encodings
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 8, 3)).astype(np.uint8)
@@ -68,6 +69,8 @@ def test_8_bit_images(encoding, padding):
         ('bgr16', RGB16[..., ::-1], RGB_OF_16),
         ('rgba16', np.dstack([RGB16, RGB16[..., :1]]), RGB_OF_16),
         ('bgra16', np.dstack([RGB16[..., ::-1], RGB16[..., :1]]), RGB_OF_16),
+        ('16UC3', RGB16[..., ::-1], RGB_OF_16),
+        ('16UC4', np.dstack([RGB16[..., ::-1], RGB16[..., :1]]), RGB_OF_16),
     ],
 )
 def test_16_bit_images(encoding, pixels, expected, padding, big):
@@ -102,12 +105,13 @@ def test_the_mosaic_of_16_bits_is_rounded_once():
     assert set(got[2:-2, 2:-2, 0].ravel()) == {0, 1} and not got[3, 2:-2].any()
 
 
-@pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'])
+@pytest.mark.parametrize('encoding', ['yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', 'yuy2', 'yvyu'])
 def test_yuv(encoding):
     """Grey stays grey, and a colour is equal within the rounding of 8-bit YUV."""
     y, u, v = 150, 100, 180
-    luma_first = encoding in ('yuv422_yuy2', 'yuyv')
-    row = np.tile([y, u, y, v] if luma_first else [u, y, v, y], 4).astype(np.uint8)
+    samples = [u, y, v, y] if encoding in ('yuv422', 'uyvy') else [y, u, y, v]
+    samples = [y, v, y, u] if encoding == 'yvyu' else samples
+    row = np.tile(samples, 4).astype(np.uint8)
     got = encodings.to_rgb(message(np.tile(row, (6, 1)), encoding, 8))
     expected = [
         1.164 * (y - 16) + 1.596 * (v - 128),
@@ -118,10 +122,57 @@ def test_yuv(encoding):
 
 
 def test_every_known_encoding_is_tested_here():
-    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'rgba16', 'bgra16'}
-    tested |= {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv'}
+    tested = {*CASES, 'mono16', 'rgb16', 'bgr16', 'rgba16', 'bgra16', '16UC3', '16UC4'}
+    tested |= {'yuv422', 'uyvy', 'yuv422_yuy2', 'yuyv', 'yuy2', 'yvyu'}
     tested |= {f'bayer_{p}{s}' for p in ('rggb', 'bggr', 'gbrg', 'grbg') for s in (8, 16)}
     assert set(encodings.ENCODINGS) == tested
+
+
+def test_every_encoding_of_jazzy_is_read_or_refused_by_name():
+    """The names are those of Jazzy's image_encodings.hpp; U, S and F are numbers."""
+    colour = [
+        'rgb8',
+        'rgba8',
+        'rgb16',
+        'rgba16',
+        'bgr8',
+        'bgra8',
+        'bgr16',
+        'bgra16',
+        'mono8',
+        'mono16',
+    ]
+    colour += [
+        'uyvy',
+        'yuv422',
+        'yuyv',
+        'yuv422_yuy2',
+        'nv21',
+        'nv24',
+        '8UC1',
+        '8UC3',
+        '8UC4',
+        '16UC3',
+        '16UC4',
+    ]
+    colour += [f'bayer_{p}{s}' for p in ('rggb', 'bggr', 'gbrg', 'grbg') for s in (8, 16)]
+    assert all(encodings.name_of(name) == name for name in colour)
+    kinds = ['8UC', '8SC', '16UC', '16SC', '32SC', '32FC', '64FC']
+    numbers = {f'{kind}{channels}' for kind in kinds for channels in range(1, 5)} - {*colour}
+    for name in numbers:
+        with pytest.raises(ImageError, match='holds numbers of unknown meaning'):
+            encodings.to_rgb(message(flat(RGB), name, 8))
+
+
+@pytest.mark.parametrize('encoding', ['RGB8', 'Rgb8', ' rgb8'])
+def test_capitals_in_an_encoding_do_not_matter(encoding):
+    assert (encodings.to_rgb(message(flat(RGB), encoding, 8)) == RGB).all()
+
+
+@pytest.mark.parametrize('size', [(1, 1), (2, 2), (1, 8), (3, 5)])
+def test_small_and_odd_mosaics(size):
+    rows = np.full(size, 9, np.uint8)
+    assert encodings.to_rgb(message(rows, 'bayer_rggb8', size[1])).shape == (*size, 3)
 
 
 def test_an_rgb8_image_is_not_copied():
@@ -133,7 +184,12 @@ def test_an_rgb8_image_is_not_copied():
     'change, reason',
     [
         ({'encoding': 'rgb32'}, "encoding 'rgb32' is not known"),
-        ({'encoding': '32FC1'}, "encoding '32FC1' is not known"),
+        ({'encoding': 'rgb9'}, r"'rgb9' is not known; send one of .* Did you mean 'rgb8'"),
+        ({'encoding': ''}, "encoding '' is not known; send one of rgb8, bgr8, .*nv12"),
+        ({'encoding': '16UC1'}, "encoding '16UC1' holds numbers of unknown meaning, such as depth"),
+        ({'encoding': '32FC1'}, "encoding '32FC1' holds numbers of unknown meaning"),
+        ({'encoding': '8SC3'}, "encoding '8SC3' holds numbers of unknown meaning"),
+        ({'encoding': '64FC4'}, "encoding '64FC4' holds numbers of unknown meaning"),
         ({'height': 0}, 'image of 8 x 0 px'),
         ({'width': 0}, 'image of 0 x 6 px'),
         ({'data': b'\0' * 143}, 'step 24 and 143 bytes'),
@@ -148,7 +204,7 @@ def test_an_rgb8_image_is_not_copied():
 def test_what_is_no_image_is_refused(change, reason):
     damaged = message(flat(RGB), 'rgb8', 8)
     damaged.__dict__.update(change)
-    with pytest.raises(encodings.ImageError, match=reason):
+    with pytest.raises(ImageError, match=reason):
         encodings.to_rgb(damaged)
 
 
@@ -211,7 +267,7 @@ def test_a_depth_image_of_a_message():
 def test_what_is_no_depth_image_is_refused(change, reason):
     damaged = depth_message(DEPTH_MM, '16UC1')
     damaged.__dict__.update(change)
-    with pytest.raises(encodings.ImageError, match=f'^depth .*{reason}'):
+    with pytest.raises(ImageError, match=f'^depth .*{reason}'):
         encodings.depth(damaged)
 
 
@@ -236,142 +292,3 @@ def test_filling_a_message(pixels, encoding, step):
 
 def test_opencv_colours_are_what_the_table_says():
     assert cv2.cvtColor(RGB, cv2.COLOR_BGR2RGB)[0, 0].tolist() == RGB[0, 0, ::-1].tolist()
-
-
-SMOOTH = cv2.resize(RGB, (64, 48), interpolation=cv2.INTER_CUBIC)
-MOSAIC = np.tile(np.array([[200, 100], [100, 30]], np.uint8), (8, 8))
-
-
-def compressed(pixels, kind, text=None, options=()):
-    """Return a CompressedImage of pixels in OpenCV's order of channels."""
-    data = cv2.imencode(f'.{kind}', pixels, options)[1].tobytes()
-    return SimpleNamespace(format=text or kind, data=data)
-
-
-@pytest.mark.parametrize(
-    'text',
-    [
-        'jpeg',
-        'jpg',
-        'JPEG',
-        'jpeg compressed bgr8',
-        'bgr8; jpeg compressed bgr8',
-        'rgb8; jpeg compressed bgr8',
-        'rgba16; jpeg compressed bgr8',
-        '8UC3; jpeg compressed ',
-        'yuv422_yuy2; jpeg compressed bgr8',
-    ],
-)
-def test_jpeg(text):
-    given = compressed(SMOOTH[..., ::-1], 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
-    got = encodings.compressed_to_rgb(given)
-    assert got.shape == SMOOTH.shape and got.dtype == np.uint8
-    assert np.abs(got.astype(int) - SMOOTH).mean() < 3
-
-
-ALPHA = RGB[..., :1] // 2
-
-
-@pytest.mark.parametrize(
-    'pixels, text, expected',
-    [
-        (RGB[..., ::-1], 'png', RGB),
-        (RGB[..., ::-1], 'rgb8; png compressed bgr8', RGB),
-        (np.dstack([RGB[..., ::-1], ALPHA]), 'png', RGB),
-        (np.dstack([RGB[..., ::-1], ALPHA]), 'bgra8; png compressed bgra8', RGB),
-        (RGB16[..., ::-1], 'bgr16; png compressed bgr16', RGB_OF_16),
-        (RGB16[..., 0], 'mono16; png compressed ', GRAY_OF_16),
-        (RGB[..., 0], 'mono8; png compressed ', GRAY),
-        (RGB[..., 0], 'rgb8; png compressed bgr8', GRAY),
-        # Without "bgr" the channel order is red, green, blue.
-        (RGB, 'rgb8; png compressed ', RGB),
-        (RGB, 'bgr8; png compressed rgb8', RGB),
-        (np.dstack([RGB, ALPHA]), 'rgba8; png compressed ', RGB),
-    ],
-)
-def test_png(pixels, text, expected):
-    got = encodings.compressed_to_rgb(compressed(pixels, 'png', text))
-    assert got.dtype == np.uint8 and (got == expected).all()
-
-
-@pytest.mark.parametrize(
-    'text', ['jpeg', 'mono8; jpeg compressed mono8', 'bayer_rggb8; jpeg compressed mono8']
-)
-def test_a_gray_jpeg(text):
-    """A grey JPEG stays grey, even one that image_transport made from a Bayer mosaic."""
-    gray = SMOOTH[..., 0]
-    got = encodings.compressed_to_rgb(
-        compressed(gray, 'jpeg', text, [cv2.IMWRITE_JPEG_QUALITY, 98])
-    ).astype(int)
-    assert got.shape == (48, 64, 3) and (got == got[..., :1]).all()
-    assert np.abs(got[..., 0] - gray).mean() < 2
-
-
-@pytest.mark.parametrize(
-    'kind, text, mosaic',
-    [
-        ('png', 'bayer_rggb8; png compressed ', MOSAIC),
-        ('png', 'bayer_rggb16; png compressed ', MOSAIC.astype(np.uint16) * 257),
-        ('jpeg', 'bayer_rggb8; jpeg compressed ', MOSAIC),
-        ('jpeg', 'bayer_rggb8; jpeg compressed bayer_rggb8', MOSAIC),
-    ],
-)
-def test_a_compressed_mosaic(kind, text, mosaic):
-    got = encodings.compressed_to_rgb(compressed(mosaic, kind, text)).astype(int)
-    assert got.shape == (16, 16, 3)
-    assert np.abs(got.mean((0, 1)) - [200, 100, 30]).max() < (4 if kind == 'jpeg' else 0.1)
-
-
-def test_an_orientation_in_exif_is_ignored():
-    plain = compressed(SMOOTH[..., ::-1], 'jpeg')
-    exif = b'Exif\0\0II*\0\x08\0\0\0\x01\0\x12\1\3\0\1\0\0\0\6\0\0\0\0\0\0\0'
-    segment = b'\xff\xe1' + (len(exif) + 2).to_bytes(2, 'big') + exif
-    turned = SimpleNamespace(format='jpeg', data=plain.data[:2] + segment + plain.data[2:])
-    seen = cv2.imdecode(np.frombuffer(turned.data, np.uint8), cv2.IMREAD_COLOR)
-    assert seen.shape == (64, 48, 3), 'OpenCV knows this orientation'
-    assert (encodings.compressed_to_rgb(turned) == encodings.compressed_to_rgb(plain)).all()
-
-
-@pytest.mark.parametrize(
-    'text', ['', ';', 'h264', '16UC1; compressedDepth png', 'rgb8; tiff compressed ', 'bgr8; ']
-)
-def test_other_compressed_formats_are_refused(text):
-    given = compressed(RGB, 'png')
-    given.format = text
-    with pytest.raises(
-        encodings.ImageError, match=f"format '{text}' is not known; send jpeg or png"
-    ):
-        encodings.compressed_to_rgb(given)
-
-
-@pytest.mark.parametrize('kind', ['jpeg', 'png'])
-@pytest.mark.parametrize('kept', [0, 0.01, 0.5, 0.99])
-def test_compressed_data_that_are_cut_off(kind, kept):
-    given = compressed(SMOOTH, kind)
-    given.data = given.data[: int(kept * len(given.data))]
-    with pytest.raises(encodings.ImageError, match=f'bytes of {kind} data are cut off or corrupt'):
-        encodings.compressed_to_rgb(given)
-
-
-def test_what_follows_a_jpeg_does_not_matter():
-    given = compressed(SMOOTH, 'jpeg')
-    padded = SimpleNamespace(format='jpeg', data=given.data + b'\0some\xff')
-    assert (encodings.compressed_to_rgb(padded) == encodings.compressed_to_rgb(given)).all()
-
-
-@pytest.mark.parametrize('kind', ['jpeg', 'png'])
-def test_compressed_data_that_are_something_else(kind):
-    given = SimpleNamespace(format=kind, data=RGB.tobytes())
-    with pytest.raises(
-        encodings.ImageError, match=f'144 bytes of {kind} data are cut off or corrupt'
-    ):
-        encodings.compressed_to_rgb(given)
-
-
-def test_to_jpeg():
-    good, small = (encodings.to_jpeg(SMOOTH, quality) for quality in (98, 10))
-    assert good.dtype == np.uint8 and good.ndim == 1 and len(small) < len(good)
-    got = encodings.compressed_to_rgb(
-        SimpleNamespace(format='rgb8; jpeg compressed bgr8', data=good.tobytes())
-    )
-    assert np.abs(got.astype(int) - SMOOTH).mean() < 3

@@ -13,7 +13,7 @@ from towers import make_visual
 
 import cliptrase_ros as ct
 from cliptrase_ros.model import backbone as backbone_module
-from cliptrase_ros.model import weights
+from cliptrase_ros.model import hub, weights
 from cliptrase_ros.model.backbone import Backbone
 
 ROOT = Path(__file__).parents[2]
@@ -155,16 +155,16 @@ def test_gelu_weights_on_a_quickgelu_model_are_refused(monkeypatch):
 
 
 def test_offline_the_error_says_how_to_get_the_weights(monkeypatch, tmp_path):
-    monkeypatch.setattr(weights.huggingface_hub.constants, 'ENDPOINT', 'http://127.0.0.1:9')
-    monkeypatch.setattr(weights.huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path))
+    monkeypatch.setattr(hub.huggingface_hub.constants, 'ENDPOINT', 'http://127.0.0.1:9')
+    monkeypatch.setattr(hub.huggingface_hub.constants, 'HF_HUB_CACHE', str(tmp_path))
     assert not weights.hub_reachable()
     with pytest.raises(ct.WeightsError, match='cliptrase download --model ViT-B-16-quickgelu'):
         ct.load()
 
 
 def test_offline_by_choice_nobody_is_asked(monkeypatch):
-    monkeypatch.setattr(weights.huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
-    monkeypatch.setattr(weights.urllib.request, 'urlopen', None)
+    monkeypatch.setattr(hub.huggingface_hub.constants, 'HF_HUB_OFFLINE', True)
+    monkeypatch.setattr(hub.urllib.request, 'urlopen', None)
     assert not weights.hub_reachable()
 
 
@@ -180,7 +180,7 @@ def test_offline_by_choice_nobody_is_asked(monkeypatch):
 def test_weights_in_the_cache_are_loaded_without_the_hub(
     address, file, monkeypatch, tiny_state, tmp_path
 ):
-    constants = weights.huggingface_hub.constants
+    constants = hub.huggingface_hub.constants
     monkeypatch.setattr(constants, 'HF_HUB_CACHE', str(tmp_path))
     monkeypatch.setattr(weights, 'hub_reachable', None)
     source = {'hf_hub': address, 'quick_gelu': True, 'mean': [0.5, 0.4, 0.3]}
@@ -329,7 +329,7 @@ import cliptrase_ros as ct
 settings = ct.Settings(model='cliptrase-tiny', weights='random', device='cpu', input_size=32)
 segmenter = ct.load(settings)
 segmenter(np.zeros((32, 48, 3), np.uint8), segmenter.vocabulary(['floor', 'mug']))
-assert not {'timm', 'torch._dynamo'} & set(sys.modules), 'imported for nothing'
+assert not {'timm', 'transformers', 'torch._dynamo'} & set(sys.modules), 'imported for nothing'
 import torch
 from open_clip.timm_model import TimmModel
 tower = TimmModel('vit_tiny_patch16_224', embed_dim=8, proj='mlp', pretrained=False)

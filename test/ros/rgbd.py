@@ -2,7 +2,7 @@
 
 import numpy as np
 from robot import CAMERA, node, stamp
-from sensor_msgs.msg import CameraInfo, Image, PointField
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointField
 
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
@@ -48,6 +48,8 @@ class Depth:
         self.encoding = None
         self.frame = 'eye'
         self._depth = robot.node.create_publisher(Image, f'{prefix}{DEPTH}', 5)
+        # The function that packs an Image into a CompressedImage; see `pack_on`.
+        self._pack = None
         self._info = robot.node.create_publisher(CameraInfo, f'{prefix}{DEPTH_INFO}', 5)
 
     def send(self):
@@ -56,8 +58,15 @@ class Depth:
         if self.info is not None:
             self._info.publish(messages.camera_info(self.info, matrix(*self.info), sent.header))
         if self.pixels is not None:
-            self._depth.publish(self.message(sent.header))
+            made = self.message(sent.header)
+            self._depth.publish(self._pack(made) if self._pack else made)
         return sent
+
+    def pack_on(self, topic, pack):
+        """From now on, publish pack(Image), a CompressedImage, on this topic and nothing raw."""
+        self.robot.node.destroy_publisher(self._depth)
+        self._depth = self.robot.node.create_publisher(CompressedImage, topic, 5)
+        self._pack = pack
 
     def message(self, header):
         whole = self.pixels.dtype == np.uint16
@@ -73,8 +82,9 @@ class Depth:
         self.robot.node.create_timer(1 / rate_hz, self.send)
 
 
-def start_node(start, *parameters, **options):
-    return node(start, *parameters, remaps=REMAPS, **options)
+def start_node(start, *parameters, depth_topic=DEPTH, **options):
+    remaps = [*REMAPS[:2], f'depth/image_rect:={depth_topic}', REMAPS[3]]
+    return node(start, *parameters, remaps=remaps, **options)
 
 
 def points(message):

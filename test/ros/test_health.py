@@ -80,6 +80,30 @@ def test_a_silence_that_ends(robot, start):
     assert float(model['peak memory MB']) > 100 and model['peak GPU memory MB'] == '0'
 
 
+NAMESAKES = '2 nodes are named /segmentation: parameters and services reach any of them'
+
+
+def test_two_nodes_of_one_name_are_told_by_both(robot, start):
+    first, second = (node(start) for _ in range(2))
+    for process in (first, second):
+        wait_for(lambda p=process: NAMESAKES in p.output, what='in the log', process=process)
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, NAMESAKES, 'model'), what='a warning')
+    assert second.end() == 0
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.OK, 'ready', 'model'), what='well again')
+    assert first.output.count(NAMESAKES) == 1
+    third = node(start)
+    wait_for(lambda: NAMESAKES in third.output, what='in the log', process=third)
+    wait_for(lambda: first.output.count(NAMESAKES) == 2, what='again', process=first)
+
+
+@pytest.mark.parametrize('remap', ['__node:=segmentation_2', '__ns:=/robot2'])
+def test_another_name_or_namespace_is_no_reason_for_a_warning(robot, start, remap):
+    first, second = node(start), node(start, remaps=[remap])
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.OK, 'ready', 'model'), what='the first')
+    wait_for(lambda: 'listening' in second.output, what='the second', process=second)
+    assert 'nodes are named' not in first.output + second.output
+
+
 @pytest.fixture
 def statistics(monkeypatch):
     """Statistics with `happen`, which counts events some seconds ago."""
@@ -149,7 +173,9 @@ def test_old_results_are_a_warning(statistics, monkeypatch):
 def test_the_model(statistics):
     assert diagnostics.of_model(statistics, False, '') == (OK, 'not loaded')
     assert diagnostics.of_model(statistics, True, '') == (OK, 'ready')
+    assert diagnostics.of_model(statistics, True, '', 'two') == (WARN, 'two')
     statistics.happen(diagnostics.VOCABULARY_ERRORS, ago_s=5)
+    assert diagnostics.of_model(statistics, True, 'no', 'two') == (ERROR, 'no')
     assert diagnostics.of_model(statistics, True, 'no') == (ERROR, 'no')
 
 

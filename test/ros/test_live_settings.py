@@ -217,6 +217,17 @@ def test_an_image_that_was_encoded_before_the_change_is_encoded_again(
     assert np.array_equal(array(robot.masks[-1]), expected)
 
 
+def test_an_id_is_taken_while_an_encoder_is_prepared(robot, inside, monkeypatch):
+    begun, go = threading.Event(), threading.Event()
+    prepared(monkeypatch, lambda: (begun.set(), go.wait(30)))
+    assert robot.set(vocabulary=['50:mug'])[0].successful
+    assert begun.wait(20)
+    [result] = robot.set(vocabulary=['50:cup'])
+    assert not result.successful and "id 50 belongs to 'mug'" in result.reason
+    go.set()
+    wait_for(lambda: inside._words.live.words.ids == {'mug': 50}, what='the word')
+
+
 def test_a_change_of_words_and_method_at_once(robot, inside, engine):
     """Both are live in the end, whichever takes longer."""
     assert robot.set(method='maskclip')[0].successful

@@ -45,6 +45,18 @@ def test_words_change_while_images_flow(running):
     assert names == {'floor': 1, 'mug': 9, 'cup': 4}
 
 
+def test_words_that_are_not_english_are_told_once(running):
+    robot, process = running
+    for version, word in enumerate(['floor', '9:mug'], 2):
+        assert robot.set(vocabulary=[word, '\u0441\u0442\u0443\u043b'])[0].successful
+        wait_for(
+            lambda wanted=version: robot.vocabularies[-1].version == wanted,
+            what='new words',
+            process=process,
+        )
+    assert process.output.count('CLIP reads English') == 1
+
+
 REFUSED = [
     ({'vocabulary': ['a', 'a']}, "name 'a' appears twice"),
     ({'vocabulary': ['1:a']}, "id 1 belongs to 'floor'"),

@@ -194,7 +194,7 @@ def test_what_nobody_listens_to_is_not_made(robot, inside, monkeypatch):
     robot.stream()
     wait_for(lambda: len(robot.masks) > 3, what='masks')
     assert not made
-    inside._streams[0].camera_info = INFO
+    inside._streams[0]._calibration.newest = INFO
     expected = {
         'confidence': {'confidence'},
         'color_mask': {'colorize', 'picture'},

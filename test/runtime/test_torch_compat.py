@@ -3,12 +3,14 @@
 The tests remove names to imitate other versions of torch, which are too large to be installed too.
 """
 
+import argparse
 import ast
 import re
 from functools import partial
 from importlib import import_module
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +47,17 @@ def test_no_other_module_uses_a_private_name_of_torch():
                 names = [f'{part.module}.{alias.name}' for alias in part.names]
             found = [name for name in names if name.startswith('torch.') and private(name)]
             assert not found or file.name == 'torch_compat.py', (file.name, found)
+
+
+@pytest.mark.parametrize('name', ['safe_globals', 'get_unsafe_globals_in_checkpoint'])
+def test_torch_before_2_6_refuses_harmless_classes(name, monkeypatch, tmp_path):
+    """torch 2.5 knows no second name for a class, and 2.4 has no context for it."""
+    torch.save({'args': argparse.Namespace()}, tmp_path / 'a.pt')
+    with torch_compat.harmless_classes_allowed():
+        torch.load(tmp_path / 'a.pt', weights_only=True)
+    monkeypatch.delattr(torch.serialization, name)
+    with torch_compat.harmless_classes_allowed(), pytest.raises(UnpicklingError):
+        torch.load(tmp_path / 'a.pt', weights_only=True)
 
 
 def without(monkeypatch, name):

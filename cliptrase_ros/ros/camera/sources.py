@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from itertools import zip_longest
 from pathlib import Path
@@ -9,7 +10,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from ...errors import CliptraseError
+from ...errors import CliptraseError, PictureError
+from ...media.videos import Video
 from ...space.geometry import SATURATED_MM, metres, same_view
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
@@ -38,19 +40,15 @@ class PictureSource:
         self.rate_hz = 0.0
         self._pictures: list[Path] = []
         self._depths: list[Path] = []
-        self._capture: cv2.VideoCapture | None = None
-        path = Path(source).expanduser()
+        self._path = Path(source).expanduser()
         self.endless = source.isdecimal()
         if self.endless:
-            self._open_capture(int(source))
+            self._webcam = _opened(int(source))
+            self.rate_hz = float(self._webcam.get(cv2.CAP_PROP_FPS) or 0)
         else:
-            self._pictures = _listed('source', path)
-        if not self._pictures and path.is_file():
-            self._open_capture(str(path))
-        if not self._pictures and self._capture is None:
-            raise SourceError(
-                f'source: {source!r} is not a picture, folder, video or webcam number'
-            )
+            self._pictures = _listed('source', self._path)
+            if not self._pictures:
+                self.rate_hz = self._video().rate_hz
         if depth_source:
             self._list_depths(depth_source)
         self._frames = self._once()
@@ -72,14 +70,18 @@ class PictureSource:
                 again = True
                 yield frame
 
-    def _open_capture(self, what: int | str) -> None:
-        self._capture = cv2.VideoCapture(what)
-        if not self._capture.isOpened():
-            raise SourceError(f'source: cannot open the video or webcam {what!r}')
-        self.rate_hz = float(self._capture.get(cv2.CAP_PROP_FPS) or 0)
+    def _video(self) -> Video:
+        if not self._path.is_file():
+            raise SourceError(
+                f"source: '{self._path}' is not a picture, folder, video or webcam number"
+            )
+        try:
+            return Video(self._path)
+        except PictureError as error:
+            raise SourceError(f'source: {error}') from error
 
     def _list_depths(self, depth_source: str) -> None:
-        if self._capture is not None:
+        if not self._pictures:
             raise SourceError(
                 'depth_source: depth works only with a picture or a folder of pictures as source, '
                 'not with a video or webcam'
@@ -103,19 +105,25 @@ class PictureSource:
         raise SourceError(f'depth_source: no depth picture can be read from {depth_source!r}')
 
     def _once(self) -> Iterator[tuple[np.ndarray, Path | None]]:
-        if self._capture is None:
+        if self._pictures:
             for path, depth in zip_longest(self._pictures, self._depths):
                 bgr = _pixels(path, cv2.IMREAD_COLOR)
                 if bgr is not None:  # skip a picture that cannot be read, and its depth
                     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), depth
-            return
-        if not self.endless:
-            self._capture.set(cv2.CAP_PROP_POS_FRAMES, 0)
-        while True:
-            good, bgr = self._capture.read()
-            if not good:
-                return
-            yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), None
+        elif self.endless:
+            while (bgr := self._webcam.read()[1]) is not None:
+                yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), None
+        else:
+            with contextlib.suppress(SourceError):  # the file was removed since
+                for image in self._video():
+                    yield image, None
+
+
+def _opened(webcam: int) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(webcam)
+    if not capture.isOpened():
+        raise SourceError(f'source: cannot open the webcam {webcam}')
+    return capture
 
 
 def _listed(name: str, path: Path) -> list[Path]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
-from ...errors import CliptraseError
-from ...media import encodings
-from ...space.geometry import Pinhole, metres, resized, same_view
+from ...errors import CliptraseError, ImageError
+from ...media import compressed_depth, encodings
+from ...space.geometry import Pinhole, fits, metres, resized, same_view
 from .. import diagnostics, messages
 from ..parameters import NodeOptions
 
@@ -36,18 +36,18 @@ class Depth:
     """A depth image with the view of an image.
 
     Attributes:
-        message: as received.
+        pixels: as received, [H, W] uint16 (mm) or float32 (m).
         metres: [H, W] float32, NaN where it is not valid or out of range.
         camera: pinhole camera of the depth image.
     """
 
-    message: Image
+    pixels: np.ndarray
     metres: np.ndarray
     camera: Pinhole
 
 
 def depth_of(
-    message: Image,
+    message: Image | CompressedImage,
     info: CameraInfo | None,
     image_info: CameraInfo | None,
     image_size: tuple[int, int],
@@ -56,6 +56,7 @@ def depth_of(
     """Return the depth of an image.
 
     Args:
+        message: depth image, raw or of compressed_depth_image_transport.
         info: intrinsics of the depth image, if they have come.
         image_info: intrinsics of the image, used if `info` is missing. Both show the same view.
         image_size: (H, W) of the image.
@@ -64,8 +65,9 @@ def depth_of(
         DepthError: the depth image does not fit the image, or has no valid depth.
     """
     try:
-        pixels = encodings.depth(message)
-    except encodings.ImageError as error:
+        packed = isinstance(message, CompressedImage)
+        pixels = compressed_depth.depth(message) if packed else encodings.depth(message)
+    except ImageError as error:
         raise DepthError(diagnostics.DEPTH_BAD, str(error)) from None
     size = pixels.shape
     if not same_view(size, image_size):
@@ -86,12 +88,12 @@ def depth_of(
             'in metres; publish millimetres as 16UC1',
         )
     camera = _camera(info, size, image_info, image_size)
-    if calibrated(image_info) and messages.calibrated_size(image_info) == image_size:
+    if calibrated(image_info) and fits(image_info, image_size):
         move = resized(image_size, size)
         others = [one.moved(move) for one in messages.pinholes(image_info, image_size)]
         if min(_apart(camera, other, size) for other in others) > SAME_CAMERA:
             raise _unregistered(f'depth with {_seen_by(camera)}', _seen_by(others[0]))
-    return Depth(message, depth, camera)
+    return Depth(pixels, depth, camera)
 
 
 def _unregistered(depth: str, image: str) -> DepthError:
@@ -122,7 +124,7 @@ def _camera(
     """Return the camera of a depth image of `size`.
 
     Raises:
-        DepthError: there are no intrinsics, or they are for another size.
+        DepthError: there are no intrinsics, or they are for another view.
     """
     of_image = not calibrated(info)
     if of_image:
@@ -135,12 +137,12 @@ def _camera(
             'depth without intrinsics: neither depth/camera_info nor camera_info has come with a '
             'focal length; remap one of them to the topic of the camera driver',
         )
-    expected = messages.calibrated_size(info)
-    if expected != own_size:
+    if not fits(info, own_size):
+        expected = messages.calibrated_size(info)
         raise DepthError(
             diagnostics.DEPTH_OTHER_INTRINSICS,
-            f'the intrinsics are for {_px(expected)}, but the {what} has {_px(own_size)}: publish '
-            'camera_info of the same size, as image_proc does when it resizes',
+            f'the intrinsics are for {_px(expected)}, but the {what} has {_px(own_size)}, which '
+            'is not the same view in another size: publish the camera_info of these images',
         )
     camera = messages.pinholes(info, own_size)[0]
     return camera.moved(resized(image_size, size)) if of_image else camera

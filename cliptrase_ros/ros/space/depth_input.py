@@ -6,9 +6,11 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
-from sensor_msgs.msg import CameraInfo, Image
+from sensor_msgs.msg import CompressedImage, Image
 
+from ...media import compressed_depth
 from .. import diagnostics, messages, qos
+from ..calibration import Calibration
 from ..outputs import LabelledFrame
 from ..parameters import NodeOptions
 from ..statistics import Statistics
@@ -17,10 +19,15 @@ from .pairing import Expected, Pairing
 
 # Several depth images, since each belongs to one image. Of the images only the newest counts.
 QUEUE = 5
+# Last parts of topics that have compressed depth.
+COMPRESSED = ('/compressedDepth', '/compressed')
 
 
 class DepthInput:
     """The depth subscriptions of one camera. They exist only while depth is needed.
+
+    If the topic to which depth/image_rect is remapped ends with one of COMPRESSED, its messages are
+    CompressedImage.
 
     Args:
         prefix: start of the topics, for example 'front/'.
@@ -41,7 +48,6 @@ class DepthInput:
         self.seen = ''
         # (H, W) of the newest depth image.
         self.size: tuple[int, int] | None = None
-        self.info: CameraInfo | None = None
         self._node = node
         self._prefix = prefix
         self._statistics = statistics
@@ -50,6 +56,7 @@ class DepthInput:
         self._wanted = False
         self._reliability: str | None = None
         self._subscriptions: list = []
+        self._calibration = Calibration(node, f'{prefix}depth/camera_info')
         self._pairing = Pairing()
         self._told: set[str] = set()
 
@@ -77,42 +84,47 @@ class DepthInput:
         elif reliability is None:
             for subscription in self._subscriptions:
                 self._node.destroy_subscription(subscription)
+            self._calibration.unsubscribe()
             self._subscriptions, self.topic = [], None
             self._pairing.forget()
 
     def _make(self, reliability: str) -> None:
         node = self._node
+        topic = node.resolve_topic_name(f'{self._prefix}depth/image_rect')
+        packed = topic.endswith(COMPRESSED)
         depth = node.create_subscription(
-            Image,
-            f'{self._prefix}depth/image_rect',
-            self._take,
+            CompressedImage if packed else Image,
+            topic,
+            self._take_compressed if packed else self._take,
             qos.newest(reliability, QUEUE),
         )
-        info = node.create_subscription(
-            CameraInfo,
-            f'{self._prefix}depth/camera_info',
-            self._take_info,
-            qos.newest(reliability),
-        )
-        self._subscriptions = [depth, info]
+        self._calibration.subscribe()
+        self._subscriptions = [depth]
         self.topic = depth.topic_name
         self._statistics.count(diagnostics.DEPTH_LISTENING)
         node.get_logger().info(f'listening to {self.topic}')
 
     def _take(self, message: Image) -> None:
-        self._statistics.count(diagnostics.DEPTH_RECEIVED)
-        self.size = message.height, message.width
-        self.seen = f'{message.width} x {message.height} {message.encoding}'
-        self._pairing.put(messages.nanoseconds(message.header), message)
+        self._put(message, (message.height, message.width), message.encoding)
 
-    def _take_info(self, message: CameraInfo) -> None:
-        self.info = message
+    def _take_compressed(self, message: CompressedImage) -> None:
+        self._put(message, compressed_depth.size(message), message.format)
+
+    def _put(
+        self, message: Image | CompressedImage, size: tuple[int, int] | None, encoding: str
+    ) -> None:
+        self._statistics.count(diagnostics.DEPTH_RECEIVED)
+        self.size = size
+        self.seen = f'{size[1]} x {size[0]} {encoding}' if size else encoding
+        self._pairing.put(messages.nanoseconds(message.header), message)
 
     def expect(self, stamp_ns: int) -> Expected | None:
         """Start to look for the depth of an image, if the node listens to depth."""
         return self._pairing.expect(stamp_ns) if self.topic else None
 
-    def beside(self, expected: Expected | None, options: NodeOptions) -> Image | None:
+    def beside(
+        self, expected: Expected | None, options: NodeOptions
+    ) -> Image | CompressedImage | None:
         """Return the depth image of an image, or None. Warn if its stamp is too far away."""
         if expected is None:
             return None  # the image came before the depth subscription
@@ -134,7 +146,7 @@ class DepthInput:
         self._statistics.count(diagnostics.DEPTH_NEAREST if apart_s else diagnostics.DEPTH_EXACT)
         return found[1]
 
-    def read(self, message: Image, it: LabelledFrame) -> Depth:
+    def read(self, message: Image | CompressedImage, it: LabelledFrame) -> Depth:
         """Return the depth of an image. Log another frame_id once. Raise as `depth_of`."""
         frame, own = message.header.frame_id, it.header.frame_id
         if frame and own and frame != own:
@@ -143,7 +155,9 @@ class DepthInput:
                 f'depth on {self.topic} is in frame {frame!r}, the image in {own!r}: points are '
                 'right only if depth is registered to the image'
             )
-        return depth_of(message, self.info, it.camera_info, it.image.shape[:2], it.options)
+        return depth_of(
+            message, self._calibration.newest, it.camera_info, it.image.shape[:2], it.options
+        )
 
     def _tell_once(self, sentence: str) -> None:
         if sentence not in self._told:
@@ -155,7 +169,16 @@ class DepthInput:
         came = (diagnostics.DEPTH_RECEIVED, diagnostics.DEPTH_LISTENING)
         if not self.topic or not diagnostics.silent(self._statistics, came):
             return ''
-        return diagnostics.silence(self._node, self._subscriptions[0], 'depth image')
+        node = self._node
+        others = [f'{self.topic}{end}' for end in COMPRESSED]
+        packed = next(filter(node.count_publishers, others), None)
+        if packed and not node.count_publishers(self.topic):
+            return (
+                f'no depth image on {self.topic} for {diagnostics.SILENCE_S:.0f} s: it is '
+                f'published compressed, on {packed}. Remap depth/image_rect to that topic '
+                '(depth_topic in the launch file)'
+            )
+        return diagnostics.silence(node, self._subscriptions[0], 'depth image')
 
     def facts(self) -> dict[str, Any]:
         """Return the values for diagnostics."""

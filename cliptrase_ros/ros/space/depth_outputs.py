@@ -155,7 +155,7 @@ class Scene:
     def _depth_image(self, emptied: np.ndarray) -> Image:
         """Return the depth image as received, but empty at the `emptied` pixels [H, W] bool and at
         the invalid ones."""
-        pixels = encodings.depth(self.depth.message).copy()
+        pixels = self.depth.pixels.copy()
         whole = pixels.dtype == np.uint16
         pixels[emptied | np.isnan(self.depth.metres)] = 0 if whole else np.nan
         return encodings.fill_image(Image(), pixels, '16UC1' if whole else '32FC1', self.it.header)

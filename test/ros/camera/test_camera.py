@@ -1,3 +1,5 @@
+import struct
+
 import cv2
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from towers import picture
 
 from cliptrase_ros.errors import SettingError
 from cliptrase_ros.media import encodings
+from cliptrase_ros.media.videos import Writer
 from cliptrase_ros.ros.camera.publisher import CameraOptions
 from cliptrase_ros.ros.camera.sources import PictureSource, SourceError, read_depth_picture
 
@@ -72,6 +75,23 @@ def test_a_video_at_its_rate_and_again(video):
     assert source.rate_hz == 12.0
     levels = [round(float(f.mean()) / 50) for f in take(source.frames(loop=True), 12)]
     assert levels == [0, 1, 2, 3, 4, 0, 1, 2, 3, 4, 0, 1]
+
+
+def test_a_video_of_a_phone_is_upright(tmp_path):
+    path = tmp_path / 'phone.mp4'
+    writer = Writer(path, 10.0)
+    for _ in range(4):
+        writer(np.zeros((48, 64, 3), np.uint8))
+    writer.close()
+    data = bytearray(path.read_bytes())
+    # A quarter of a turn as display matrix (ISO/IEC 14496-12).
+    struct.pack_into('>5i', data, data.index(b'tkhd') + 44, 0, 1 << 16, 0, -1 << 16, 0)
+    path.write_bytes(data)
+    frames = PictureSource(str(path)).frames(loop=True)
+    assert [f.shape for f in take(frames, 6)] == [(64, 48, 3)] * 6
+    # The loop ends when the video is removed.
+    path.unlink()
+    assert len(list(frames)) == 2
 
 
 def test_a_folder_that_is_emptied_ends_the_loop(folder):

@@ -2,6 +2,7 @@
 
 import threading
 
+import cv2
 import numpy as np
 import pytest
 from cliptrase_ros.msg import ObjectArray
@@ -19,7 +20,7 @@ from rgbd import (
     start_node,
 )
 from robot import IMPATIENT, PIXELS, WORDS, Robot, array, image, node
-from sensor_msgs.msg import CameraInfo, Image, PointCloud2
+from sensor_msgs.msg import CameraInfo, CompressedImage, Image, PointCloud2
 from std_msgs.msg import Header
 from visualization_msgs.msg import Marker, MarkerArray
 
@@ -214,12 +215,56 @@ def test_depth_of_another_size(robot, start, output_size):
     assert (found['depth/camera_info'].height, found['depth/camera_info'].width) == (60, 80)
 
 
+def packed(image):
+    """Return an Image 16UC1 as compressed_depth_image_transport sends it."""
+    data = bytes(12) + cv2.imencode('.png', depth_array(image))[1].tobytes()
+    made = CompressedImage(header=image.header, format='16UC1; compressedDepth png')
+    made.data.frombytes(data)
+    return made
+
+
+def test_compressed_depth(robot, start):
+    process = start_node(start, WORDS, TARGET, depth_topic=f'{DEPTH}/compressedDepth')
+    depth = Depth(robot, ramp(60, 80))
+    depth.pack_on(f'{DEPTH}/compressedDepth', packed)
+    depth.stream()
+    found = taken(robot, process, ('points', 'depth/target', 'depth/rest'))
+    near = depth.pixels.repeat(2, 0).repeat(2, 1)
+    z = np.where((near == 0) | (array(found['label_mask']) == 0), np.nan, near / 1000)
+    np.testing.assert_allclose(points(found['points'])['z'], z, rtol=1e-6)
+    parts = [depth_array(found[f'depth/{name}']) for name in ('target', 'rest')]
+    assert (np.maximum(*parts) == depth.pixels).all()
+    told = '80 x 60 16UC1; compressedDepth png'
+    wait_for(lambda: robot.value('depth image') == told, what=told)
+
+    def spoil(image):
+        made = packed(image)
+        made.data = made.data[:40]
+        return made
+
+    depth.pack_on(f'{DEPTH}/compressedDepth', spoil)
+    reason = f'{DEPTH}/compressedDepth: 28 bytes of PNG data are cut off or corrupt'
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, reason), what=reason, process=process)
+    came = len(robot.masks)
+    wait_for(lambda: len(robot.masks) > came + 3, what='masks', process=process)
+
+
+def test_depth_that_is_only_published_compressed_is_told(robot, start):
+    process = start_node(start, WORDS)
+    depth = Depth(robot)
+    depth.pack_on(f'{DEPTH}/compressedDepth', packed)
+    depth.stream()
+    hear(robot, 'points')
+    reason = f'published compressed, on {DEPTH}/compressedDepth. Remap depth/image_rect to that'
+    wait_for(lambda: robot.diagnosed(DiagnosticStatus.WARN, reason), what=reason, process=process)
+
+
 def no_intrinsics(depth):
     depth.info = None
 
 
 def intrinsics_of_another_size(depth):
-    depth.info = 240, 320
+    depth.info = 200, 320
 
 
 def another_view(depth):
@@ -236,7 +281,7 @@ def far_apart(depth):
 
 BAD = {
     no_intrinsics: ('no intrinsics', 'remap one of them'),
-    intrinsics_of_another_size: ('intrinsics of another size', 'are for 320 x 240 px'),
+    intrinsics_of_another_size: ('intrinsics of another size', 'are for 320 x 200 px'),
     another_view: ('not registered', 'registered to the colour image'),
     another_encoding: ('bad image', 'send one of 16UC1'),
     far_apart: ('stamps too far apart', 'more than depth.slop_s 0.05'),

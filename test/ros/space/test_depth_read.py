@@ -104,7 +104,7 @@ def test_a_point_falls_on_its_pixel_of_a_cropped_and_binned_image(with_p):
 def test_reading(value, metres):
     message = depth_image(value=value)
     got = depth_of(message, info(), None, (480, 640), NodeOptions())
-    assert got.message is message and values(got.camera) == close(P_CAMERA)
+    assert (got.pixels == encodings.depth(message)).all() and values(got.camera) == close(P_CAMERA)
     expected = np.broadcast_to(metres, SIZE).astype(np.float32)
     assert got.metres.dtype == np.float32 and np.array_equal(got.metres, expected, equal_nan=True)
 
@@ -121,7 +121,7 @@ def test_the_limits_of_depth():
 def test_depth_has_intrinsics_of_its_own():
     """They also count if those of the image differ a little or cannot be compared."""
     alike = P * [[1.04], [1.04], [1]]
-    for of_image in (info(p=alike), info((480, 640), p=2 * P), CameraInfo()):
+    for of_image in (info(p=alike), info((640, 480), p=2 * P), CameraInfo()):
         got = depth_of(depth_image(), info(), of_image, SIZE, NodeOptions())
         assert values(got.camera) == close(P_CAMERA)
 
@@ -210,8 +210,8 @@ EMPTY = (
 
 def other_intrinsics(calibrated, what, own):
     return (
-        f'the intrinsics are for {calibrated}, but the {what} has {own}: publish camera_info of '
-        'the same size, as image_proc does when it resizes'
+        f'the intrinsics are for {calibrated}, but the {what} has {own}, which is not the same '
+        'view in another size: publish the camera_info of these images'
     )
 
 
@@ -273,19 +273,19 @@ def unregistered(own, image):
             NO_INTRINSICS,
         ),
         (
-            {'info': info((480, 640))},
+            {'info': info((480, 600))},
             diagnostics.DEPTH_OTHER_INTRINSICS,
-            other_intrinsics('640 x 480 px', 'depth image', '80 x 60 px'),
+            other_intrinsics('600 x 480 px', 'depth image', '80 x 60 px'),
         ),
         (
-            {'info': info(binning_x=2, binning_y=2), 'image_info': info()},
+            {'info': info((120, 200), binning_x=2, binning_y=2), 'image_info': info()},
             diagnostics.DEPTH_OTHER_INTRINSICS,
-            other_intrinsics('40 x 30 px', 'depth image', '80 x 60 px'),
+            other_intrinsics('100 x 60 px', 'depth image', '80 x 60 px'),
         ),
         (
-            {'info': None, 'image_info': info((480, 640))},
+            {'info': None, 'image_info': info((360, 640))},
             diagnostics.DEPTH_OTHER_INTRINSICS,
-            other_intrinsics('640 x 480 px', 'image', '80 x 60 px'),
+            other_intrinsics('640 x 360 px', 'image', '80 x 60 px'),
         ),
     ],
 )
