@@ -23,7 +23,7 @@ from ..recordings.channel import LATCHED, OUTPUT
 from ..recordings.reader import Recording, moment
 from ..recordings.writer import Output, written
 from ..segmenter import Segmentation, Segmenter
-from ..space.geometry import fits
+from ..space.geometry import calibrated_size, fits
 from ..words.vocabulary import Vocabulary
 
 # How many messages are read ahead; the next image is usually among them.
@@ -231,11 +231,8 @@ class _Run:
     def _label(self, item: CameraMessage, stream: ImageStream, image: np.ndarray) -> None:
         segmenter = self._segmenter
         encoded = segmenter.encode(image)
-        scores = segmenter.scores(encoded, self._words)
-        scores = stream.smooth(scores, self._options.smoothing, None)
-        evidence = segmenter.presence(encoded, self._words, scores)
-        threshold, patience = segmenter.present_threshold, segmenter.settings.present.patience
-        present = stream.roster(evidence, threshold, patience, None)
+        smoothing = self._options.smoothing
+        scores, present = stream.steady(segmenter, encoded, self._words, smoothing, None)
         result = segmenter.label(encoded, self._words, scores, present)
         header = item.content.header
         for topic, message in self._outputs(stream, image, result, header):
@@ -265,8 +262,9 @@ class _Run:
         info = stream.info
         if fits(info, image_size):
             return True
+        expected = calibrated_size(info)
         note = (
-            f'{stream.info_topic} is for images of {info.width} x {info.height} px, those on '
+            f'{stream.info_topic} is for images of {expected[1]} x {expected[0]} px, those on '
             f'{stream.channel.topic} have {image_size[1]} x {image_size[0]} px, which is not the '
             'same view in another size. Their labels have no camera_info'
         )

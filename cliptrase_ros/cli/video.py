@@ -16,8 +16,7 @@ from ..errors import PictureError
 from ..media import drawing, videos
 from ..media.videos import Video
 from ..overlap import WriteBehind, prefetched
-from ..video.roster import Roster
-from ..video.smoothing import Smoother
+from ..video.steady import Steady
 from ..words.vocabulary import Vocabulary
 from . import arguments
 from .console import Console, warn
@@ -97,12 +96,10 @@ def label(
     frames: Iterable[np.ndarray], segmenter: Segmenter, words: Vocabulary, smoothing: float = 0.0
 ) -> Iterator[tuple[np.ndarray, Segmentation]]:
     """Yield (the picture that the labels are for, labels) of each frame. A thread reads ahead."""
-    smooth, roster, patience = Smoother(), Roster(), segmenter.settings.present.patience
+    steady = Steady()
     for frame in prefetched(frames):
         encoded = segmenter.encode(frame)
-        scores = smooth(segmenter.scores(encoded, words), smoothing, words)
-        evidence = segmenter.presence(encoded, words, scores)
-        present = roster(evidence, segmenter.present_threshold, patience, words)
+        scores, present = steady(segmenter, encoded, words, smoothing, words)
         yield segmenter.view(frame), segmenter.label(encoded, words, scores, present)
 
 

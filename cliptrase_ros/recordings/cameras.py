@@ -14,8 +14,7 @@ from rosbags.serde import SerdeError
 
 from ..errors import ImageError, PictureError, did_you_mean
 from ..media import compressed, encodings
-from ..video.roster import Roster
-from ..video.smoothing import Smoother
+from ..video.steady import Steady
 from . import output_messages
 from .channel import Channel, Message
 from .image_types import DECODERS, RAW_TYPES, image_message, pixels
@@ -191,7 +190,7 @@ class ImageStream:
     def __init__(self, recording: Recording, channel: Channel, prefix: str, every: int):
         self.channel = channel
         self.prefix = prefix
-        self.smooth, self.roster = Smoother(), Roster()
+        self.steady = Steady()
         self.info: Any = None
         self.info_topic = beside(channel.topic, 'camera_info')
         self._every = every

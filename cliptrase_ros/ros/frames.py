@@ -9,12 +9,10 @@ from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from rclpy.node import Node
 
 from ..encoder import EncodedImage
-from ..errors import ShapeError
-from ..media import encodings
+from ..errors import ImageError, ShapeError
 from ..runtime import memory
 from ..segmenter import Segmenter
 from . import diagnostics
@@ -148,33 +146,17 @@ class FrameWorker:
 
     def _labelled(self, taken: Taken, encoded: EncodedImage, live: Live) -> LabelledFrame:
         frame, options, segmenter = taken.frame, self._options(), live.segmenter
-        scores = segmenter.scores(encoded, live.words)
-        scores, present = self._steadied(frame, encoded, live, scores, options)
-        result = segmenter.label(encoded, live.words, scores, present)
-        header, info = frame.message.header, frame.stream.camera_info
-        return LabelledFrame(taken.image, header, result, live, options, info)
-
-    def _steadied(
-        self,
-        frame: Frame,
-        encoded: EncodedImage,
-        live: Live,
-        scores: torch.Tensor,
-        options: NodeOptions,
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the smoothed scores, and which classes are in the picture (None: all)."""
-        stream, segmenter, words = frame.stream, live.segmenter, live.words
+        stream, words = frame.stream, live.words
         subject = live.version, frame.epoch, segmenter.kind_of_scores
-        scores = stream.smooth(scores, options.smoothing, subject)
-        evidence = segmenter.presence(encoded, words, scores)
-        threshold, patience = segmenter.present_threshold, segmenter.settings.present.patience
-        present = stream.roster(evidence, threshold, patience, subject)
+        scores, present = stream.steady(segmenter, encoded, words, options.smoothing, subject)
         if present is None:
             stream.present = None
         else:
             pairs = zip(words.classes, present.tolist(), strict=True)
             stream.present = ', '.join(c.name for c, there in pairs if there)
-        return scores, present
+        result = segmenter.label(encoded, words, scores, present)
+        header, info = frame.message.header, stream.camera_info
+        return LabelledFrame(taken.image, header, result, live, options, info)
 
     @contextmanager
     def _reported(self, frame: Frame) -> Iterator[None]:
@@ -189,7 +171,7 @@ class FrameWorker:
         if not self._node.context.ok():
             return  # shutting down: publishing is no longer possible
         stream = frame.stream
-        if isinstance(error, (encodings.ImageError, ShapeError)):
+        if isinstance(error, (ImageError, ShapeError)):
             stream.warn(diagnostics.DROPPED_BAD_IMAGE, f'{stream.topic}: {error}')
             return
         if not isinstance(error, OutputError):

@@ -158,9 +158,8 @@ class LiveWords:
         if newest and newest == change:
             return await newest.outcome
         self._wanted = change
-        outcome.add_done_callback(
-            lambda _: None
-        )  # without a callback it does not wake the executor
+        # Without a callback it does not wake the executor.
+        outcome.add_done_callback(lambda _: None)
         try:
             reason = await self._take_over(opened, change, options, settings)
         except Exception as error:  # of any kind: others wait for the outcome too

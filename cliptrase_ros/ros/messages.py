@@ -151,13 +151,6 @@ def camera_info(size: tuple[int, int], matrix: np.ndarray, header: Header) -> Ca
     )
 
 
-def calibrated_size(info: CameraInfo) -> tuple[int, int]:
-    """Return (H, W) of the images that a calibration is for, after crop and binning."""
-    roi = info.roi
-    height, width = roi.height or info.height, roi.width or info.width
-    return height // max(1, info.binning_y), width // max(1, info.binning_x)
-
-
 def pinholes(info: CameraInfo, image_size: tuple[int, int]) -> list[Pinhole]:
     """Return the cameras of images of this size (H, W) according to a calibration.
 

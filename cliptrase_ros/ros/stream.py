@@ -15,10 +15,9 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 from ..errors import CliptraseError, SettingError
 from ..model.preprocessing import check_image
 from ..settings import Off
-from ..space.geometry import fits, same_view
+from ..space.geometry import calibrated_size, fits, same_view
 from ..space.groups import Group
-from ..video.roster import Roster
-from ..video.smoothing import Smoother
+from ..video.steady import Steady
 from ..words.vocabulary import WordClass
 from . import diagnostics, messages
 from .calibration import Calibration
@@ -65,8 +64,7 @@ class Stream:
             )
         self.name = name
         self.statistics = Statistics()
-        self.smooth = Smoother()
-        self.roster = Roster()
+        self.steady = Steady()
         self.seen = ''
         self._info_seen = ''
         # (H, W) of the newest image.
@@ -223,8 +221,7 @@ class Stream:
         message = frame.message
         stamp_ns = messages.nanoseconds(message.header)
         if stamp_ns < self._stamp_ns:
-            self.smooth.forget()
-            self.roster.forget()
+            self.steady.forget()
             back_s = (self._stamp_ns - stamp_ns) * 1e-9
             self.warn(
                 diagnostics.STAMP_WENT_BACK,
@@ -254,7 +251,7 @@ class Stream:
         info, size = self.camera_info, self.size
         if info is None or size is None or not (info.width and info.height):
             return
-        expected = messages.calibrated_size(info)
+        expected = calibrated_size(info)
         self._info_seen = f'{expected[1]} x {expected[0]}'
         if fits(info, size):
             self._info_seen += '' if expected == size else f', scaled to {size[1]} x {size[0]}'

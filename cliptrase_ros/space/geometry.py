@@ -130,6 +130,15 @@ def _binned(info: Any, size: tuple[int, int]) -> tuple[int, int]:
     return size[0] // max(1, info.binning_y), size[1] // max(1, info.binning_x)
 
 
+def calibrated_size(info: Any) -> tuple[int, int]:
+    """Return (H, W) of the images that a calibration is for, after crop and binning.
+
+    Args:
+        info: sensor_msgs/CameraInfo.
+    """
+    return _binned(info, (info.roi.height or info.height, info.roi.width or info.width))
+
+
 def fits(info: Any, image_size: tuple[int, int]) -> bool:
     """Return True if a calibration is for these images, or for the same view in another size.
 

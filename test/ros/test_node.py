@@ -452,8 +452,10 @@ def test_stamps_before_1970_are_stamps(robot, inside):
 
 def test_smoothing_begins_anew_with_each_subscription(robot, inside, monkeypatch):
     stream, subjects = inside._streams[0], []
-    smooth = stream.smooth
-    monkeypatch.setattr(stream, 'smooth', lambda *a: (subjects.append(a[2][:2]), smooth(*a))[1])
+    smooth = stream.steady.smooth
+    monkeypatch.setattr(
+        stream.steady, 'smooth', lambda *a: (subjects.append(a[2][:2]), smooth(*a))[1]
+    )
     robot.stream()
     wait_for(lambda: robot.masks, what='masks')
     assert robot.call(SetBool, 'enable', data=False).success

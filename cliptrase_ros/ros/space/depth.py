@@ -9,7 +9,7 @@ from sensor_msgs.msg import CameraInfo, CompressedImage, Image
 
 from ...errors import CliptraseError, ImageError
 from ...media import compressed_depth, encodings
-from ...space.geometry import Pinhole, fits, metres, resized, same_view
+from ...space.geometry import Pinhole, calibrated_size, fits, metres, resized, same_view
 from .. import diagnostics, messages
 from ..parameters import NodeOptions
 
@@ -138,7 +138,7 @@ def _camera(
             'focal length; remap one of them to the topic of the camera driver',
         )
     if not fits(info, own_size):
-        expected = messages.calibrated_size(info)
+        expected = calibrated_size(info)
         raise DepthError(
             diagnostics.DEPTH_OTHER_INTRINSICS,
             f'the intrinsics are for {_px(expected)}, but the {what} has {_px(own_size)}, which '
@@ -150,7 +150,7 @@ def _camera(
 
 def calibrated(info: CameraInfo | None) -> bool:
     """Return True if there is a calibration and it is filled in."""
-    return info is not None and bool(messages.pinholes(info, messages.calibrated_size(info)))
+    return info is not None and bool(messages.pinholes(info, calibrated_size(info)))
 
 
 def _px(size: tuple[int, int]) -> str:

@@ -6,11 +6,13 @@ from collections.abc import Callable
 from typing import Any
 
 from rclpy.node import Node
+from rclpy.subscription import Subscription
 from sensor_msgs.msg import CompressedImage, Image
 
 from ...media import compressed_depth
 from .. import diagnostics, messages, qos
 from ..calibration import Calibration
+from ..configured import configured
 from ..outputs import LabelledFrame
 from ..parameters import NodeOptions
 from ..statistics import Statistics
@@ -55,7 +57,7 @@ class DepthInput:
         self._changed = changed
         self._wanted = False
         self._reliability: str | None = None
-        self._subscriptions: list = []
+        self._subscription: Subscription | None = None
         self._calibration = Calibration(node, f'{prefix}depth/camera_info')
         self._pairing = Pairing()
         self._told: set[str] = set()
@@ -79,28 +81,27 @@ class DepthInput:
     def follow(self) -> None:
         """Subscribe if depth is needed, otherwise unsubscribe. For the executor's thread."""
         reliability = self._reliability if self._wanted else None
-        if reliability is not None and not self._subscriptions:
+        if reliability is not None and not self._subscription:
             self._make(reliability)
         elif reliability is None:
-            for subscription in self._subscriptions:
-                self._node.destroy_subscription(subscription)
+            if self._subscription:
+                self._node.destroy_subscription(self._subscription)
             self._calibration.unsubscribe()
-            self._subscriptions, self.topic = [], None
+            self._subscription = self.topic = None
             self._pairing.forget()
 
     def _make(self, reliability: str) -> None:
         node = self._node
         topic = node.resolve_topic_name(f'{self._prefix}depth/image_rect')
         packed = topic.endswith(COMPRESSED)
-        depth = node.create_subscription(
+        self._subscription = node.create_subscription(
             CompressedImage if packed else Image,
             topic,
             self._take_compressed if packed else self._take,
             qos.newest(reliability, QUEUE),
         )
         self._calibration.subscribe()
-        self._subscriptions = [depth]
-        self.topic = depth.topic_name
+        self.topic = self._subscription.topic_name
         self._statistics.count(diagnostics.DEPTH_LISTENING)
         node.get_logger().info(f'listening to {self.topic}')
 
@@ -178,7 +179,7 @@ class DepthInput:
                 f'published compressed, on {packed}. Remap depth/image_rect to that topic '
                 '(depth_topic in the launch file)'
             )
-        return diagnostics.silence(node, self._subscriptions[0], 'depth image')
+        return diagnostics.silence(node, configured(self._subscription), 'depth image')
 
     def facts(self) -> dict[str, Any]:
         """Return the values for diagnostics."""

@@ -7,7 +7,7 @@ from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import diagnostics, messages
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.space.depth import DepthError, depth_of
-from cliptrase_ros.space.geometry import Pinhole
+from cliptrase_ros.space.geometry import Pinhole, calibrated_size
 
 NAN = float('nan')
 SIZE = (60, 80)
@@ -67,7 +67,7 @@ def test_the_size_that_a_calibration_is_for(size, fields, expected):
     if 'roi' in fields:
         x, y, width, height = fields['roi']
         fields['roi'] = RegionOfInterest(x_offset=x, y_offset=y, width=width, height=height)
-    assert messages.calibrated_size(info(size, **fields)) == expected
+    assert calibrated_size(info(size, **fields)) == expected
 
 
 @pytest.mark.parametrize(
@@ -92,7 +92,7 @@ def test_a_point_falls_on_its_pixel_of_a_cropped_and_binned_image(with_p):
     given = cropped(40, 20, 200, 100, (2, 5))
     if not with_p:
         given.p = [0.0] * 12
-    camera = messages.pinholes(given, messages.calibrated_size(given))[0]
+    camera = messages.pinholes(given, calibrated_size(given))[0]
     u, v, _ = 8 * (P if with_p else K) @ (0.1, -0.07, 1)
     assert camera.fx * 0.1 + camera.cx == pytest.approx((u + 0.5 - 40) / 2 - 0.5)
     assert camera.fy * -0.07 + camera.cy == pytest.approx((v + 0.5 - 20) / 5 - 0.5)
