@@ -85,8 +85,8 @@ def main():
     with tempfile.TemporaryDirectory() as folder, publishers(folder, options) as own:
         timing.print_header('size', 'what', 'p50 ms', 'p95 ms', 'of the cloud')
         for size in options.sizes:
-            make = scene_maker(size, options.words)
-            times = timing.timed(work(make, own), options.repeats, torch.device('cpu'))
+            makers = [scene_maker(size, options.words, margin) for margin in ('auto', 'none')]
+            times = timing.timed(work(*makers, own), options.repeats, torch.device('cpu'))
             timing.print_rows(f'{size[0]} x {size[1]}', times, times['points'])
 
 
@@ -127,9 +127,9 @@ def consumer():
     return node
 
 
-def scene_maker(size, count):
+def scene_maker(size, count, margin):
     """Return a function that makes a new scene from its messages, as the node does for each
-    image."""
+    image. `margin` is `depth.edge_margin_px`."""
     segmenter = load(Settings(model='cliptrase-tiny', weights='random', device='cpu'))
     words = speed.random_words(count, EMBEDDED)
     image = speed.scene(*size)
@@ -141,15 +141,18 @@ def scene_maker(size, count):
     header = Header(frame_id='camera')
     depth = encodings.fill_image(Image(), mm.astype(np.uint16), '16UC1', header)
     info = messages.camera_info(size, pinhole(size[1], size[0], 60.0), header)
-    options = NodeOptions.from_mapping({'target.classes': ('w1',)})
+    options = NodeOptions.from_mapping({'target.classes': ('w1',), 'depth.edge_margin_px': margin})
     live = Live(segmenter, words, 1)
     it = LabelledFrame(image, header, Segmentation(labels, confidence), live, options, info)
     return lambda: Scene(it, depth_of(depth, info, None, size, options))
 
 
-def work(make, own):
-    """Return {what is measured: function}."""
-    functions = {'depth in metres': make}
+def work(make, make_whole, own):
+    """Return {what is measured: function}. `make_whole` keeps the points behind edges."""
+    functions = {
+        'depth in metres': make,
+        'points, those behind edges too': lambda: make_whole().cloud(),
+    }
     for topic, (_, output) in PUBLISHED.items():
         functions[topic] = lambda output=output: output(make())
         functions[f'{topic}, published'] = lambda output=output, to=own[topic]: to.publish(

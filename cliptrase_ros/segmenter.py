@@ -149,6 +149,14 @@ class Segmenter:
         """
         return self.encoder.preprocessor.view_geometry(size)
 
+    def patch_size(self, size: tuple[int, int]) -> float:
+        """Return the side of a patch of the model in pixels of the labels.
+
+        Args:
+            size: (H, W) of the image.
+        """
+        return self.encoder.preprocessor.patch_size(size)
+
     def encode(self, image: np.ndarray) -> EncodedImage:
         """Return the dense features and regions of an image. No words are needed.
 

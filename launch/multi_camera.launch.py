@@ -1,4 +1,4 @@
-"""Start one segmentation node for several cameras.
+"""Start one segmentation node for several cameras, and on request RViz (rviz:=true).
 
 ros2 launch cliptrase_ros multi_camera.launch.py --show-args
 """

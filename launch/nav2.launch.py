@@ -19,6 +19,14 @@ AUTOSTART = DeclareLaunchArgument(
     description='The lifecycle manager configures and activates the node at start.',
     choices=['true', 'false', 'True', 'False'],
 )
+# So no cloud comes while a costmap starts.
+WAIT_FOR = DeclareLaunchArgument(
+    'wait_for',
+    default_value='local_costmap/local_costmap',
+    description='Names of lifecycle nodes: take images only while all of them are active. Add '
+    'global_costmap/global_costmap if that costmap reads the outputs too. Empty: as in '
+    'params_file.',
+)
 
 
 def prepare(context):
@@ -61,6 +69,7 @@ def generate_launch_description():
     return LaunchDescription(
         [
             AUTOSTART,
+            WAIT_FOR,
             OpaqueFunction(function=prepare),
             # The other arguments of the included file work here too.
             IncludeLaunchDescription(

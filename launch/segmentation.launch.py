@@ -15,8 +15,10 @@ VOCABULARIES = {file.stem: str(file) for file in (CONFIG / 'vocabularies').glob(
 # Jazzy and Humble read the first variable, Kilted and later the second.
 PROFILE_VARIABLES = ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE')
 
-# The outputs of the node that the layouts for RViz can show.
-SHOWN = ('overlay', 'color_mask', 'confidence', 'label_mask', 'points', 'objects/markers')
+# The outputs of the node that the layouts of one camera show.
+SHOWN = ('overlay', 'color_mask', 'confidence', 'points', 'objects/markers')
+# The names of cameras that config/cliptrase_cameras.rviz has topics for.
+PLACES = ('front', 'left', 'right')
 
 
 def argument(name, default, description, choices=None):
@@ -83,12 +85,18 @@ ARGUMENTS = [
         'Configure and activate the node at start. false: a lifecycle manager does it. Overrides '
         'params_file.',
     ),
+    argument(
+        'wait_for',
+        '',
+        'Names of lifecycle nodes, such as local_costmap/local_costmap: take images only while all '
+        'of them are active. Empty: as in params_file.',
+    ),
     argument('log_level', 'info', 'debug, info, warn, error or fatal.'),
     flag(
         'rviz',
         'false',
         'Also open RViz. It shows clouds and things if depth_topic is given. With several cameras '
-        'it shows the first.',
+        'it shows the overlays of the first three.',
     ),
     argument(
         'fixed_frame',
@@ -123,11 +131,15 @@ def start(context):
     variables = [name for name in PROFILE_VARIABLES if profile and name not in context.environment]
     actions = [SetEnvironmentVariable(name, profile) for name in variables]
 
-    cameras = list(filter(None, map(str.strip, arguments['cameras'].split(','))))
+    cameras = listed(arguments['cameras'])
     names = ('image_topic', 'camera_info_topic', 'depth_topic', 'depth_info_topic')
     topics = input_topics(cameras, *(arguments[name] for name in names))
     clock = {'use_sim_time': is_true(arguments['use_sim_time'])}
-    given = {'cameras': cameras, 'image_transport': arguments['image_transport']}
+    given = {
+        'cameras': cameras,
+        'image_transport': arguments['image_transport'],
+        'wait_for': listed(arguments['wait_for']),
+    }
     common = {
         'namespace': arguments['namespace'],
         'ros_arguments': ['--log-level', arguments['log_level']],
@@ -137,9 +149,7 @@ def start(context):
     # RViz comes first: if it is not installed, launch stops here. If other nodes came before it,
     # they would keep running.
     if is_true(arguments['rviz']):
-        first = f'segmentation/{cameras[0]}' if cameras else 'segmentation'
-        # An enabled display makes the node compute its data, so displays in space need depth.
-        layout = 'cliptrase_depth.rviz' if arguments['depth_topic'] else 'cliptrase.rviz'
+        layout, remappings = view_of(cameras, topics[0][1], bool(arguments['depth_topic']))
         frame = arguments['fixed_frame']
         actions.append(
             Node(
@@ -148,11 +158,7 @@ def start(context):
                 name='rviz2',
                 arguments=['-d', str(CONFIG / layout), *(['-f', frame] if frame else [])],
                 parameters=[clock],
-                # Relative names follow the namespace. Names in the .rviz files do not.
-                remappings=[
-                    ('/camera/image_raw', topics[0][1]),
-                    *((f'/segmentation/{name}', f'{first}/{name}') for name in SHOWN),
-                ],
+                remappings=remappings,
                 **common,
             )
         )
@@ -189,6 +195,29 @@ def start(context):
         )
     )
     return actions
+
+
+def view_of(cameras, image, depth):
+    """Return RViz's layout and the remappings of its topics: relative names follow the namespace,
+    the names in the layouts do not.
+
+    Args:
+        cameras: names of the cameras; none: one camera without a name.
+        image: topic of the images of the first camera.
+        depth: True if there are depth images.
+    """
+    if len(cameras) > 1:
+        # With two cameras the third picture gets a topic that a node with cameras does not have.
+        named = [f'segmentation/{camera}' for camera in cameras] + ['segmentation']
+        pairs = zip(PLACES, named, strict=False)
+        return 'cliptrase_cameras.rviz', [
+            (f'/segmentation/{place}/overlay', f'{name}/overlay') for place, name in pairs
+        ]
+    name = '/'.join(['segmentation', *cameras])
+    remappings = [(f'/segmentation/{topic}', f'{name}/{topic}') for topic in SHOWN]
+    # The node computes what RViz shows, so displays in space need depth.
+    layout = 'cliptrase_depth.rviz' if depth else 'cliptrase.rviz'
+    return layout, [('/camera/image_raw', image), *remappings]
 
 
 def vocabulary_file(name):
@@ -236,6 +265,10 @@ def beside(topic, name):
     """Return the topic `name` next to a topic: the usual place of calibrations and depth images."""
     topic = topic.removesuffix('/compressedDepth').removesuffix('/compressed')
     return str(PurePosixPath(topic).parent / name)
+
+
+def listed(text):
+    return list(filter(None, map(str.strip, text.split(','))))
 
 
 def is_true(text):

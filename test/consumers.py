@@ -101,6 +101,27 @@ def semantic_tiles(
     return {tile: (ids[i], sure[i]) for tile, i in chosen.items() if ids[i] in costs}
 
 
+def tile_costs(kind, stamps_s, updates_s, decay_s, latency_s=0.0, confidence=255):
+    """Return the cost of a tile after each update of the costmap; None before the first.
+
+    Args:
+        kind: {parameter: value} of the class type that is seen there.
+        stamps_s: stamps of the observations; each arrives latency_s later.
+        updates_s: times of the updates.
+        decay_s: tile_map_decay_time.
+        confidence: of each observation.
+    """
+    cost, costs = None, []
+    for now in updates_s:
+        seen = [s for s in stamps_s if s + latency_s <= now and now - s <= decay_s]
+        if seen:  # a tile without observations is skipped, so it keeps its cost
+            enough = len(seen) >= kind['samples_to_max_cost']
+            sure = confidence > kind['mark_confidence']
+            cost = kind['max_cost'] if enough and sure else kind['base_cost']
+        costs.append(cost)
+    return costs
+
+
 # Nav2: obstacle and voxel layer
 
 

@@ -26,6 +26,7 @@ from consumers import (
     octomap_cloud,
     octomap_depth,
     semantic_tiles,
+    tile_costs,
 )
 from sensor_msgs.msg import Image
 from std_msgs.msg import Header
@@ -182,6 +183,39 @@ def test_semantic_layer_configuration():
         named = [name for kind in types for name in kind['classes']]
         assert len(set(named)) == len(named)
         assert set(named) == set(words['vocabulary']) - {'ceiling'}
+
+
+def test_an_obstacle_out_of_view_stays_lethal():
+    layer = costmap('nav2_semantic_layer.yaml', 'semantic_segmentation_layer')
+    source = layer[layer['observation_sources']]
+    kinds = {name: source[name] for name in source['class_types']}
+    assert [name for name in kinds if kinds[name]['max_cost'] == 254] == ['avoid', 'people']
+    updates = np.arange(0, 60, 0.2)
+    for name in ('avoid', 'people'):
+        for stamps in ([1.0], [1.0, 1.2, 1.4], np.arange(1, 9, 0.2)):
+            for confidence in (1, 255):
+                decay = source['tile_map_decay_time']
+                costs = tile_costs(kinds[name], stamps, updates, decay, 0.3, confidence)
+                assert set(costs[7:]) == {254}
+    # The values of before: a wall becomes passable.
+    old = {**kinds['avoid'], 'base_cost': 100, 'samples_to_max_cost': 3}
+    assert tile_costs(old, np.arange(1, 9, 0.2), updates, 3.0, 0.3)[-1] == 100
+
+
+def test_the_table_of_decay_times():
+    """Three observations are in time with the values of the page, and not with less."""
+    page = (ROOT / 'doc' / 'navigation.md').read_text()
+    rows = re.findall(r'^\| (\d+)[a-z ]* \| ([\d.]+) s \| ([\d.]+) s \|$', page, re.MULTILINE)
+    assert len(rows) == 4
+    kind = {'base_cost': 100, 'max_cost': 254, 'mark_confidence': 0, 'samples_to_max_cost': 3}
+    shipped = costmap('nav2_semantic_layer.yaml', 'semantic_segmentation_layer')['camera']
+    for rate, latency, decay in (map(float, row) for row in rows):
+        assert decay == pytest.approx(latency + 3 / rate)
+        assert decay <= shipped['tile_map_decay_time']
+        stamps, updates = np.arange(0, 20, 1 / rate), np.arange(10, 20, 0.01)
+        assert set(tile_costs(kind, stamps, updates, decay, latency)) == {254}
+        less = tile_costs(kind, stamps, updates, latency + 1.9 / rate, latency)
+        assert 100 in less
 
 
 def test_voxel_layer_configuration():

@@ -48,6 +48,7 @@ def every_argument(tmp_path):
         'vocabulary': 'kitchen',
         'use_sim_time': 'true',
         'autostart': 'False',
+        'wait_for': 'local_costmap/local_costmap, /arm',
         'log_level': 'debug',
         'rviz': 'True',
         'fixed_frame': 'map',
@@ -145,7 +146,12 @@ def test_every_argument_arrives(every_argument):
             *('--params-file', every_argument['params_file']),
             *('--params-file', str(VOCABULARIES / 'kitchen.yaml')),
             '--params-file',
-            {'use_sim_time': True, 'autostart': False, 'image_transport': 'raw'},
+            {
+                'use_sim_time': True,
+                'autostart': False,
+                'image_transport': 'raw',
+                'wait_for': ['local_costmap/local_costmap', '/arm'],
+            },
             *topics,
         ],
         'camera': [
@@ -161,7 +167,6 @@ def test_every_argument_arrives(every_argument):
             *('-r', '/segmentation/overlay:=segmentation/overlay'),
             *('-r', '/segmentation/color_mask:=segmentation/color_mask'),
             *('-r', '/segmentation/confidence:=segmentation/confidence'),
-            *('-r', '/segmentation/label_mask:=segmentation/label_mask'),
             *('-r', '/segmentation/points:=segmentation/points'),
             *('-r', '/segmentation/objects/markers:=segmentation/objects/markers'),
         ],
@@ -199,9 +204,12 @@ def test_rviz_asks_for_clouds_where_depth_is_given(file, values, wanted, frame):
     assert enabled & in_space == (in_space if wanted else set())
 
 
-@pytest.mark.parametrize('depth', ['', '/range'])
-def test_rviz_finds_every_topic_of_its_layout(depth):
-    rviz, layout = shown(FILE, depth_topic=depth)
+@pytest.mark.parametrize(
+    ('file', 'values'),
+    [(FILE, {}), (FILE, {'depth_topic': '/range'}), (MULTI_CAMERA, {})],
+)
+def test_rviz_finds_every_topic_of_its_layout(file, values):
+    rviz, layout = shown(file, **values)
     topics = {display['Topic']['Value'] for display in layout['Displays']}
     assert topics <= dict(rviz.remappings).keys()
 
@@ -328,7 +336,7 @@ def test_the_calibration_of_compressed_depth(end):
 
 
 def test_multi_camera():
-    launch = load(MULTI_CAMERA, cameras='front,left', rviz='true')
+    launch = load(MULTI_CAMERA, cameras='front,left')
     node = launch.nodes['segmentation']
     assert node.parameters[-1]['cameras'] == ['front', 'left']
     assert dict(node.remappings) == {
@@ -341,10 +349,32 @@ def test_multi_camera():
         'left/depth/image_rect': '/left/depth/image_rect',
         'left/depth/camera_info': '/left/depth/camera_info',
     }
-    first = dict(launch.nodes['rviz2'].remappings)
-    assert first['/camera/image_raw'] == '/front/image_raw'
-    assert first['/segmentation/overlay'] == 'segmentation/front/overlay'
-    assert first['/segmentation/objects/markers'] == 'segmentation/front/objects/markers'
+
+
+@pytest.mark.parametrize(
+    ('cameras', 'overlays'),
+    [
+        ('front,left,right', ['front/overlay', 'left/overlay', 'right/overlay']),
+        ('right, up, front, down', ['right/overlay', 'up/overlay', 'front/overlay']),
+        # The third picture stays empty: a node with cameras has no topic ~/overlay.
+        ('up,down', ['up/overlay', 'down/overlay', 'overlay']),
+    ],
+)
+def test_rviz_shows_the_overlays_of_several_cameras(cameras, overlays):
+    for values in ({}, {'depth_topic': '/{camera}/range'}):
+        rviz, layout = shown(MULTI_CAMERA, cameras=cameras, **values)
+        topics = [display['Topic']['Value'] for display in layout['Displays']]
+        renamed = dict(rviz.remappings)
+        assert [renamed[topic] for topic in topics] == [f'segmentation/{o}' for o in overlays]
+
+
+def test_rviz_shows_all_of_a_single_named_camera():
+    rviz, _ = shown(MULTI_CAMERA, cameras='front', depth_topic='/{camera}/range')
+    assert rviz.arguments[1].endswith('cliptrase_depth.rviz')
+    renamed = dict(rviz.remappings)
+    assert renamed['/camera/image_raw'] == '/front/image_raw'
+    assert renamed['/segmentation/overlay'] == 'segmentation/front/overlay'
+    assert renamed['/segmentation/objects/markers'] == 'segmentation/front/objects/markers'
 
 
 def test_multi_camera_with_depth():
@@ -416,6 +446,7 @@ def test_every_transport_can_be_chosen(transport):
 def test_nav2_manager_starts_the_node(autostart):
     nodes = load(NAV2, namespace='robot1', use_sim_time='true', autostart=autostart).nodes
     assert nodes['segmentation'].parameters[-1]['autostart'] is False
+    assert nodes['segmentation'].parameters[-1]['wait_for'] == ['local_costmap/local_costmap']
     manager = nodes['lifecycle_manager_segmentation']
     assert (manager.package, manager.executable) == ('nav2_lifecycle_manager', 'lifecycle_manager')
     assert manager.namespace == nodes['segmentation'].namespace == 'robot1'
@@ -455,6 +486,14 @@ def test_parameters_are_declared(file, values_of):
         if node.package == 'cliptrase_ros':
             (values,) = (given for given in node.parameters if isinstance(given, dict))
             assert set(values) <= {*declared[node.executable], 'use_sim_time'}
+
+
+def test_nodes_to_wait_for():
+    assert 'wait_for' not in load(FILE).nodes['segmentation'].parameters[-1]
+    nodes = load(FILE, wait_for='local_costmap/local_costmap, /arm').nodes
+    expected = ['local_costmap/local_costmap', '/arm']
+    assert nodes['segmentation'].parameters[-1]['wait_for'] == expected
+    assert 'wait_for' not in load(NAV2, wait_for='').nodes['segmentation'].parameters[-1]
 
 
 def test_vocabulary_by_name_or_path(tmp_path):

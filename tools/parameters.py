@@ -104,7 +104,9 @@ def wrapped(text, pad):
 
 def demo_yaml():
     text = DEMO_HEAD
-    for name, value in {**SETTINGS, 'vocabulary': list(CLASSES)}.items():
+    # The labels of the small model have ragged edges. Their crumbs would be objects, too.
+    values = {**SETTINGS, 'objects': {'min_pixels': 300}, 'vocabulary': list(CLASSES)}
+    for name, value in values.items():
         if isinstance(value, dict):
             text += f'    {name}:\n'
             text += ''.join(f'      {n}: {json.dumps(v)}\n' for n, v in value.items())

@@ -162,6 +162,11 @@ class Preprocessor:
         # The crop of the cliptrase protocol already has its working size.
         return windows.working_size(*size, side, multiple)
 
+    def patch_size(self, size: tuple[int, int]) -> float:
+        """Return the side of a patch in pixels of the labels of an image of this size (H, W)."""
+        labels, _ = self.view_geometry(size)
+        return self._patch * min(labels) / min(self.working_size(size))
+
     def whole_size(self, size: tuple[int, int]) -> tuple[int, int]:
         """Return the `working_size` of an image that the tower sees whole.
 

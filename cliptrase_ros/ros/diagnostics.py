@@ -42,6 +42,7 @@ INFO_OTHER_SIZE = 'camera_info: of another size'
 VOCABULARY_ERRORS = 'vocabulary errors'
 SPACE_PUBLISHED = 'outputs in space: published'
 SPACE_FOR_NEWER = 'outputs in space: left out for a newer image'
+SPACE_HELD = 'outputs in space: ~/points held for ~/label_info'
 SPACE_ERROR = 'outputs in space: error'
 SILENT = 'silent'
 DEPTH_SILENT = 'depth: silent'
@@ -78,6 +79,7 @@ def of_camera(
     silence: str,
     reasons: Mapping[str, str],
     no_depth: str = '',
+    waiting: str = '',
 ) -> Health:
     """Return (level, sentence) for one camera.
 
@@ -86,12 +88,13 @@ def of_camera(
         silence: sentence to report if no image has come for a while, otherwise ''.
         reasons: newest sentence of each event that has one.
         no_depth: as `silence`, for the depth images.
+        waiting: sentence about nodes that must be active first, otherwise ''.
     """
     for event in (DROPPED_ERROR, OUTPUT_ERROR, SPACE_ERROR):
         if statistics.age(event) < ERROR_SHOWN_S:
             return DiagnosticStatus.ERROR, reasons[event]
     if not listening:
-        return DiagnosticStatus.OK, 'not active'
+        return (DiagnosticStatus.WARN, waiting) if waiting else (DiagnosticStatus.OK, 'not active')
     if silence:
         return DiagnosticStatus.STALE, silence
     for event in TROUBLES:
@@ -117,6 +120,16 @@ def of_camera(
             'slow, or the camera uses another clock than this node'
         )
     return DiagnosticStatus.OK, 'segmenting'
+
+
+def decay(statistics: Statistics) -> dict[str, str]:
+    """Return how long a costmap must remember images so that it always has three of them: the
+    latency (p95, from the stamp) and three periods, in seconds. Nothing before the first image."""
+    latency = statistics.quantiles_ms(FROM_STAMP)
+    rate = statistics.rate(PUBLISHED)
+    if not latency or not rate:
+        return {}
+    return {'three images in s': f'{latency[1] / 1e3 + 3 / rate:.2f}'}
 
 
 def silent(statistics: Statistics, events: Iterable[str] = (RECEIVED, LISTENING)) -> bool:

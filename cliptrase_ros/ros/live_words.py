@@ -21,6 +21,7 @@ from ..words.vocabulary import Ids, Vocabulary, WordClass, parse_vocabulary
 from . import diagnostics, messages, parameters
 from .configured import configured
 from .jobs import Jobs
+from .label_info import LabelInfoTopic
 from .outputs import Live
 from .parameters import NodeOptions
 from .qos import LATCHED
@@ -41,7 +42,7 @@ class Opened:
     jobs: Jobs
     base: Segmenter
     vocabulary: Publisher
-    label_info: Publisher | None = None
+    label_info: LabelInfoTopic | None = None
 
 
 # Each word has two topics for each camera, and making one takes up to a millisecond. Between
@@ -54,9 +55,9 @@ TYPICAL_SIZE = (480, 640)
 class LiveWords:
     """Follows the parameters.
 
-    Only the executor's thread may call it. Other threads may read `live`. Before they publish a
-    mask they hold `switch` and check that `live` is still what they labelled with. So no mask
-    follows a vocabulary that does not describe it.
+    Only the executor's thread may call it. Other threads may read `live` and ask
+    `label_info_has_led`. Before they publish a mask they hold `switch` and check that `live` is
+    still what they labelled with. So no mask follows a vocabulary that does not describe it.
     """
 
     def __init__(self, node: Node, streams: list[Stream], statistics: Statistics):
@@ -103,7 +104,7 @@ class LiveWords:
         opened = Opened(jobs, base, make(VocabularyMessage, '~/vocabulary', LATCHED))
         self._opened = opened
         if messages.LabelInfo:
-            opened.label_info = make(messages.LabelInfo, '~/label_info', LATCHED)
+            opened.label_info = LabelInfoTopic(self._node)
         self._wanted = self._taken = wanted(options, settings, base, Future())
         self._wanted.outcome.set_result('')
         self._go_live(base, words)
@@ -111,9 +112,9 @@ class LiveWords:
     def close(self) -> None:
         """Free the model and destroy the topics."""
         if self._opened:
-            for publisher in (self._opened.vocabulary, self._opened.label_info):
-                if publisher:
-                    self._node.destroy_publisher(publisher)
+            self._node.destroy_publisher(self._opened.vocabulary)
+            if self._opened.label_info:
+                self._opened.label_info.destroy()
         self._opened = self._wanted = self._taken = self.live = None
 
     def announce(self, yes: bool = True) -> None:
@@ -122,6 +123,12 @@ class LiveWords:
         if yes:
             self._publish_vocabulary(self.current)
             self._publish_label_info(self.current)
+
+    def label_info_has_led(self, lead_s: float) -> bool:
+        """Return True if `~/label_info` came to each of its subscribers `lead_s` seconds ago, or if
+        there is no such topic."""
+        topic = self._opened and self._opened.label_info
+        return not topic or topic.has_led(lead_s)
 
     def ids(self, options: NodeOptions) -> Ids:
         """Return the ids that are taken, and their limits."""
@@ -311,11 +318,9 @@ class LiveWords:
 
     def _publish_label_info(self, live: Live) -> None:
         """Publish it, also if only the threshold has changed."""
-        publisher = configured(self._opened).label_info
-        if publisher:
-            header = Header(stamp=self._node.get_clock().now().to_msg())
-            threshold = live.segmenter.settings.confidence_threshold
-            publisher.publish(messages.label_info(live.words.classes, threshold, header))
+        topic = configured(self._opened).label_info
+        if topic:
+            topic.publish(live.words.classes, live.segmenter.settings.confidence_threshold)
 
 
 def _of_words(base: Segmenter, settings: Settings) -> Segmenter:

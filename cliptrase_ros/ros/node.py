@@ -32,6 +32,7 @@ from ..runtime.memory import keep_freed
 from ..settings import Settings
 from . import diagnostics, parameters, rclpy_compat
 from .bridge import choose_codec
+from .companions import Companions
 from .frames import FrameWorker
 from .jobs import Jobs
 from .live_words import LiveWords
@@ -63,9 +64,11 @@ class SegmentationNode(LifecycleNode):
             Stream(self, name, self._depth_changed.trigger) for name in self._options.cameras
         ]
         self._words = LiveWords(self, self._streams, self._statistics)
+        self._companions = Companions(self, self._options.companions, self._follow_companions)
         # From configure to cleanup, and while the node is active.
         self._jobs: Jobs | None = None
         self._frames: FrameWorker | None = None
+        self._listening = False
 
         # For coroutines: in a mutually exclusive group nothing else would run while they wait.
         waiting = ReentrantCallbackGroup()
@@ -134,9 +137,9 @@ class SegmentationNode(LifecycleNode):
     def _activate(self) -> None:
         self._words.announce()
         to_rgb = self._codec.any_to_rgb
-        self._frames = frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
-        if self._enabled:
-            self._subscribe(frames)
+        self._frames = FrameWorker(self, self._words, lambda: self._options, to_rgb)
+        self._listen()
+        self._tell_of_companions()
 
     def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Take no more images; finish those that are being segmented."""
@@ -169,12 +172,34 @@ class SegmentationNode(LifecycleNode):
         torch.cuda.empty_cache()
 
     def _enable(self, yes: bool) -> None:
-        """Subscribe to images (while active), or unsubscribe."""
-        if yes and self._frames and not self._enabled:
-            self._subscribe(self._frames)
-        elif not yes:
-            self._unsubscribe()
+        """Take images from now on (while active), or stop that."""
         self._enabled = yes
+        self._listen()
+
+    def _follow_companions(self) -> None:
+        """Take images while the nodes in `wait_for` are active."""
+        with self._surviving():
+            self._listen()
+            self._tell_of_companions()
+
+    def _tell_of_companions(self) -> None:
+        if self._options.companions and self._frames:
+            self.get_logger().info(self._waiting or 'the nodes in wait_for are active')
+
+    @property
+    def _waiting(self) -> str:
+        """A sentence about nodes in `wait_for` that are not active, or ''."""
+        missing = ', '.join(self._companions.missing)
+        return f'waiting until {missing} is active (wait_for)' if missing else ''
+
+    def _listen(self) -> None:
+        """Subscribe to images if they should be taken now; otherwise unsubscribe."""
+        frames = self._frames if self._enabled and not self._waiting else None
+        if not frames:
+            self._unsubscribe()
+        elif not self._listening:
+            self._subscribe(frames)
+        self._listening = bool(frames)
 
     @contextmanager
     def _surviving(self) -> Iterator[None]:
@@ -207,6 +232,7 @@ class SegmentationNode(LifecycleNode):
             raise
 
     def _unsubscribe(self) -> None:
+        self._listening = False
         for stream in self._streams:
             stream.unsubscribe()
 
@@ -260,7 +286,7 @@ class SegmentationNode(LifecycleNode):
                 diagnostics.status(
                     f'{name}: {stream.name or "camera"}',
                     stream.statistics,
-                    stream.health(),
+                    stream.health(self._waiting),
                     stream.facts(),
                 )
             )

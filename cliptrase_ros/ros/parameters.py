@@ -12,7 +12,7 @@ from rclpy.node import Node
 
 from ..errors import SettingError
 from ..options import NULLS, Option, Options, option, options_of, unknown
-from ..settings import Off, Settings
+from ..settings import Auto, Off, Settings
 from ..space.groups import Group, parse_groups
 from ..words.colors import RGB, parse_colors
 from ..words.vocabulary import MAX_ID
@@ -21,6 +21,15 @@ from .qos import RELIABILITY
 from .topic_names import topic_name
 
 Declared = TypeVar('Declared', bound=Options)
+
+# Surfaces in config/vocabularies/ and in COCO-Stuff, ADE20K and Cityscapes. A box around one
+# covers much of the view and says nothing.
+STUFF = (
+    *('floor', 'carpet', 'floor marking', 'wall', 'ceiling', 'sky'),
+    *('ground', 'earth', 'land', 'terrain', 'field', 'grass', 'dirt', 'dirt track'),
+    *('sand', 'gravel', 'snow', 'hill', 'mountain', 'water', 'sea', 'river', 'lake'),
+    *('road', 'street', 'lane marking', 'crosswalk', 'sidewalk', 'pavement', 'path', 'runway'),
+)
 
 
 @dataclass(frozen=True)
@@ -59,6 +68,17 @@ class DepthOptions:
         high=10.0,
         live=True,
     )
+    edge_margin_px: int | Auto | Off = option(
+        'auto',
+        'Outputs in space leave out the pixels behind an edge (a jump in depth) up to this far '
+        'from it, in pixels of the depth image, because labels and depth are not exact there. '
+        '~/depth/rest keeps them. auto: half a patch of the model. none: keep all.',
+        kind=int,
+        words=('auto', 'none'),
+        low=0,
+        high=100,
+        live=True,
+    )
 
 
 @dataclass(frozen=True)
@@ -76,6 +96,15 @@ class PointsOptions:
         'Groups of classes with their own cloud: group=class;class such as seats=chair;sofa. '
         'group=!class;class takes all points except these classes, unlabelled points included, '
         'such as obstacles=!floor. Empty entries are ignored.',
+        live=True,
+    )
+    label_info_lead_s: float = option(
+        1.0,
+        'Hold ~/points this long after each new subscriber of ~/label_info, and after its first '
+        'message, in seconds; longer if a subscriber has not received it. Reason: the semantic '
+        'layer of Nav2 crashes if a cloud comes before its first LabelInfo. 0: never hold it.',
+        low=0.0,
+        high=60.0,
         live=True,
     )
 
@@ -104,7 +133,13 @@ class ObjectsOptions:
 
     classes: tuple = option(
         ('',),
-        'Classes in ~/objects. No entry: all classes. Empty entries are ignored.',
+        'Classes in ~/objects. No entry: all classes except stuff. Empty entries are ignored.',
+        live=True,
+    )
+    stuff: tuple = option(
+        STUFF,
+        'Classes that are surfaces, not things. They are not in ~/objects, unless classes names '
+        'them. Names that are no classes have no effect.',
         live=True,
     )
     min_pixels: int = option(
@@ -226,6 +261,11 @@ class NodeOptions(Options):
     autostart: bool = option(
         True, 'Configure and activate at start. false: wait for lifecycle transitions.'
     )
+    wait_for: tuple = option(
+        ('',),
+        'Names of lifecycle nodes, such as /local_costmap/local_costmap. Take images only while '
+        'all of them are active. Empty entries are ignored.',
+    )
     diagnostics_period_s: float = option(
         1.0, 'Time between messages on /diagnostics, in seconds.', low=0.1, high=60.0
     )
@@ -283,8 +323,18 @@ class NodeOptions(Options):
 
     @property
     def object_classes(self) -> tuple[str, ...]:
-        """The classes of things without the empty ones; none: all."""
+        """The classes of things without the empty ones; none: all except stuff."""
         return _stripped(self.objects.classes)
+
+    def has_objects(self, name: str) -> bool:
+        """Return True if things of this class are among the objects."""
+        wanted = self.object_classes
+        return name in wanted if wanted else name not in _stripped(self.objects.stuff)
+
+    @property
+    def companions(self) -> tuple[str, ...]:
+        """The nodes in `wait_for` without the empty ones."""
+        return _stripped(self.wait_for)
 
     @property
     def largest_id(self) -> int:

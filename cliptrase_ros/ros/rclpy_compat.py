@@ -1,19 +1,22 @@
-"""Access to internal names of rclpy. Each is used in one function, which also works without it.
+"""Access to names that not every rclpy has. Each is used in one function, which also works without
+it.
 
 Checked in the sources of rclpy 3.3 (Humble), 4.1 (Iron), 7.1 (Jazzy) and 8.0 (before Kilted). All
 have `Node._parameter_overrides`, a `LifecycleNode._state_machine` that can be destroyed, and
 `Service.srv_name` and `Service.callback`, which look public but are not documented. Rolling of 2026
 (near Lyrical) still has a state machine that can be destroyed; the other names were not looked at
 there. A transition that is impossible in the current state raises an error up to 7.1. Since 8.0
-rclpy refuses it.
+rclpy refuses it. The event of a new subscriber exists since Iron.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
 
 from rclpy.lifecycle import LifecycleNode
-from rclpy.node import Node
+from rclpy.node import Node, PublisherEventCallbacks
 
 
 def given_parameters(node: Node) -> Collection[str]:
@@ -51,6 +54,16 @@ def _refusing(node: LifecycleNode, change_state):
             return response
 
     return answer
+
+
+def publisher_events(matched: Callable[[Any], None]) -> PublisherEventCallbacks:
+    """Return the callbacks of a publisher that calls `matched` when subscribers come or go.
+
+    rclpy of Humble has no such event; then `matched` is never called.
+    """
+    if 'matched' in inspect.signature(PublisherEventCallbacks).parameters:
+        return PublisherEventCallbacks(matched=matched)
+    return PublisherEventCallbacks()
 
 
 def free_lifecycle(node: LifecycleNode) -> None:

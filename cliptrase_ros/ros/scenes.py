@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from functools import partial
+from typing import Any
 
 from rclpy.node import Node
 
@@ -14,7 +15,7 @@ from .live_words import LiveWords
 from .outputs import LabelledFrame
 from .publishers import OutputError, each
 from .space.depth import DepthError
-from .space.depth_outputs import Scene
+from .space.depth_outputs import POINTS, Scene
 from .stream import Frame
 from .worker import Worker
 
@@ -50,6 +51,7 @@ class SceneWorker:
             wanted = stream.space.wanted()
             sized = self._words.current.segmenter.settings.output_size == 'depth'
         stream.depth.want(bool(wanted) or sized)
+        self._hold(wanted, frame, it)
         if not wanted:
             return
         message = stream.depth.beside(frame.depth, it.options)
@@ -61,12 +63,20 @@ class SceneWorker:
         with self._words.switch:
             if self._words.current.version != it.live.version:
                 return  # the words have changed
+            self._hold(messages, frame, it)
             errors |= stream.space.publish(messages)
-        if len(errors) < len(wanted):
+        if messages.keys() - errors.keys():
             stream.statistics.count(diagnostics.SPACE_PUBLISHED)
             stream.statistics.record(diagnostics.SPACE, time.monotonic() - started)
         if errors:
             raise OutputError(errors)
+
+    def _hold(self, outputs: dict[str, Any], frame: Frame, it: LabelledFrame) -> None:
+        """Remove the cloud from the outputs if a subscriber of ~/label_info is too new."""
+        lead_s = it.options.points.label_info_lead_s
+        if POINTS in outputs and not self._words.label_info_has_led(lead_s):
+            del outputs[POINTS]
+            frame.stream.statistics.count(diagnostics.SPACE_HELD)
 
     def _failed(self, frame: Frame, error: Exception) -> None:
         if not self._node.context.ok():

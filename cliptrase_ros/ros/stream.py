@@ -178,8 +178,12 @@ class Stream:
             return None
         return size
 
-    def health(self) -> diagnostics.Health:
-        """Return (level, sentence) for diagnostics. Also log a warning if nothing comes."""
+    def health(self, waiting: str = '') -> diagnostics.Health:
+        """Return (level, sentence) for diagnostics. Also log a warning if nothing comes.
+
+        Args:
+            waiting: sentence about the nodes that the node waits for, or ''.
+        """
         silence = ''
         if self.topic and diagnostics.silent(self.statistics):
             silence = self._images.silence()
@@ -188,13 +192,13 @@ class Stream:
         if no_depth:
             self.warn(diagnostics.DEPTH_SILENT, no_depth)
         return diagnostics.of_camera(
-            self.statistics, bool(self.topic), silence, self.reasons, no_depth
+            self.statistics, bool(self.topic), silence, self.reasons, no_depth, waiting
         )
 
     def facts(self) -> dict[str, str]:
         """Return the values about the input, for diagnostics."""
         facts = {'topic': self.topic or '', 'image': self.seen, 'camera_info': self._info_seen}
-        facts |= self.depth.facts()
+        facts |= self.depth.facts() | diagnostics.decay(self.statistics)
         if self.present is not None:
             facts['words in the picture'] = self.present
         return facts

@@ -7,6 +7,10 @@ import numpy as np
 
 from .geometry import Pinhole
 
+# A jump in depth is a step of more than this share of the farther inverse depth. At 2 m this is a
+# step of 10 cm.
+JUMP = 0.05
+
 
 def point_type(labels: np.dtype) -> np.dtype:
     """Return the dtype of a point of 24 bytes.
@@ -66,6 +70,29 @@ def packed(image: np.ndarray) -> np.ndarray:
     # One 32-bit word per pixel. Its bytes, lowest first: blue, green, red, 255.
     words = cv2.cvtColor(image, cv2.COLOR_RGB2BGRA).view('<u4')[..., 0]
     return words & np.uint32(0xFFFFFF)
+
+
+def behind_edges(depth: np.ndarray, margin_px: int) -> np.ndarray:
+    """Return which pixels [H, W] bool are on the far side of a jump in depth and close to it.
+
+    Labels end a few pixels off the edge of a thing, and depth sensors blur the edge. On the far
+    side of the edge, such a pixel puts the label of the thing on the floor or the wall behind it,
+    maybe metres away. The near side is kept, so thin things stay whole.
+
+    Inverse depth is linear on a plane. So in a window around a pixel of a plane, the largest
+    inverse depth is as far above that of the pixel as the smallest is below it. At a jump, the
+    largest is too far above.
+
+    Args:
+        depth: [H, W] float32 in metres, NaN if not valid.
+        margin_px: how far the jump may be away, in rows and columns. 0: no pixel is close.
+    """
+    kernel = np.ones((2 * margin_px + 1, 2 * margin_px + 1), np.uint8)
+    valid = depth > 0  # NaN compares as False
+    inverse = np.divide(1, depth, out=np.zeros_like(depth), where=valid)
+    nearest = cv2.dilate(inverse, kernel)
+    farthest = cv2.erode(np.where(valid, inverse, np.float32(np.inf)), kernel)
+    return valid & (nearest + farthest - 2 * inverse > JUMP * inverse)
 
 
 def grown(depth: np.ndarray, target: np.ndarray, focal: float, margin_m: float) -> np.ndarray:

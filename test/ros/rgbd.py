@@ -64,8 +64,9 @@ class Depth:
 
     def pack_on(self, topic, pack):
         """From now on, publish pack(Image), a CompressedImage, on this topic and nothing raw."""
-        self.robot.node.destroy_publisher(self._depth)
-        self._depth = self.robot.node.create_publisher(CompressedImage, topic, 5)
+        if self._depth.topic_name != topic:  # otherwise a timer may publish on it at this moment
+            self.robot.node.destroy_publisher(self._depth)
+            self._depth = self.robot.node.create_publisher(CompressedImage, topic, 5)
         self._pack = pack
 
     def message(self, header):

@@ -129,8 +129,17 @@ OK, WARN, ERROR, STALE = (
 )
 
 
-def health(statistics, listening=True, silence=''):
-    return diagnostics.of_camera(statistics, listening, silence, REASONS)
+def health(statistics, listening=True, silence='', waiting=''):
+    return diagnostics.of_camera(statistics, listening, silence, REASONS, '', waiting)
+
+
+def test_how_long_a_costmap_must_remember(statistics):
+    assert diagnostics.decay(statistics) == {}
+    for _ in range(20):
+        statistics.record(diagnostics.FROM_STAMP, 0.4)
+    assert diagnostics.decay(statistics) == {}, 'the rate is not known yet'
+    statistics.happen(diagnostics.PUBLISHED, times=11, every_s=0.2)
+    assert diagnostics.decay(statistics) == {'three images in s': '1.00'}  # 0.4 + 3 / 5
 
 
 def test_errors_are_shown_for_a_while_and_before_all_else(statistics):

@@ -18,6 +18,7 @@ from std_msgs.msg import Header, String
 import cliptrase_ros as ct
 from cliptrase_ros.media import drawing
 from cliptrase_ros.ros import messages
+from cliptrase_ros.ros.label_info import LabelInfoTopic
 from cliptrase_ros.ros.outputs import SIZES, Live
 from cliptrase_ros.ros.topic_names import topic_name, topic_names
 from cliptrase_ros.words.vocabulary import WordClass
@@ -343,8 +344,8 @@ def test_label_info_follows_words_and_threshold(robot, inside, monkeypatch):
 
     monkeypatch.setattr(messages, 'label_info', text)
     infos = robot.hear('label_info', String, LATCHED)
-    publisher = inside.create_publisher(String, '~/label_info', LATCHED)
-    monkeypatch.setattr(inside._words._opened, 'label_info', publisher)
+    monkeypatch.setattr(messages, 'LabelInfo', String)
+    monkeypatch.setattr(inside._words._opened, 'label_info', LabelInfoTopic(inside))
     assert robot.set(vocabulary=['lamp'])[0].successful
     number = robot.vocabularies[0].classes[-1].id + 1
     wait_for(lambda: [m.data for m in infos] == [f"[({number}, 'lamp')] 0.0"], what='words')

@@ -10,6 +10,7 @@ import cliptrase_ros as ct
 from cliptrase_ros.options import flattened, unknown
 from cliptrase_ros.ros.parameters import OPTIONS, NodeOptions, parameter_names
 from cliptrase_ros.space.groups import Group
+from cliptrase_ros.words.vocabulary import parse_entry
 
 
 def test_config_and_documents_say_what_is_declared():
@@ -119,3 +120,36 @@ def test_names_of_classes_without_the_empty_ones():
     assert options.target_classes == ('mug',)
     assert options.object_classes == ('coffee cup', 'door')
     assert NodeOptions().target_classes == NodeOptions().object_classes == ()
+
+
+def test_stuff_has_objects_only_if_it_is_named():
+    def with_objects(*names, **objects):
+        options = NodeOptions(objects=objects)
+        return [name for name in names if options.has_objects(name)]
+
+    words = 'floor', 'mug', 'wall'
+    assert with_objects(*words) == ['mug']
+    assert with_objects(*words, classes=['wall', 'mug']) == ['mug', 'wall']
+    assert with_objects(*words, stuff=[' mug ', '']) == ['floor', 'wall']
+    assert with_objects(*words, stuff=['']) == with_objects(*words, stuff=[]) == [*words]
+    assert with_objects(*words, classes=['wall'], stuff=['wall']) == ['wall']
+
+
+def test_stuff_of_the_shipped_vocabularies():
+    """Surfaces that fill a view, in every vocabulary; nothing that a robot grasps or avoids."""
+    options = NodeOptions()
+    stuff = {
+        file.stem: {
+            parse_entry(entry)[1]
+            for entry in yaml.safe_load(file.read_text())['/**']['ros__parameters']['vocabulary']
+            if not options.has_objects(parse_entry(entry)[1])
+        }
+        for file in (ROOT / 'config' / 'vocabularies').glob('*.yaml')
+    }
+    assert stuff['indoor'] == {'floor', 'wall', 'ceiling'}
+    assert stuff['kitchen'] == {'floor', 'wall'}
+    assert stuff['warehouse'] == {'floor', 'floor marking', 'wall', 'ceiling'}
+    assert stuff['outdoor'] >= {'road', 'sidewalk', 'grass', 'gravel', 'wall'}
+    assert stuff['ade150'] >= {'wall', 'sky', 'floor', 'road', 'sidewalk', 'sea', 'earth'}
+    for name in ('person', 'car', 'table', 'countertop', 'door', 'rug', 'puddle', 'stairs', 'tree'):
+        assert options.has_objects(name)

@@ -61,6 +61,7 @@ def heard(request, robot, start):
         'confidence_threshold:=0.36',
         'points.groups:=["obstacles=!floor", "ground=floor", "scene=!mug"]',
         'target.classes:=["mug"]',
+        'depth.edge_margin_px:=none',
         'output_size:=40x30',
         remaps=[
             'image:=/camera/image_raw',

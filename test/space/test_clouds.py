@@ -200,3 +200,57 @@ def test_one_stray_pixel_in_front_of_a_target_changes_little():
     without = clouds.grown(depth, target, 100.0, 0.02)
     depth[10, 10] = 0.2
     assert (clouds.grown(depth, target, 100.0, 0.02) == without).all() and (without == target).all()
+
+
+def edged(depth, margin):
+    """Return `clouds.behind_edges`, pixel by pixel in float64."""
+    inverse = 1 / depth.astype(np.float64)
+    found = np.zeros(depth.shape, bool)
+    for v, u in np.ndindex(depth.shape):
+        window = inverse[max(0, v - margin) : v + margin + 1, max(0, u - margin) : u + margin + 1]
+        if not np.isnan(inverse[v, u]):
+            above = np.nanmax(window) - inverse[v, u]
+            below = inverse[v, u] - np.nanmin(window)
+            found[v, u] = above - below > 0.05 * inverse[v, u]
+    return found
+
+
+@pytest.mark.parametrize('margin', [0, 1, 3])
+@pytest.mark.parametrize('empty', [0.0, 0.3])
+def test_pixels_behind_edges_by_the_definition(margin, empty):
+    rng = np.random.default_rng(3)
+    depth = np.full((23, 31), 4.0, np.float32)
+    for _ in range(6):
+        top, left = rng.integers(0, 20, 2)
+        depth[top : top + 7, left : left + 9] = rng.uniform(0.5, 4)
+    depth += rng.normal(0, 0.01, depth.shape).astype(np.float32)
+    depth[rng.random(depth.shape) < empty] = np.nan
+    found = clouds.behind_edges(depth, margin)
+    assert (found == edged(depth, margin)).all()
+    assert found.any() == bool(margin)
+    assert not np.isnan(depth[found]).any()
+
+
+def test_only_the_far_side_of_an_edge_is_behind_it():
+    depth = np.full((20, 30), 3.0, np.float32)
+    depth[:, 12] = 1.0  # a pole of one pixel
+    depth[:, 20] = 2.9  # too small a step
+    found = clouds.behind_edges(depth, 2)
+    assert (found == np.isin(np.arange(30), (10, 11, 13, 14))).all()
+    gap = depth.copy()
+    gap[:, 13] = np.nan  # the shadow that stereo cameras leave beside a thing
+    assert (clouds.behind_edges(gap, 2) == np.isin(np.arange(30), (10, 11, 14))).all()
+
+
+def test_a_plane_has_no_edge():
+    """Also if it is seen at a grazing angle, where depth grows by more than a jump per pixel."""
+    rows, columns = np.mgrid[:60, :80]
+    for across, down in ((0.0, 0.02), (0.01, 0.005), (0.03, 0.04)):
+        depth = (1 / (0.05 + across * columns + down * rows)).astype(np.float32)
+        assert (depth[0] / depth[2]).max() > 1.05
+        inner = clouds.behind_edges(depth, 3)[3:-3, 3:-3]  # at the border the window is cut
+        assert not inner.any()
+
+
+def test_without_depth_nothing_is_behind_an_edge():
+    assert not clouds.behind_edges(np.full((5, 6), np.nan, np.float32), 2).any()

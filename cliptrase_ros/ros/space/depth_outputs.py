@@ -27,6 +27,10 @@ from ..publishers import Publishers
 from . import cloud_messages, object_messages
 from .depth import Depth
 
+POINTS = 'points'
+# Labels end up to this share of a patch off the edge of a thing.
+EDGE_PATCHES = 0.5
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -49,9 +53,28 @@ class Scene:
 
     @cached_property
     def metres(self) -> np.ndarray:
-        """The depth of each label pixel, [H, W] float32, NaN where there is none."""
-        labels = self.it.result.labels
-        return looked_up(self.depth.metres, self._to_labels, labels.shape, np.nan)
+        """The depth of each label pixel, [H, W] float32. NaN if it is not valid, or just behind an
+        edge, where the label may be that of the thing in front."""
+        metres, labels = self.depth.metres, self.it.result.labels
+        sure = np.where(self._behind_edges, np.float32(np.nan), metres)
+        return looked_up(sure, self._to_labels, labels.shape, np.nan)
+
+    @cached_property
+    def _behind_edges(self) -> np.ndarray:
+        """True for pixels of the depth image just behind an edge, by `depth.edge_margin_px`."""
+        return clouds.behind_edges(self.depth.metres, self._edge_margin)
+
+    @property
+    def _edge_margin(self) -> int:
+        """`depth.edge_margin_px` as a number."""
+        margin = self.it.options.depth.edge_margin_px
+        if margin == 'none':
+            return 0
+        if margin == 'auto':
+            patch = self.it.live.segmenter.patch_size(self.it.image.shape[:2])
+            labels_per_depth = float(self._to_labels[0, 0])
+            return round(EDGE_PATCHES * patch / labels_per_depth)
+        return margin
 
     @cached_property
     def labels_of_depth(self) -> np.ndarray:
@@ -70,13 +93,12 @@ class Scene:
     def found(self) -> list[Found]:
         """The objects in the scene."""
         it, options = self.it, self.it.options
-        wanted = options.object_classes
         return objects.find(
             it.result.labels,
             it.result.confidence,
             self.metres,
             self.camera,
-            [c.id for c in it.live.words.classes if not wanted or c.name in wanted],
+            [c.id for c in it.live.words.classes if options.has_objects(c.name)],
             options.objects.depth_jump,
             options.objects.min_pixels,
         )
@@ -109,8 +131,8 @@ class Scene:
         return cloud_messages.cloud(clouds.selected(self.points, chosen), self.it.header)
 
     def target_depth(self) -> Image:
-        """Return the depth image with only the target classes."""
-        return self._depth_image(~self._target)
+        """Return the depth image with only the target classes, without pixels behind an edge."""
+        return self._depth_image(~self._target | self._behind_edges)
 
     def rest_depth(self) -> Image:
         """Return the depth image without the target classes and a margin around them."""
@@ -167,7 +189,7 @@ class SpaceOutputs:
     def __init__(self, node: Node, prefix: str, options: NodeOptions):
         self._publishers = Publishers(node, prefix, options)
         kinds: dict[str, tuple[type, Callable[[Scene], Any]]] = {
-            'points': (PointCloud2, Scene.cloud),
+            POINTS: (PointCloud2, Scene.cloud),
             'depth/target': (Image, Scene.target_depth),
             'depth/rest': (Image, Scene.rest_depth),
             'depth/camera_info': (CameraInfo, Scene.depth_info),

@@ -117,7 +117,7 @@ def test_outputs_in_space(robot, start):
         cloud['confidence'],
         np.where(valid, depth.pixels * np.float32(1e-3), np.float32(np.nan)),
         Pinhole(k[0, 0], k[1, 1], k[0, 2], k[1, 2]),
-        [c.id for c in robot.vocabularies[-1].classes],
+        [c.id for c in robot.vocabularies[-1].classes if c.name != 'floor'],  # it is stuff
         ObjectsOptions.depth_jump,
         ObjectsOptions.min_pixels,
     )
@@ -133,7 +133,7 @@ def test_outputs_in_space(robot, start):
         np.testing.assert_allclose((told.size.x, told.size.y, told.size.z), thing.size, atol=1e-5)
     clear, *marks = robot.heard['objects/markers'][-1].markers
     assert clear.action == Marker.DELETEALL
-    assert {m.type for m in marks} == {Marker.CUBE, Marker.TEXT_VIEW_FACING}
+    assert {m.type for m in marks} == {Marker.LINE_LIST, Marker.TEXT_VIEW_FACING}
     assert all(m.header.frame_id == 'eye' for m in marks)
     assert {m.text.split()[0] for m in marks if m.text} == {o.name for o in listed.objects}
 
@@ -169,6 +169,7 @@ def test_metres_unlabelled_points_and_limits(robot, start):
         'unlabeled_id:=255',
         'depth.min_m:=1.2',
         'depth.max_m:=1.7',
+        'depth.edge_margin_px:=none',
     )
     metres = (ramp() * np.float32(1e-3)).astype(np.float32)
     metres[0, :4] = np.nan, np.inf, -np.inf, -1.0
@@ -443,6 +444,42 @@ def test_groups_and_targets_change_while_images_come(robot, start):
     assert '/segmentation/points/lamp' in names
     results = robot.set(**{'points.groups': ['things']})
     assert not results[0].successful and 'group=class;class' in results[0].reason
+
+
+def test_stuff_has_no_objects_unless_it_is_named(robot, start):
+    # The prompts are those that win all pixels of this image.
+    process = start_node(start, 'vocabulary:=["floor=mug;cup", "mug=floor", "door"]')
+    depth = Depth(robot)
+    depth.stream()
+    hear(robot, 'points', 'objects', 'objects/markers')
+
+    def told():
+        """Return the names in the newest messages, or None if these are of two images."""
+        heard = [robot.heard[topic] for topic in ('objects', 'objects/markers')]
+        if not all(heard):
+            return None
+        things, marks = heard[0][-1].objects, heard[1][-1].markers
+        names = {thing.name for thing in things}
+        texts = {mark.text.partition('\n')[0] for mark in marks if mark.ns == 'names'}
+        return names if texts == names else None
+
+    def wait_for_objects_of(*names):
+        wait_for(lambda: told() == {*names}, what=f'objects of {names}', process=process)
+        answer = robot.call(Segment, 'segment', **request())
+        assert {thing.name for thing in answer.objects.objects} == {*names}
+
+    wait_for_objects_of()
+    assert 1 in points(robot.heard['points'][-1])['label'], 'the cloud has a floor'
+    for changes, expected in (
+        ({'objects.stuff': ['door', 'no such word']}, ['floor']),
+        ({'objects.stuff': ['floor']}, []),
+        ({'objects.classes': ['floor', 'mug']}, ['floor']),
+        ({'objects.classes': ['mug']}, []),
+    ):
+        [result] = robot.set(**changes)
+        assert result.successful, result.reason
+        wait_for_objects_of(*expected)
+    assert 'is not among the classes' not in process.output
 
 
 def test_cameras_have_depth_of_their_own(tester, start):

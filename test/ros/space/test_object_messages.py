@@ -1,5 +1,6 @@
 """Objects as messages: our own, RViz markers, detections of vision_msgs."""
 
+import dataclasses
 from types import SimpleNamespace
 
 import numpy as np
@@ -65,21 +66,89 @@ def test_things():
     check_pose(thing.pose)
 
 
-def test_markers():
-    things = [found(), found(9, size=(0.2, 0.2, 0.0))]
-    clear, *marks = object_messages.markers(things, CLASSES, HEADER).markers
+def drawn(things, words=CLASSES):
+    """Return {namespace: markers} for RViz, after the one that deletes those before."""
+    clear, *marks = object_messages.markers(things, words, HEADER).markers
     assert clear.action == Marker.DELETEALL and clear.header == HEADER
-    boxes, names = marks[::2], marks[1::2]
-    assert len({(mark.ns, mark.id) for mark in marks}) == 4
     assert all(mark.header == HEADER and mark.action == Marker.ADD for mark in marks)
-    check_pose(boxes[0].pose)
-    assert xyz(boxes[0].scale) == [0.3, 0.2, 0.1]
-    assert boxes[1].scale.z > 0, 'RViz does not draw flat boxes'
-    color = boxes[0].color
-    assert (color.r, color.g, color.b) == pytest.approx((1.0, 0.0, 0.2)) and 0 < color.a < 1
-    assert [name.text for name in names] == ['mug 0.70', 'plate 0.70']
-    # Above in the picture means a smaller y.
-    assert names[0].pose.position.y < 0.21 - 0.15
+    spaces = {'boxes': [], 'names': []}
+    for mark in marks:
+        spaces[mark.ns].append(mark)
+    for of_one_kind in spaces.values():
+        assert [mark.id for mark in of_one_kind] == list(range(len(things)))
+    return spaces
+
+
+def random_things(count):
+    """Return things with random places, turns (uniform, by QR) and sizes."""
+    rng = np.random.default_rng(4)
+    for _ in range(count):
+        axes, upper = np.linalg.qr(rng.normal(size=(3, 3)))
+        axes *= np.sign(np.diag(upper))
+        axes[:, 2] *= np.linalg.det(axes)
+        size = sorted(rng.uniform(0, 1.5, 3), reverse=True)
+        thing = found(int(rng.choice([3, 9])), size, axes)
+        yield dataclasses.replace(thing, center=rng.uniform(-3, 3, 3), confidence=rng.random())
+
+
+THINGS = [found(), found(9, size=(0.2, 0.2, 0.0)), *random_things(60)]
+
+
+def corners_of(thing):
+    """Return the 8 corners of a thing's box."""
+    middle, (x, y, z) = thing.center, (thing.axes * thing.size / 2).T
+    faces = [middle + z, middle - z]
+    return np.array([face + a * x + b * y for face in faces for a in (-1, 1) for b in (-1, 1)])
+
+
+def test_boxes_are_drawn_as_their_edges():
+    for thing, box in zip(THINGS, drawn(THINGS)['boxes'], strict=True):
+        assert box.type == Marker.LINE_LIST and 0 < box.scale.x < 0.02 and box.color.a == 1
+        ends = np.array([xyz(point) for point in box.points]) @ rotation(box.pose.orientation).T
+        ends = (ends + xyz(box.pose.position)).reshape(12, 2, 3)
+        corners = corners_of(thing)
+        away = np.linalg.norm(ends[:, :, None] - corners, axis=-1)  # [12, 2, 8]
+        np.testing.assert_allclose(away.min(-1), 0, atol=1e-9)
+        if thing.size[2] == 0:
+            continue  # corners coincide
+        edges = {frozenset(edge) for edge in away.argmin(-1).tolist()}
+        # Each of 12 edges once, along one side of the box, and three of them at each corner.
+        assert len(edges) == 12 and all(len(edge) == 2 for edge in edges)
+        lengths = np.linalg.norm(ends[:, 0] - ends[:, 1], axis=1)
+        np.testing.assert_allclose(sorted(lengths), sorted(np.repeat(thing.size, 4)))
+        assert all(sum(corner in edge for edge in edges) == 3 for corner in range(8))
+
+
+def test_boxes_have_the_colours_of_their_classes():
+    color = drawn([found()])['boxes'][0].color
+    assert (color.r, color.g, color.b) == pytest.approx((1.0, 0.0, 0.2))
+
+
+def test_names_stand_above_the_boxes():
+    """y points down. A text is as high as its two lines, and its position is its middle."""
+    names = drawn(THINGS)['names']
+    [letter] = {name.scale.z for name in names}  # one size
+    for thing, name in zip(THINGS, names, strict=True):
+        assert name.type == Marker.TEXT_VIEW_FACING and name.color.a == 1
+        x, y, z = xyz(name.pose.position)
+        top = corners_of(thing)[:, 1].min()
+        assert letter < top - y < 3 * letter
+        np.testing.assert_allclose((x, z), thing.center[[0, 2]])
+
+
+@pytest.mark.parametrize(
+    ('name', 'text'),
+    [
+        ('mug', 'mug'),
+        ('wheeled robot', 'wheeled_robot'),
+        ('food on a  plate', 'food_on_a_plate'),
+        ('a\N{NO-BREAK SPACE}b\N{THIN SPACE}c\N{IDEOGRAPHIC SPACE}d\te', 'a_b_c_d_e'),
+    ],
+)
+def test_names_have_no_spaces(name, text):
+    """RViz makes every space a metre wide."""
+    words = [WordClass(3, name, ('x',))]
+    assert [mark.text for mark in drawn([found()], words)['names']] == [f'{text}\n0.70']
 
 
 def test_detections(monkeypatch):
