@@ -6,6 +6,7 @@ No ROS is needed here. Cells are arrays [rows along y, columns along x], as in a
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import yaml
 
@@ -168,6 +169,19 @@ def footprint(world, grid: Grid) -> np.ndarray:
     view = world.render(camera)
     solid = np.array([thing.name not in (FLOOR, SKY) for thing in view.things])[view.instances]
     return grid.cells(in_world(view.depth, view.camera_matrix, view.pose)[solid])
+
+
+def coarse(labels: np.ndarray, patch: int) -> np.ndarray:
+    """Return labels [H, W] uint8 as of a perfect model that sees patches of this side in pixels: it
+    knows the share of each class in each patch."""
+    size = labels.shape[1] // patch, labels.shape[0] // patch
+    numbers, scores = np.unique(labels), []
+    for number in numbers:
+        share = cv2.resize(
+            (labels == number).astype(np.float32), size, interpolation=cv2.INTER_AREA
+        )
+        scores.append(cv2.resize(share, labels.shape[::-1], interpolation=cv2.INTER_LINEAR))
+    return numbers[np.argmax(scores, 0)]
 
 
 # Scores

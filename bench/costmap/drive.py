@@ -163,13 +163,7 @@ def _driven(setup, drive, grid, seconds):
 def _one_drive(setup, drive, grid, seconds):
     with setup.costmap(grid=grid) as costmap:
         costmap.change('configure', 'activate')
-
-        def come():
-            setup.check()
-            costmap.process.check()
-            return costmap.has_cells
-
-        if not wait(come, FIRST_CELLS_S):
+        if not wait(lambda: setup.has_cells(costmap), FIRST_CELLS_S):
             raise SystemExit(f'the costmap has no cells after {FIRST_CELLS_S:.0f} s')
         since_ns = costmap.stamp_ns
         rate_hz = setup.rate_hz(seconds)

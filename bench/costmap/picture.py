@@ -33,7 +33,7 @@ def side_by_side(image, overlay, costs, truth, visible, path, grid):
         costs: [size, size] uint8.
         truth, visible: true cells, and those of them that were seen, [size, size] bool.
         path: poses [4, 4] of the camera, the newest last.
-        grid: a costmap_cells.Grid.
+        grid: a cells.Grid.
     """
     height = SIDE // 2
     width = round(height * image.shape[1] / image.shape[0])

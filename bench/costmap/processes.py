@@ -334,6 +334,12 @@ class Setup:
                 log = self._keep / process.log.name
                 raise SystemExit(f'{name} died ({reason}): see {log}')
 
+    def has_cells(self, costmap):
+        """Return whether the costmap has a cell with a cost, after a check of all processes."""
+        self.check()
+        costmap.process.check()
+        return costmap.has_cells
+
     def _start(self, name, program, parameters):
         if name in self._processes:
             self._processes[name].end()

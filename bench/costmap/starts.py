@@ -62,13 +62,7 @@ def _outcome(order, setup, chance, number):
 
 def _cells(setup, costmap):
     """Wait for cells. Raise Trouble if none come, Died if the costmap dies."""
-
-    def come():
-        setup.check()
-        costmap.process.check()
-        return costmap.has_cells
-
-    if not wait(come, setup.cells_s):
+    if not wait(lambda: setup.has_cells(costmap), setup.cells_s):
         raise Trouble('no cells')
 
 

@@ -21,6 +21,8 @@ from sensor_msgs.msg import Image
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
+from cells import coarse
+
 from cliptrase_ros.demo.things import THINGS
 from cliptrase_ros.ros import node
 from cliptrase_ros.ros.frames import FrameWorker
@@ -70,18 +72,6 @@ def labelled(self, taken, encoded, live):
     height, width = it.result.labels.shape
     labels = cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST)
     return dataclasses.replace(it, result=Segmentation(labels, (labels > 0).astype(np.float32)))
-
-
-def coarse(labels, patch):
-    """Return labels [H, W] uint8 as of a model that sees patches of this side in pixels."""
-    size = labels.shape[1] // patch, labels.shape[0] // patch
-    numbers, scores = np.unique(labels), []
-    for number in numbers:
-        share = cv2.resize(
-            (labels == number).astype(np.float32), size, interpolation=cv2.INTER_AREA
-        )
-        scores.append(cv2.resize(share, labels.shape[::-1], interpolation=cv2.INTER_LINEAR))
-    return numbers[np.argmax(scores, 0)]
 
 
 original = FrameWorker._labelled

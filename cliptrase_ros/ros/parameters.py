@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, TypeVar
 
 from rcl_interfaces.msg import FloatingPointRange, IntegerRange, ParameterDescriptor
@@ -321,15 +322,18 @@ class NodeOptions(Options):
         """The target classes without the empty ones."""
         return _stripped(self.target.classes)
 
-    @property
+    @cached_property
     def object_classes(self) -> tuple[str, ...]:
         """The classes of things without the empty ones; none: all except stuff."""
         return _stripped(self.objects.classes)
 
     def has_objects(self, name: str) -> bool:
         """Return True if things of this class are among the objects."""
-        wanted = self.object_classes
-        return name in wanted if wanted else name not in _stripped(self.objects.stuff)
+        return name in self.object_classes if self.object_classes else name not in self._stuff
+
+    @cached_property
+    def _stuff(self) -> frozenset[str]:
+        return frozenset(_stripped(self.objects.stuff))
 
     @property
     def companions(self) -> tuple[str, ...]:

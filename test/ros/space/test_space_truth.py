@@ -4,7 +4,6 @@ import subprocess
 import sys
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 from rgbd import depth_array, points
@@ -22,6 +21,10 @@ from cliptrase_ros.ros.space.depth_outputs import Scene
 from cliptrase_ros.segmenter import Segmentation
 from cliptrase_ros.space.groups import Group
 from cliptrase_ros.words.vocabulary import Vocabulary
+
+sys.path.append(str(Path(__file__).parents[3] / 'bench' / 'costmap'))
+
+from cells import coarse
 
 pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
 
@@ -125,18 +128,6 @@ def test_nothing_is_left_of_a_target(segmenter, views, encoding, margin_m):
                 assert ((rest > 0) == np.isfinite(view.depth) & ~of_it).all()
             removed += of_it.sum()
     assert removed > 1000
-
-
-def coarse(labels, patch):
-    """Return labels [H, W] uint8 as from a model that sees patches, with the true shares of the
-    classes in each patch."""
-    size, shares = (labels.shape[1] // patch, labels.shape[0] // patch), []
-    for number in range(int(labels.max()) + 1):
-        share = cv2.resize(
-            (labels == number).astype(np.float32), size, interpolation=cv2.INTER_AREA
-        )
-        shares.append(cv2.resize(share, labels.shape[::-1], interpolation=cv2.INTER_LINEAR))
-    return np.argmax(shares, 0).astype(np.uint8)
 
 
 def test_no_label_is_far_behind_its_thing(segmenter, views):
