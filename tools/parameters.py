@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))
 
-from cliptrase_ros.demo import SETTINGS  # noqa: E402
+from cliptrase_ros.demo import SETTINGS, palette  # noqa: E402
 from cliptrase_ros.demo.world import CLASSES  # noqa: E402
 from cliptrase_ros.options import groups_of, options_of  # noqa: E402
 from cliptrase_ros.ros.parameters import NodeOptions  # noqa: E402
@@ -106,6 +106,7 @@ def demo_yaml():
     text = DEMO_HEAD
     # The labels of the small model have ragged edges. Their crumbs would be objects, too.
     values = {**SETTINGS, 'objects': {'min_pixels': 300}, 'vocabulary': list(CLASSES)}
+    values['colors'] = list(palette.ENTRIES)
     for name, value in values.items():
         if isinstance(value, dict):
             text += f'    {name}:\n'

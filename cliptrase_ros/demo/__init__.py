@@ -4,13 +4,13 @@ The model `cliptrase-demo` knows only the words of this world. Results measured 
 about the real CLIP.
 """
 
-# The settings that differ from the engine's defaults. The tower learned from small crops, so it
-# works best with small windows. Regions over the whole picture merge too much for it.
+# The settings that differ from the engine's defaults. The regions of the small model are smaller
+# than those of CLIP.
 SETTINGS = {
     'model': 'cliptrase-demo',
     'weights': 'demo',
-    'regions': 'none',
-    'input_size': 240,
-    'sliding': {'window_px': 64},
+    'input_size': 168,
+    'cluster': {'eps': 1.0, 'min_samples': 4},
+    'refine': 'pamr',
     'prompt_templates': 'photo',
 }

@@ -20,14 +20,14 @@ from ..segmenter import Segmenter, load
 from ..settings import Settings
 from . import SETTINGS, placement
 from .captions import HELD_OUT
-from .things import ASSETS, CLASSES, Thing, View
+from .things import ASSETS, CLASSES, THINGS, Thing, View
 from .world import World
-
-WHOLE = 'sliding.window_px=none'
 
 # Far from the seeds of the training (train.FIRST_SEED and higher).
 HELD_OUT_SEED = 500_000
 PAIR_SEED = 600_000
+# Every painted thing by its colour, and the other names.
+COLORED_WORDS = tuple(thing.title for thing in THINGS)
 
 
 def held_out(
@@ -138,6 +138,7 @@ def main(args: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--views', type=int, default=200)
     parser.add_argument('--pairs', type=int, default=50)
+    parser.add_argument('--model', default=SETTINGS['model'])
     parser.add_argument('--weights', default=SETTINGS['weights'])
     parser.add_argument(
         '--methods', action='store_true', help='print a table of all methods and regions instead'
@@ -150,12 +151,13 @@ def main(args: list[str] | None = None) -> None:
     parser.add_argument(
         'variants',
         nargs='*',
-        default=['method=cliptrase', 'method=clip', WHOLE, f'{WHOLE},method=clip'],
+        default=['method=cliptrase', 'regions=none', 'method=clip', 'method=gclip'],
         metavar='NAME=VALUE,...',
         help='settings to change, for example method=clip,regions=none',
     )
     options = parser.parse_args(args)
-    segmenter = load(Settings(**{**SETTINGS, 'weights': options.weights}))
+    named = {'model': options.model, 'weights': options.weights}
+    segmenter = load(Settings(**{**SETTINGS, **named}))
     views = list(held_out(options.views))
     if options.methods:
         for line in method_table(segmenter, views):
@@ -175,8 +177,10 @@ def main(args: list[str] | None = None) -> None:
         started = time.monotonic()
         confusion = score(changed, views)
         milliseconds = 1e3 * (time.monotonic() - started) / len(views)
+        colored = score(changed, views, COLORED_WORDS).miou
         print(
             f'{variant}: mIoU {confusion.miou:.3f}, accuracy {confusion.accuracy:.3f}, '
+            f'coloured words {colored:.3f}, '
             + ', '.join(f'{n} {np.mean(own_masks(changed, p)):.2f}' for n, p in pairs.items())
             + f', {milliseconds:.0f} ms a view'
         )

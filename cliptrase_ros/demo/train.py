@@ -1,9 +1,12 @@
 """Training of the demo world's small CLIP: python -m cliptrase_ros.demo.train --out FOLDER
 
-The loss compares whole crops of rendered pictures with whole sentences: captions that name what is
-visible in the crop, and prompts for each name. The loss uses no pixel labels. But the simulator's
-segmentation decides where a crop is cut and what is visible in it. The forward pass is that of the
-engine (Tower), so the model is trained with the same arithmetic that it later runs with.
+The loss (losses.py) compares crops of rendered pictures with words that are true of the whole crop.
+It uses no pixel labels. But the simulator's segmentation decides where a crop is cut and what is
+visible in it. The forward pass is that of the engine (Tower), so the model is trained with the same
+arithmetic that it later runs with.
+
+A training that was stopped continues with --resume: with the same number of jobs it sees the same
+crops, and on one machine the result has the same bytes.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ import copy
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -26,214 +30,275 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..model import weights
-from ..model.attention import added
+from ..errors import SettingError
+from ..model import attention, weights
 from ..model.backbone import Backbone
+from ..model.linear import fast_bfloat16
 from ..model.visual import Tower
-from . import captions, renders
+from . import renders
+from .losses import Seen, Taught, loss_of, words_apart
 from .sampler import SIZE, Batch, Sampler
-from .things import CLASSES
+from .texts import Texts
 
-MODEL = weights.DEMO_MODEL
+MODEL = 'cliptrase-demo'
+CHECKPOINT = 'checkpoint.pt'
 FIRST_SEED = 1000
-# (height, width) of the crops, with their shares of the steps. At first all crops are small: they
-# teach where things are. Later there are also large crops, for passes over whole pictures.
-CROPS = {(48, 48): 0.2, (64, 64): 0.4, (80, 80): 0.2, (96, 96): 0.2}
-LATE_CROPS = {(64, 64): 0.25, (96, 96): 0.25, (96, 128): 0.25, (192, 256): 0.25}
-UNKNOWN_WORDS = 4
+# (height, width) of the crops, with their shares of the first step and of the second half. Small
+# crops show few things and so teach where things are; the largest is about the size of use.
+CROPS = {
+    (48, 48): (0.25, 0.0),
+    (64, 64): (0.4, 0.1),
+    (96, 96): (0.25, 0.2),
+    (128, 160): (0.1, 0.2),
+    (192, 256): (0.0, 0.5),
+}
+# Share of the passes whose last block has no residual and no feed-forward, as ClearCLIP's. It grows
+# from 0 between these shares of the steps.
+BARE, BARE_FROM, BARE_TO = 0.2, 0.2, 0.4
+# Share of the other passes whose last block has its own attention; the rest have CLIPtrase's.
+OWN = 0.25
+# Crops of these sizes are also taught by the running average of the model, which sees their
+# quarters, from this share of the steps on. Small crops teach where things are, and so large ones
+# learn it.
+TAUGHT, TAUGHT_FROM = ((128, 160), (192, 256)), 0.35
 MAX_SCALE = 60.0
+WARM_STEPS = 200
+SHOW_STEPS, SAVE_S = 50, 240.0
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
     """Settings of the training. On a CPU, the same machine and versions give the same weights.
 
-    `start` is a weights file to continue from, or 'random'. After the share `late` of the steps
-    there are also large crops; 1.0: never.
+    `start` is a weights file to continue from, or 'random'. The rate is constant at first, and
+    falls to 0 over the last `falling` (0..1] of the steps. `precision` is that of the products in
+    the image tower: fp32, bf16, or auto for bf16 where it is faster. Weights and sums are float32.
     """
 
     start: str = weights.RANDOM
-    pictures: int = 8000
-    steps: int = 4600
+    pictures: int = 5000
+    steps: int = 3500
     rate: float = 1.2e-3
-    late: float = 0.5
+    falling: float = 0.4
     seed: int = 0
     jobs: int = 2
     device: str = 'cuda' if torch.cuda.is_available() else 'cpu'
+    precision: str = 'auto'
+
+    def __post_init__(self):
+        if self.precision not in ('auto', 'fp32', 'bf16'):
+            raise SettingError(f'precision: {self.precision!r}; expected auto, fp32 or bf16')
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """The dtype of products in the image tower."""
+        fast = self.precision == 'auto' and fast_bfloat16(torch.device(self.device))
+        return torch.bfloat16 if fast or self.precision == 'bf16' else torch.float32
+
+    def rate_at(self, step: int) -> float:
+        """Return the learning rate of a step, 1 to `steps`."""
+        left = (1 - (step - 1) / self.steps) / self.falling
+        return self.rate * min(1.0, step / WARM_STEPS, left)
+
+    def bare_at(self, step: int) -> float:
+        """Return the share of passes with a bare last block in a step, 1 to `steps`."""
+        done = (step / self.steps - BARE_FROM) / (BARE_TO - BARE_FROM)
+        return BARE * min(max(done, 0.0), 1.0)
+
+    def crops_at(self, step: int) -> dict[tuple[int, int], float]:
+        """Return the shares of the sizes of crops in a step, 1 to `steps`."""
+        done = min(1.0, 2 * step / self.steps)
+        return {size: first + done * (last - first) for size, (first, last) in CROPS.items()}
 
 
-class Texts:
-    """Makes embeddings of sentences; equal sentences are encoded once.
+class Training:
+    """A model in training, with all that a checkpoint holds.
 
-    `known` is 1 for tokens that the training reads and 0 for all others. The embeddings of the
-    others stay zero.
+    Args:
+        resume: checkpoint to continue from.
+
+    Raises:
+        SettingError: the checkpoint does not exist, or its last step is beyond the plan's.
     """
 
-    def __init__(self, model: Any, tokenizer: Any):
-        self._model, self._tokenizer = model, tokenizer
-        self._tokens: dict[str, Tensor] = {}
-        table = model.token_embedding.weight
-        self.known = table.new_zeros(len(table), 1)
-        phrases = ['a table, a mug and the floor', 'a mug on a table']
-        phrases += [*captions.NAME_PHRASES, *captions.COLORED_PHRASES]
-        for sentence in captions.SENTENCES:
-            for phrase in phrases:
-                self.known[self._tokenize(captions.without_article(sentence).format(phrase))] = 1
-        self._unknown = torch.nonzero(self.known[:, 0].cpu() == 0)[:, 0]
+    def __init__(self, plan: TrainingPlan, resume: Path | None = None):
+        # Any, because torch has no types for its parts.
+        self.model: Any
+        self.model, tokenizer = weights.load_model(MODEL, plan.start)
+        self.plan, self.device = plan, torch.device(plan.device)
+        self.model.to(self.device).train().requires_grad_(True)
+        if plan.start == weights.RANDOM:
+            self.model.logit_scale.data.fill_(math.log(14.0))
+        self.average: Any = copy.deepcopy(self.model).requires_grad_(False)
+        self.parameters = list(self.model.parameters())
+        self.optimizer = _optimizer(self.model, plan.rate)
+        self.step = 0
+        if resume:
+            self._resume(resume)
+        self.texts = Texts(self.model, tokenizer)
+        self._average_texts = Texts(self.average, tokenizer)
+        self._backbone = Backbone(self.model.visual)
 
-    def _tokenize(self, text: str) -> Tensor:
-        if text not in self._tokens:
-            self._tokens[text] = self._tokenizer([text])[0]
-        return self._tokens[text]
+    def _resume(self, file: Path) -> None:
+        if not file.is_file():
+            raise SettingError(f'there is no checkpoint {file}; start without --resume')
+        state = torch.load(file, map_location=self.device, weights_only=True)
+        self.step = state['step']
+        if self.step >= self.plan.steps:
+            raise SettingError(
+                f'{file} has {self.step} steps already; set --steps to a larger number'
+            )
+        for name in ('model', 'average', 'optimizer'):
+            part: Any = getattr(self, name)
+            part.load_state_dict(state[name])
 
-    def embed(self, texts: list[str], rng: np.random.Generator) -> Tensor:
-        """Return unit embeddings [T, E]. Each '?' stands for one to three words never read."""
-        rows: dict[str, int] = {}
-        tokens: list[Tensor] = []
-        index = []
-        for text in texts:
-            if '?' in text or text not in rows:
-                rows[text] = len(tokens)
-                tokens.append(
-                    self._with_unknown(text, rng) if '?' in text else self._tokenize(text)
-                )
-            index.append(rows[text])
-        device = self._model.token_embedding.weight.device
-        embeddings = self._model.encode_text(torch.stack(tokens).to(device))
-        return F.normalize(embeddings, dim=-1)[index]
+    def save(self, folder: Path) -> None:
+        """Write the checkpoint, and the running average of the weights as float16."""
+        state = {name: getattr(self, name).state_dict() for name in ('model', 'average')}
+        state |= {'optimizer': self.optimizer.state_dict(), 'step': self.step}
+        partial = folder / f'{CHECKPOINT}.partial'
+        torch.save(state, partial)
+        os.replace(partial, folder / CHECKPOINT)
+        half = {name: value.half() for name, value in self.average.state_dict().items()}
+        path = folder / f'{MODEL}.safetensors'
+        print(f'saved {path}, SHA-256 {weights.save_weights(half, path, MODEL)}', flush=True)
 
-    def _with_unknown(self, text: str, rng: np.random.Generator) -> Tensor:
-        before, after = (self._tokenize(part) for part in text.split('?'))
-        end = int(before.argmax())
-        count = int(rng.integers(1, 4))
-        strange = self._unknown[rng.integers(len(self._unknown), size=count)]
-        tokens = torch.cat([before[:end], strange, after[1:]])[: len(before)]
-        if before[end] not in tokens:
-            tokens[-1] = before[end]
-        return tokens
+    def learn(self, batches: list[Batch], workers: ThreadPoolExecutor) -> dict[str, float]:
+        """Take one step; return the parts of the loss of the first batch."""
+        self.step += 1
+        for group in self.optimizer.param_groups:
+            group['lr'] = self.plan.rate_at(self.step)
+        jobs = range(len(batches))
+        parts, gradients = zip(*workers.map(self._work, batches, jobs), strict=True)
+        for parameter, *own in zip(self.parameters, *gradients, strict=True):
+            parameter.grad = sum(own) / len(batches)
+        nn.utils.clip_grad_norm_(self.parameters, 1.0)
+        self.optimizer.step()
+        self._after_step()
+        return parts[0]
+
+    def _work(self, batch: Batch, job: int) -> tuple[dict[str, float], tuple[Tensor, ...]]:
+        """Return the parts of the loss and the gradients for one batch."""
+        torch.set_num_threads(1)  # each job has its own core
+        rng = np.random.default_rng([self.plan.seed, self.step, job])
+        scale = self.model.logit_scale.exp().clamp(max=MAX_SCALE)
+        share, drawn = self.plan.bare_at(self.step), rng.random()
+        bare, own = drawn < share, drawn < share + (1 - share) * OWN
+        rule = attention.clip if own else attention.cliptrase
+        seen = self._see(batch, attention.query_query if bare else rule, bare)
+        late = self.step > TAUGHT_FROM * self.plan.steps
+        taught = self._teach(batch) if late and tuple(batch.pixels.shape[2:]) in TAUGHT else None
+        loss, parts = loss_of(batch, seen, self.texts, scale, rng, self.step, taught)
+        return parts, torch.autograd.grad(loss, self.parameters, materialize_grads=True)
+
+    @torch.no_grad()
+    def _teach(self, batch: Batch) -> Taught:
+        """Return what the running average says about the quarters of the crops."""
+        rows, cols = (side // 2 for side in batch.pixels.shape[2:])
+        patch = Tower(self.average.visual).patch
+        parts = [(y, x) for y in (0, rows) for x in (0, cols)]
+        pixels = torch.cat([batch.pixels[..., y : y + rows, x : x + cols] for y, x in parts])
+        corners = torch.cat([batch.corners + torch.tensor(at) // patch for at in parts])
+        quarters = dataclasses.replace(batch, pixels=pixels, corners=corners)
+        seen = self._see(quarters, attention.cliptrase, bare=False, model=self.average)
+        patches = seen.patches.view(2, 2, len(batch.pixels), *seen.grid, -1)
+        patches = patches.permute(2, 0, 3, 1, 4, 5).flatten(1, 4)
+        scale = self.average.logit_scale.exp()
+        return words_apart(scale * patches @ self._average_texts.names().T)
+
+    def _see(self, batch: Batch, rule: attention.Rule, bare: bool, model: Any = None) -> Seen:
+        """Run the tower, the last block with the attention of a rule.
+
+        Args:
+            bare: the last block has no residual and no feed-forward.
+            model: None for the one in training.
+        """
+        visual = (model or self.model).visual
+        tower = Tower(visual, self.plan.dtype)
+        pixels = batch.pixels.to(self.device)
+        grid, whole = tower.grid(pixels), visual.grid_size
+        positions = _positions(visual.positional_embedding, whole, grid, batch.corners)
+        tokens = tower.embed((pixels - self._backbone.mean) / self._backbone.std, positions)
+        *earlier, before, last = tower.blocks
+        for block in earlier:
+            tokens = block.forward(tokens)
+        heads = before.heads(tokens)
+        similar = attention.semantic_correlation(heads)
+        tokens = before.finish(tokens, attention.attend(attention.clip(heads, grid), heads.v))
+        heads = last.heads(tokens)
+        attended = attention.attend(rule(heads, grid), heads.v)
+        tokens = last.mix(attended) if bare else last.finish(tokens, attended)
+        joint = F.normalize(tower.project(tokens), dim=-1)
+        means = F.normalize(tower.pool(tokens), dim=-1)
+        # Not cut off at 0, as in clusters.denoised_affinity: there it could not learn.
+        affinity = similar[:, 1:, 1:] - similar[:, :1, 1:]
+        return Seen(joint[:, 1:], means, joint[:, 0], affinity, grid)
+
+    @torch.no_grad()
+    def _after_step(self) -> None:
+        """Update the running average of the weights; keep words never read at zero."""
+        keep = min(0.998, 1 - 1 / (1 + 0.2 * self.step))
+        for mine, new in zip(self.average.parameters(), self.model.parameters(), strict=True):
+            mine.lerp_(new, 1 - keep)
+        for one in (self.model, self.average):
+            one.token_embedding.weight.mul_(self.texts.known)
+        self.average.logit_scale.clamp_(max=math.log(MAX_SCALE))
 
 
-def loss_of(batch: Batch, features: Tensor, texts: Texts, scale: Tensor, bias: Tensor, rng):
-    """Return the loss and its parts, from unit image embeddings [B, E]."""
-    count, device = len(features), features.device
-    template = captions.sentence(rng)
-    words, painted = captions.NAME_PHRASES, captions.COLORED_PHRASES
-    prompts = [template.format(p) for p in (*words, *painted, *['a ?'] * UNKNOWN_WORDS)]
-    embeddings = texts.embed(batch.captions + prompts, rng)
-    told, asked = embeddings[:count], embeddings[count:]
+def _positions(
+    table: Tensor, whole: tuple[int, int], grid: tuple[int, int], corners: Tensor
+) -> Tensor:
+    """Return the position embeddings [B, 1 + rows * cols, D] of crops.
 
-    # Contrast crops with captions and captions with crops. A caption that is also true of another
-    # crop is not a negative example for it.
-    same, true = batch.same.to(device), batch.true.to(device)
-    logits = scale * features @ told.T
-    others = logits.masked_fill(true & ~same, -1e4)
-    own = logits.masked_fill(~same, -1e4)
-    contrast = added((others.logsumexp(d) - own.logsumexp(d)).mean() for d in (0, 1)) / 2
-
-    # Which prompts are true, each judged separately.
-    cosines = features @ asked.T
-    names, colors = batch.names.to(device), batch.colors.to(device)
-    unknown = names.new_zeros(count, UNKNOWN_WORDS)
-    answers = torch.cat([names, colors, unknown], 1)
-    single = F.binary_cross_entropy_with_logits(
-        bias[0].exp() * cosines + bias[1], (answers > 0).float(), reduction='none'
+    Args:
+        table: [1 + N, D] for the patches of a whole picture.
+        whole, grid: (rows, cols) of a whole picture and of the crops.
+        corners: [B, 2] row and column of each crop's first patch.
+    """
+    rows, cols = (
+        torch.arange(n) + corner[:, None] for n, corner in zip(grid, corners.T, strict=True)
     )
-    single = (single * (answers >= 0)).sum() / count
-
-    # Which of the names, and which of the painted names, is true.
-    k = len(CLASSES)
-    choice = _choice(scale * cosines[:, :k], names)
-    color = _choice(scale * cosines[:, k : k + len(painted)], colors)
-    loss = 0.5 * contrast + 0.2 * single + 0.5 * choice + 0.3 * color
-    right = names.gather(1, cosines[:, :k].argmax(1, keepdim=True)) > 0
-    parts = {'loss': loss, 'contrast': contrast, 'single': single, 'choice': choice, 'color': color}
-    return loss, {n: v.item() for n, v in parts.items()} | {'right': right.float().mean().item()}
+    at = 1 + rows[:, :, None] * whole[1] + cols[:, None]
+    at = F.pad(at.flatten(1), (1, 0)).to(table.device)
+    return table.index_select(0, at.flatten()).view(*at.shape, -1)
 
 
-def _choice(logits: Tensor, answers: Tensor) -> Tensor:
-    """Return the cross-entropy of the true prompts against the false ones.
+def train(
+    pictures: renders.Renders, plan: TrainingPlan, out: Path, resume: bool = False
+) -> dict[str, float]:
+    """Train the model and save it in `out`, also during training.
 
-    It is the mean over the crops that have a true prompt.
-    """
-    logp = logits.masked_fill(answers < 0, -1e4).log_softmax(1)
-    holds = (answers > 0).float()
-    per_crop = -(logp * holds).sum(1) / holds.sum(1).clamp(min=1)
-    some = holds.sum(1) > 0
-    return (per_crop * some).sum() / some.sum().clamp(min=1)
-
-
-def train(pictures: renders.Renders, plan: TrainingPlan, out: Path) -> dict[str, float]:
-    """Train the model and save the running average of its weights in `out`, also during training.
+    Args:
+        resume: continue from the checkpoint in `out`.
 
     Returns:
         The parts of the loss at the end, averaged over about fifty steps.
     """
-    loaded, tokenizer = weights.load_model(MODEL, plan.start)
-    model: Any = loaded  # torch has no types for its parts
-    device = torch.device(plan.device)
-    model.to(device).train().requires_grad_(True)
-    if plan.start == weights.RANDOM:
-        model.logit_scale.data.fill_(math.log(14.0))
-    bias = nn.Parameter(torch.tensor([math.log(10.0), -6.0], device=device))
-    parameters = [*model.parameters(), bias]
-    average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = _optimizer(model, bias, plan.rate)
-    texts = Texts(model, tokenizer)
-    backbone, patch = Backbone(model.visual), Tower(model.visual).patch
-    sampler = Sampler(pictures, plan.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    training = Training(plan, out / CHECKPOINT if resume else None)
+    sampler = Sampler(pictures, plan.seed, Tower(training.model.visual).patch)
     print(sampler.counts(), flush=True)
-
-    def work(batch: Batch, rng: np.random.Generator) -> tuple[dict, tuple[Tensor, ...]]:
-        """Return the parts of the loss and the gradients for one batch."""
-        torch.set_num_threads(1)  # each job has its own core
-        tower = Tower(model.visual)
-        tokens = tower.embed((batch.pixels.to(device) - backbone.mean) / backbone.std)
-        for block in tower.blocks:
-            tokens = block.forward(tokens)
-        features = F.normalize(tower.pool(tokens), dim=-1)
-        scale = model.logit_scale.exp().clamp(max=MAX_SCALE)
-        loss, parts = loss_of(batch, features, texts, scale, bias, rng)
-        return parts, torch.autograd.grad(loss, parameters)
-
-    rngs = [np.random.default_rng([plan.seed, job]) for job in range(plan.jobs)]
     shown: dict[str, float] = {}
-    started = time.monotonic()
-    workers = ThreadPoolExecutor(plan.jobs)
-    for step, batches in enumerate(_ahead(sampler, plan, patch), 1):
-        decay = min(1.0, 2 * (1 - step / plan.steps) + 0.01)
-        for group in optimizer.param_groups:
-            group['lr'] = plan.rate * min(1.0, step / 200) * decay
-        parts, gradients = zip(*workers.map(work, batches, rngs), strict=True)
-        for parameter, *own in zip(parameters, *gradients, strict=True):
-            parameter.grad = sum(own) / plan.jobs
-        nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        _after_step(model, average, texts.known, step)
-        shown = {n: 0.98 * shown.get(n, v) + 0.02 * v for n, v in parts[0].items()}
-        last = step == plan.steps
-        if step % 50 == 0 or last:
-            numbers = ' '.join(f'{name} {value:.3f}' for name, value in shown.items())
-            seconds = time.monotonic() - started
-            print(f'step {step}/{plan.steps} {seconds:.0f} s {numbers}', flush=True)
-        if step % 500 == 0 or last:
-            save(average, out / f'{MODEL}.safetensors')
-    workers.shutdown()
+    first, patches, started = training.step, 0, time.monotonic()
+    saved = started
+    with ThreadPoolExecutor(plan.jobs) as workers:
+        for batches in _ahead(sampler, plan, first):
+            parts = training.learn(batches, workers)
+            patches += sum(len(b.pixels) * b.pixels[0, 0].numel() for b in batches) // 64
+            shown = {n: 0.98 * shown.get(n, v) + 0.02 * v for n, v in parts.items()}
+            now, last = time.monotonic(), training.step == plan.steps
+            if training.step % SHOW_STEPS == 0 or last:
+                numbers = ' '.join(f'{name} {value:.3f}' for name, value in shown.items())
+                speed = f'{now - started:.0f} s, {patches / (now - started):.0f} patches/s'
+                print(f'step {training.step}/{plan.steps} {speed} {numbers}', flush=True)
+            if now - saved > SAVE_S or last:
+                training.save(out)
+                saved = now
     return shown
 
 
-@torch.no_grad()
-def _after_step(model: Any, average: Any, known: Tensor, step: int) -> None:
-    """Update the running average of the weights; keep embeddings of words never read at zero."""
-    keep = min(0.998, 1 - 1 / (1 + 0.2 * step))
-    for mine, new in zip(average.parameters(), model.parameters(), strict=True):
-        mine.lerp_(new, 1 - keep)
-    for one in (model, average):
-        one.token_embedding.weight.mul_(known)
-    average.logit_scale.clamp_(max=math.log(MAX_SCALE))
-
-
-def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim.Optimizer:
-    plain = [bias]
+def _optimizer(model: nn.Module, rate: float) -> torch.optim.Optimizer:
+    plain: list[nn.Parameter] = []
     decayed: list[nn.Parameter] = []
     for name, parameter in model.named_parameters():
         (plain if parameter.ndim < 2 or 'embedding' in name else decayed).append(parameter)
@@ -241,40 +306,31 @@ def _optimizer(model: nn.Module, bias: nn.Parameter, rate: float) -> torch.optim
     return torch.optim.AdamW(groups, lr=rate, betas=(0.9, 0.98))
 
 
-def _ahead(sampler: Sampler, plan: TrainingPlan, patch: int) -> Iterator[list[Batch]]:
-    """Yield the batches of all steps. A thread makes them one step ahead."""
-
-    def make(step: int) -> list[Batch]:
-        crops = CROPS if step < plan.late * plan.steps else LATE_CROPS
-        return sampler.batches(crops, patch, plan.jobs)
-
+def _ahead(sampler: Sampler, plan: TrainingPlan, done: int) -> Iterator[list[Batch]]:
+    """Yield the batches of the steps after `done`. A thread makes them one step ahead."""
     with ThreadPoolExecutor(1) as maker:
-        following = maker.submit(make, 0)
-        for step in range(plan.steps):
+        following = maker.submit(sampler.batches, done + 1, plan.crops_at(done + 1), plan.jobs)
+        for step in range(done + 1, plan.steps + 1):
             batches = following.result()
-            if step + 1 < plan.steps:
-                following = maker.submit(make, step + 1)
+            if step < plan.steps:
+                crops = plan.crops_at(step + 1)
+                following = maker.submit(sampler.batches, step + 1, crops, plan.jobs)
             yield batches
-
-
-def save(model: nn.Module, path: Path) -> None:
-    """Write the weights as float16."""
-    state = {name: value.half() for name, value in model.state_dict().items()}
-    print(f'saved {path}, SHA-256 {weights.save_weights(state, path, MODEL)}', flush=True)
 
 
 def main(args: list[str] | None = None) -> None:
     """Render the pictures and train the model."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--out', type=Path, required=True, help='folder for weights and pictures')
+    parser.add_argument('--resume', action='store_true', help='continue from its checkpoint')
     for field in dataclasses.fields(TrainingPlan):
         parser.add_argument(f'--{field.name}', type=type(field.default), default=field.default)
     options = vars(parser.parse_args(args))
-    out = options.pop('out')
+    out, resume = options.pop('out'), options.pop('resume')
     plan = TrainingPlan(**options)
     cv2.setNumThreads(1)
     pictures = renders.cached(out / 'renders', FIRST_SEED, plan.pictures, SIZE, jobs=plan.jobs)
-    shown = train(pictures, plan, out)
+    shown = train(pictures, plan, out, resume)
     about = {**dataclasses.asdict(plan), **shown}
     (out / 'training.json').write_text(json.dumps(about, indent=2) + '\n')
 

@@ -42,24 +42,37 @@ def overlay(
     return (mixed >> 8).astype(np.uint8)
 
 
-def legend(entries: Sequence[tuple[str, RGB]], width: int) -> np.ndarray:
+def legend(entries: Sequence[tuple[str, RGB]], width: int, scale: int = 1) -> np.ndarray:
     """Return a strip [h, width, 3] uint8 RGB, h > 0, with a coloured square and a text per entry,
-    black on white, in columns of equal width."""
-    row, square = 26, 30
-    texts = [cv2.getTextSize(text, _FONT, _SIZE, 1)[0][0] for text, _ in entries]
-    column = square + max(texts, default=0) + 12
+    black on white, in columns of equal width.
+
+    Args:
+        scale: makes text and squares larger.
+    """
+    row, square = 26 * scale, 30 * scale
+    texts = [cv2.getTextSize(text, _FONT, _SIZE * scale, scale)[0][0] for text, _ in entries]
+    column = square + max(texts, default=0) + 12 * scale
     columns = max(1, width // column)
     strip = np.full((row * max(1, -(-len(entries) // columns)), width, 3), 255, np.uint8)
     for n, (text, color) in enumerate(entries):
         x, y = n % columns * column, n // columns * row
+        corners = (x + 6 * scale, y + 5 * scale), (x + 24 * scale, y + 21 * scale)
         red, green, blue = (int(value) for value in color)
-        cv2.rectangle(strip, (x + 6, y + 5), (x + 24, y + 21), (red, green, blue), cv2.FILLED)
-        cv2.putText(strip, text, (x + square, y + 19), _FONT, _SIZE, (0, 0, 0), 1, cv2.LINE_AA)
+        cv2.rectangle(strip, *corners, (red, green, blue), cv2.FILLED)
+        _write(strip, text, (x + square, y + 19 * scale), scale)
     return strip
 
 
-def titled(picture: np.ndarray, title: str) -> np.ndarray:
-    """Return a picture [H, W, 3] uint8 RGB with a line of text above it."""
-    head = np.full((22, picture.shape[1], 3), 255, np.uint8)
-    cv2.putText(head, title, (6, 16), _FONT, _SIZE, (0, 0, 0), 1, cv2.LINE_AA)
+def titled(picture: np.ndarray, title: str, scale: int = 1) -> np.ndarray:
+    """Return a picture [H, W, 3] uint8 RGB with a line of text above it.
+
+    Args:
+        scale: makes the text larger.
+    """
+    head = np.full((22 * scale, picture.shape[1], 3), 255, np.uint8)
+    _write(head, title, (6 * scale, 16 * scale), scale)
     return np.vstack([head, picture])
+
+
+def _write(picture: np.ndarray, text: str, at: tuple[int, int], scale: int) -> None:
+    cv2.putText(picture, text, at, _FONT, _SIZE * scale, (0, 0, 0), scale, cv2.LINE_AA)

@@ -145,8 +145,12 @@ class Tower:
         height, width = images.shape[-2:]
         return height // self.patch, width // self.patch
 
-    def embed(self, images: Tensor) -> Tensor:
+    def embed(self, images: Tensor, positions: Tensor | None = None) -> Tensor:
         """Embed normalised images [B, 3, rows * patch, cols * patch] as tokens [B, N, D].
+
+        Args:
+            positions: [N, D] or [B, N, D], position embeddings for images that are parts of larger
+                ones; `position_table` of the grid if None.
 
         Raises:
             ShapeError: a side is not a multiple of the patch.
@@ -163,7 +167,8 @@ class Tower:
         pixels = pixels.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2)
         tokens = F.linear(pixels, self._embedding, visual.conv1.bias)
         cls = visual.class_embedding.to(self._wide).expand(len(images), 1, -1)
-        return self._norm_pre(torch.cat([cls, tokens], 1) + self.position_table(grid))
+        table = self.position_table(grid) if positions is None else positions
+        return self._norm_pre(torch.cat([cls, tokens], 1) + table)
 
     def project(self, tokens: Tensor) -> Tensor:
         """Map tokens [B, N, D] of the last block to the joint space [B, N, E], not normalised."""

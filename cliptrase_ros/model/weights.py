@@ -31,7 +31,9 @@ log = logging.getLogger(__name__)
 RANDOM = 'random'
 # The model of the demo world and its bundled weights. They only know that world.
 DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
-DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
+DEMO_SHA256 = '007e2d4a6c679918ad5cc700a9fc959ac8cf130109b8d7169e9d994fac0961e9'
+# Of the first demo model, which ran in small windows.
+OLD_DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
 HUB, LOCAL = 'hf-hub:', 'local-dir:'  # of model names: open_clip models in the hub, in a folder
 _ACTIVATION = {True: 'QuickGELU', False: 'GELU'}
 # With this seed the untrained tiny model finds several words in the demo's pictures.
@@ -72,6 +74,8 @@ def _load(name: str, weights: str, sha256: str | None) -> tuple[nn.Module, Calla
             'weights_sha256: only a local file can be checked; set weights to its path'
         )
     if file:
+        if name == DEMO_MODEL:
+            _refuse_old_demo(file, sha256)
         model = _with_file(checkpoints.read(file, sha256), name, config)
     elif weights == RANDOM:
         model = _untrained(name)
@@ -109,6 +113,20 @@ def _demo_file(name: str, sha256: str | None) -> tuple[str, str]:
             f'weights: {DEMO!r} do not belong to {name}; set model to {DEMO_MODEL!r}'
         )
     return str(MODELS / f'{DEMO_MODEL}.safetensors'), sha256 or DEMO_SHA256
+
+
+def _refuse_old_demo(file: Path, expected: str | None) -> None:
+    """Raise WeightsError if the file is, or should be, the demo model of earlier versions."""
+    digests = {'weights_sha256 is': expected and expected.strip().lower()}
+    if file.is_file():
+        digests[f'{file} has SHA-256'] = sha256_of(file)
+    for where, digest in digests.items():
+        if digest == OLD_DEMO_SHA256:
+            raise WeightsError(
+                f'weights: {where} {digest}. That is the demo model of an earlier version; '
+                f'`{DEMO}` now means another model. Set weights to {DEMO!r} and weights_sha256 to '
+                f"'none' or {DEMO_SHA256}"
+            )
 
 
 def _from_open_clip(name: str, make: Callable[[], Any]) -> Any:

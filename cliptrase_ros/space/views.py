@@ -1,4 +1,4 @@
-"""Orthographic pictures of a point cloud for people, with a grid of one metre."""
+"""Pictures of a point cloud for people: with a grid of one metre, or in perspective."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ _GRID = (64, 64, 64)
 _AXIS = (120, 120, 120)
 _TEXT = (255, 255, 255)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
+# The viewer beside the camera is so many times as far from the middle of the cloud as the camera.
+_FARTHER = 1.2
 
 
 def top_view(
@@ -63,6 +65,68 @@ def front_view(
     return _drawn(points, colors, (0, 1, 2), (x_m, y_m, z_m), pixels_per_m, up=False)
 
 
+def aside_view(
+    points: np.ndarray,
+    colors: np.ndarray,
+    size: tuple[int, int] = (480, 640),
+    yaw_deg: float = 25.0,
+    pitch_deg: float = 20.0,
+    dot_px: int = 3,
+) -> np.ndarray:
+    """Draw a cloud in perspective, as somebody beside the camera sees it.
+
+    The viewer turns around the middle of the cloud. The scale shows all points except the
+    outermost. If several points are on one pixel, the nearest is visible.
+
+    Args:
+        points: [N, 3] float32 in metres in the optical frame: x right, y down, z ahead. Points
+            that are not finite are skipped.
+        colors: [N, 3] uint8 RGB.
+        size: (height, width) of the picture in pixels.
+        yaw_deg, pitch_deg: how far the viewer goes to the right and up, in degrees.
+        dot_px: side of the square that a point becomes.
+
+    Returns:
+        [h, w, 3] uint8 RGB.
+
+    Raises:
+        ShapeError: points and colours are not [N, 3].
+    """
+    _check(points, colors)
+    height, width = size
+    picture = np.full((height, width, 3), _GROUND, np.uint8)
+    finite = np.isfinite(points).all(axis=1)
+    points, colors = points[finite].astype(np.float64), colors[finite]
+    if not len(points):
+        return picture
+    pitch = cv2.Rodrigues(np.array([math.radians(pitch_deg), 0.0, 0.0]))[0]
+    yaw = cv2.Rodrigues(np.array([0.0, math.radians(yaw_deg), 0.0]))[0]
+    middle = np.median(points, axis=0)
+    x, y, away = pitch @ yaw @ (points - middle).T
+    distance = _FARTHER * np.linalg.norm(middle)
+    ahead = away > -0.8 * distance
+    colors, away = colors[ahead], away[ahead] + distance
+    places = np.stack([y[ahead], x[ahead]], axis=1) / away[:, None]
+    low, high = np.percentile(places, (1, 99), axis=0)
+    scale = 0.95 * min(np.array(size) / np.maximum(high - low, 1e-6))
+    corner = (places - (low + high) / 2) * scale + np.array(size) / 2 - dot_px / 2
+    dots = np.argwhere(np.ones((dot_px, dot_px)))
+    order = np.argsort(-away, kind='stable')  # the last point drawn on a pixel stays
+    pixels = (corner.round().astype(np.intp)[order][:, None] + dots).reshape(-1, 2)
+    colors = colors[order].repeat(len(dots), axis=0)
+    inside = ((pixels >= 0) & (pixels < size)).all(axis=1)
+    picture[tuple(pixels[inside].T)] = colors[inside]
+    return picture
+
+
+def _check(points: np.ndarray, colors: np.ndarray) -> None:
+    if points.ndim != 2 or points.shape[1] != 3 or colors.shape != points.shape:
+        raise ShapeError(
+            'view: expected points and colours [N, 3], got '
+            f'{list(points.shape)} and {list(colors.shape)}'
+        )
+
+
 def _drawn(
     points: np.ndarray,
     colors: np.ndarray,
@@ -77,11 +141,7 @@ def _drawn(
         axes, ranges: of the columns, of the rows, and of the direction away from the viewer.
         up: whether the axis of the rows points up in the picture.
     """
-    if points.ndim != 2 or points.shape[1] != 3 or colors.shape != points.shape:
-        raise ShapeError(
-            'view: expected points and colours [N, 3], got '
-            f'{list(points.shape)} and {list(colors.shape)}'
-        )
+    _check(points, colors)
     for axis, (low, high) in zip(axes, ranges, strict=True):
         if not low < high:
             raise ShapeError(f'view: the range {low:g} .. {high:g} m of {"xyz"[axis]} is empty')

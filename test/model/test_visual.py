@@ -62,6 +62,16 @@ def test_positions_without_offset_hit_the_corners_evenly(visual, device):
     assert not torch.allclose(with_offset, turned, atol=1e-3)
 
 
+def test_positions_of_each_image_can_be_given(visual, device):
+    tower = Tower(visual)
+    images = torch.rand(2, 3, 24, 40, generator=torch.Generator().manual_seed(2)).to(device)
+    table = tower.position_table((3, 5))
+    both = tower.embed(images, torch.stack([table, 2 * table]))
+    assert torch.equal(both[0], tower.embed(images)[0])
+    assert torch.equal(both[1], tower.embed(images, 2 * table)[1])
+    assert not torch.allclose(both[1], tower.embed(images)[1], atol=1e-3)
+
+
 def test_position_tables_are_bounded(visual, device):
     tower = Tower(visual)
     for rows in range(1, 20):

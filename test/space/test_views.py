@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from cliptrase_ros.errors import ShapeError
-from cliptrase_ros.space.views import front_view, top_view
+from cliptrase_ros.space.views import aside_view, front_view, top_view
 
 RED, GREEN, BLUE = np.eye(3, dtype=np.uint8) * 255
 
@@ -59,6 +59,39 @@ def test_the_nearest_of_many_is_that_of_a_loop():
     for (row, column), (_, color) in expected.items():
         if row < 8:  # above the caption
             assert picture[row, column].tolist() == color
+
+
+def test_from_the_side_near_things_hide_far_ones_and_the_ground_is_seen_from_above():
+    # A wall 3 m ahead, and before it a small board 2 m ahead.
+    across, down = np.meshgrid(np.linspace(-1, 1, 81), np.linspace(-1, 1, 81))
+    wall = np.stack([across, down, np.full_like(across, 3)], axis=-1).reshape(-1, 3)
+    board = wall * (0.2, 0.2, 2 / 3)
+    points, colors = np.concatenate([board, wall]), np.repeat([RED, GREEN], len(wall), axis=0)
+    order = np.random.default_rng(0).permutation(len(points))
+    middles = {}
+    for angles in ((0, 0), (30, 0), (0, 30)):
+        view = aside_view(points[order], colors[order], (120, 160), *angles)
+        assert view.shape == (120, 160, 3) and view.dtype == np.uint8
+        red = np.argwhere((view == RED).all(axis=-1))
+        green = np.argwhere((view == GREEN).all(axis=-1))
+        middles[angles] = red.mean(0) - green.mean(0)
+        inner = view[red[:, 0].min() : red[:, 0].max(), red[:, 1].min() : red[:, 1].max()]
+        if angles == (0, 0):
+            assert (inner == RED).all()
+    assert abs(middles[0, 0]).max() < 1
+    # From the right, what is near moves to the left; from above, it moves down.
+    assert middles[30, 0][1] < -5 and abs(middles[30, 0][0]) < 1
+    assert middles[0, 30][0] > 5 and abs(middles[0, 30][1]) < 1
+
+
+def test_from_the_side_only_finite_points_are_drawn():
+    points = cloud((np.nan, 0, 1), (0, 0, np.inf))
+    nothing = aside_view(points, np.stack([RED, RED]), (12, 16))
+    assert len(np.unique(nothing)) == 1
+    one = aside_view(cloud((0.1, 0.2, 1)), RED[None], (12, 16), dot_px=3)
+    assert seen(one, RED) == [[y, x] for y in (4, 5, 6) for x in (6, 7, 8)]
+    with pytest.raises(ShapeError, match='expected points and colours'):
+        aside_view(np.zeros((2, 2)), np.zeros((2, 2)))
 
 
 @pytest.mark.parametrize('view, away', [(top_view, 'y_m'), (front_view, 'z_m')])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from rcl_interfaces.srv import SetParameters
 from rclpy.node import Node
@@ -14,6 +17,7 @@ from rclpy.parameter import Parameter
 from rclpy.time import Time
 from sensor_msgs.msg import Image, PointCloud2, PointField
 
+from ...demo.things import THINGS
 from ...errors import CliptraseError
 from ...media import encodings
 from ...msg import ObjectArray, Vocabulary
@@ -25,6 +29,8 @@ TRUTH = '/ground_truth/label_mask'
 # Number of recent messages kept to match them with a label image: 100 are 20 s at 5 Hz. Clouds are
 # large, so only 8.
 _RECENT, _RECENT_CLOUDS = 100, 8
+# The film has the last images of each vocabulary, reduced to this height.
+FILM_FRAMES, FILM_PX = 100, 300
 POINT = {'x': 'f4', 'y': 'f4', 'z': 'f4', 'rgb': 'f4', 'confidence': 'f4', 'label': 'u1'}
 _TYPES = {PointField.FLOAT32: 'f4', PointField.UINT8: 'u1'}
 
@@ -81,6 +87,15 @@ class Snapshot:
     cloud: PointCloud2 | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class FilmFrame:
+    """One image of the film: camera and overlay [h, w, 3] uint8 RGB, not larger than needed."""
+
+    stamp: tuple[int, int]
+    camera: np.ndarray
+    overlay: np.ndarray
+
+
 class Recent:
     """The last messages of a topic, by stamp."""
 
@@ -92,14 +107,34 @@ class Recent:
     def keep(self, message: Image | PointCloud2) -> None:
         """Add a message. If there are too many, drop the oldest."""
         stamp = message.header.stamp
-        self._messages[stamp.sec, stamp.nanosec] = message
+        self._messages[_stamp(message)] = message
         self.stamps_s.append(stamp.sec + 1e-9 * stamp.nanosec)
         while len(self._messages) > self._size:
             self._messages.popitem(last=False)
 
     def beside(self, other: Image | PointCloud2) -> Image | PointCloud2 | None:
         """Return the message with the stamp of `other`, or None."""
-        return self._messages.get((other.header.stamp.sec, other.header.stamp.nanosec))
+        return self._messages.get(_stamp(other))
+
+
+def _stamp(message: Image | PointCloud2) -> tuple[int, int]:
+    return message.header.stamp.sec, message.header.stamp.nanosec
+
+
+def pixels_of(mask: Image) -> np.ndarray:
+    """Return [H, W] uint8 of an unpadded mono8 image.
+
+    Raises:
+        Failure: it has another encoding.
+    """
+    if mask.encoding != 'mono8':
+        raise Failure(f'encoding of a label image: expected mono8, got {mask.encoding}')
+    return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
+
+
+def ids_of(mask: Image) -> set[int]:
+    """Return the ids in a label image. Errors: as pixels_of."""
+    return set(np.unique(pixels_of(mask)).tolist())
 
 
 def points_of(cloud: PointCloud2) -> np.ndarray:
@@ -146,6 +181,14 @@ def depth_error_mm(points: np.ndarray, depth: Image) -> tuple[float, float] | No
     return float(off_mm.max()), float(np.percentile(off_mm, 99))
 
 
+def _reduced(picture: np.ndarray) -> np.ndarray:
+    height, width = picture.shape[:2]
+    if height <= FILM_PX:
+        return picture
+    size = round(width * FILM_PX / height), FILM_PX
+    return cv2.resize(picture, size, interpolation=cv2.INTER_AREA)
+
+
 class Collector(Node):
     """Subscribes like a consumer, and keeps what the report needs.
 
@@ -166,6 +209,8 @@ class Collector(Node):
         self.truth_vocabularies: list[Vocabulary] = []
         self.camera, self._truth = Recent(), Recent()
         self._confidence, self._overlay = Recent(), Recent()
+        # Images of the film by version of the words.
+        self._film: dict[int, deque[FilmFrame]] = defaultdict(lambda: deque(maxlen=FILM_FRAMES))
         self._depth, self._cloud = Recent(), Recent(_RECENT_CLOUDS)
         self._listening = False
         self.create_subscription(
@@ -177,9 +222,9 @@ class Collector(Node):
         for topic, recent in (
             (TRUTH, self._truth),
             ('/segmentation/confidence', self._confidence),
-            ('/segmentation/overlay', self._overlay),
         ):
             self.create_subscription(Image, topic, recent.keep, 10)
+        self.create_subscription(Image, '/segmentation/overlay', self._take_overlay, 10)
         self.create_subscription(Image, '/segmentation/label_mask', self._take_mask, 10)
         if true_depth:
             self.create_subscription(Image, DEPTH, self._depth.keep, 10)
@@ -201,6 +246,14 @@ class Collector(Node):
         self.labelled.append(
             HeardLabels(mask, truth, version, time.monotonic(), self._delay_s(mask))
         )
+
+    def _take_overlay(self, overlay: Image) -> None:
+        self._overlay.keep(overlay)
+        camera = self.camera.beside(overlay)
+        if camera and self.vocabularies:
+            small = (_reduced(encodings.to_rgb(image)) for image in (camera, overlay))
+            version = self.vocabularies[-1].version
+            self._film[version].append(FilmFrame(_stamp(overlay), *small))
 
     def _take_cloud(self, cloud: PointCloud2) -> None:
         arrival_s, delay_s = time.monotonic(), self._delay_s(cloud)
@@ -235,6 +288,34 @@ class Collector(Node):
             if None not in beside:
                 return Snapshot(labelled, *beside)
         return None
+
+    def words_of(self, labelled: HeardLabels) -> Vocabulary:
+        """Return the vocabulary of a label image."""
+        versions = {words.version: words for words in self.vocabularies}
+        return versions.get(labelled.version, self.vocabularies[0])
+
+    def truth_table(self, words: Vocabulary) -> np.ndarray:
+        """Return [256] uint8: ids of the truth -> ids of the words."""
+        ids = {c.name: c.id for c in words.classes}
+        true_ids = {c.name: c.id for c in self.truth_vocabularies[-1].classes}
+        table = np.zeros(256, np.uint8)
+        for thing in THINGS:
+            table[true_ids[thing.title]] = thing.id_in(ids)
+        return table
+
+    def filmed(self) -> Iterator[tuple[FilmFrame, Vocabulary, set[int]]]:
+        """Yield the last FILM_FRAMES images of each vocabulary, with its words and the ids that
+        are in the label image."""
+        # Copies, because images go on coming while the film is made.
+        labelled = {_stamp(one.mask): one for one in list(self.labelled)}
+        films = [film.copy() for film in list(self._film.values())]
+        for frame in itertools.chain.from_iterable(films):
+            if frame.stamp in labelled:
+                one = labelled[frame.stamp]
+                words, ids = self.words_of(one), ids_of(one.mask)
+                # Close to a change, a mask may have the words before or after it.
+                if ids <= {0, *(c.id for c in words.classes)}:
+                    yield frame, words, ids
 
     def set_words(self, words: list[str]) -> None:
         """Change the vocabulary of the running node, as `ros2 param set` does.

@@ -96,8 +96,8 @@ class DemoWorld(Node):
             return
         self._wait = False
         self._move()
-        header = self._header()
         view = self._world.render(next(self._cameras))
+        header = self._header()  # the picture is there now; its stamp does not include the renderer
         size = view.depth.shape
         self._image.publish(messages.picture(view.image, header))
         self._depth.publish(encodings.fill_image(Image(), view.depth, '32FC1', header))

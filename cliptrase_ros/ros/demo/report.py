@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import math
 import os
 import platform
 from importlib import metadata
@@ -13,18 +12,24 @@ from typing import Any
 
 import cv2
 import numpy as np
-from sensor_msgs.msg import Image
 
 from ...demo import SETTINGS
 from ...demo.things import THINGS
 from ...evaluation.metrics import Confusion
-from ...media import drawing, encodings
 from ...msg import Vocabulary
-from ...space.views import front_view, top_view
-from .collector import Cloud, Collector, Failure, HeardLabels, Snapshot, points_of
+from . import panels
+from .collector import (
+    Cloud,
+    Collector,
+    Failure,
+    HeardLabels,
+    Snapshot,
+    ids_of,
+    pixels_of,
+    points_of,
+)
 
-RESULT = 'result.json'
-_UNLABELED_COLOR = (40, 40, 40)
+RESULT, FILM = 'result.json', 'segmentation.webp'
 
 
 def report(
@@ -62,9 +67,10 @@ def report(
     out.mkdir(parents=True, exist_ok=True)
     (out / RESULT).write_text(json.dumps(result, indent=2, allow_nan=False) + '\n')
     for number, snapshot in enumerate(snapshots, 1):
-        picture = _panel(collector, snapshot)
+        picture = panels.panels(collector, snapshot)
         path = out / f'frame_{number}.png'
         cv2.imwrite(str(path), cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))
+    panels.film(collector, out / FILM, result['camera_rate_hz'])
     return result
 
 
@@ -110,7 +116,7 @@ def lines(result: dict) -> list[str]:
 def _check(labelled: list[HeardLabels], vocabularies: list[Vocabulary]) -> None:
     described = {v.version: {c.id for c in v.classes} | {0} for v in vocabularies}
     for one in labelled:
-        ids = _ids(one.mask)
+        ids = ids_of(one.mask)
         # The order between topics is not guaranteed: mask and vocabulary can overtake each other.
         near = (one.version - 1, one.version, one.version + 1)
         if not any(ids <= described.get(version, set()) for version in near):
@@ -124,7 +130,7 @@ def _check_cloud(snapshot: Snapshot) -> None:
     cloud, mask = snapshot.cloud, snapshot.labelled.mask
     if cloud is None:
         return
-    points, labels = points_of(cloud), _pixels(mask)
+    points, labels = points_of(cloud), pixels_of(mask)
     if points.shape != labels.shape or cloud.header != mask.header:
         raise Failure('a cloud and its label image differ in size or header')
     valid = np.isfinite(points['z'])
@@ -178,13 +184,13 @@ def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels])
     result = {'version': words.version, 'ids': ids}
     if not collector.truth_vocabularies or not all(thing.id_in(ids) for thing in THINGS):
         return result
-    in_words = _truth_table(collector, ids)
+    in_words = collector.truth_table(words)
     confusion = Confusion(max(ids.values()))
     frames = 0
     for one in labelled:
         # Close to a change, a mask may have the words before or after it.
-        if one.truth and one.version == words.version and _ids(one.mask) <= {0, *ids.values()}:
-            confusion.add(in_words[_pixels(one.truth)], _pixels(one.mask))
+        if one.truth and one.version == words.version and ids_of(one.mask) <= {0, *ids.values()}:
+            confusion.add(in_words[pixels_of(one.truth)], pixels_of(one.mask))
             frames += 1
     if frames:
         all_iou = confusion.iou
@@ -196,90 +202,6 @@ def _score(collector: Collector, words: Vocabulary, labelled: list[HeardLabels])
             iou={name: None if np.isnan(value) else value for name, value in iou.items()},
         )
     return result
-
-
-def _pixels(mask: Image) -> np.ndarray:
-    """Return [H, W] uint8 of an unpadded mono8 image."""
-    if mask.encoding != 'mono8':
-        raise Failure(f'encoding of a label image: expected mono8, got {mask.encoding}')
-    return np.frombuffer(mask.data, np.uint8).reshape(mask.height, mask.width)
-
-
-def _ids(mask: Image) -> set[int]:
-    return set(np.unique(_pixels(mask)).tolist())
-
-
-def _truth_table(collector: Collector, ids: dict[str, int]) -> np.ndarray:
-    """Return [256] uint8: ids of the truth -> ids of the words."""
-    true_ids = {c.name: c.id for c in collector.truth_vocabularies[-1].classes}
-    table = np.zeros(256, np.uint8)
-    for thing in THINGS:
-        table[true_ids[thing.title]] = thing.id_in(ids)
-    return table
-
-
-def _panel(collector: Collector, snapshot: Snapshot) -> np.ndarray:
-    """Return one picture of camera, truth (if there is one), labels, confidence, overlay and the
-    cloud (if there is one) from the front and from above, with a legend."""
-    labelled = snapshot.labelled
-    labels = _pixels(labelled.mask)
-    versions = {words.version: words for words in collector.vocabularies}
-    words = versions.get(labelled.version, collector.vocabularies[0])
-    ids = {c.name: c.id for c in words.classes}
-    palette = np.full((256, 3), _UNLABELED_COLOR, np.uint8)
-    for c in words.classes:
-        palette[c.id] = [round(255 * value) for value in (c.color.r, c.color.g, c.color.b)]
-    present = _ids(labelled.mask)
-    parts = {'camera': cv2.resize(encodings.to_rgb(snapshot.camera), labels.shape[::-1])}
-    if labelled.truth:
-        truth = _truth_table(collector, ids)[_pixels(labelled.truth)]
-        parts['truth'] = palette[truth]
-        present |= set(np.unique(truth).tolist())
-    parts['labels'] = palette[labels]
-    parts['confidence'] = encodings.to_rgb(snapshot.confidence)
-    parts['overlay'] = encodings.to_rgb(snapshot.overlay)
-    if snapshot.cloud:
-        parts |= _views(points_of(snapshot.cloud), palette)
-    row = np.hstack([drawing.titled(picture, title) for title, picture in parts.items()])
-    legend = [(f'{c.id} {c.name}', palette[c.id]) for c in words.classes if c.id in present]
-    return np.vstack([row, drawing.legend(legend, row.shape[1])])
-
-
-def _views(points: np.ndarray, palette: np.ndarray) -> dict[str, np.ndarray]:
-    """Return a cloud [H, W] from the front and from above, each [H, W, 3] uint8 RGB. The scales
-    show all points except the outermost. Colours are half the cloud's own, half the classes'."""
-    height, width = points.shape
-    points = points[np.isfinite(points['z'])]
-    xyz = np.stack([points[axis] for axis in 'xyz'], axis=-1)
-    words = np.ascontiguousarray(points['rgb'], np.float32).view(np.uint32)
-    rgb = np.stack([words >> shift & 255 for shift in (16, 8, 0)], axis=-1)
-    colors = ((palette[points['label']] + rgb) // 2).astype(np.uint8)
-    aspect = width / height
-    low, high = np.percentile(xyz, (1, 99), axis=0) if len(xyz) else (np.zeros(3), np.ones(3))
-    (x, y, _), (wide, tall, _), far = (low + high) / 2, high - low, high[2]
-    half, deep = _half_metres(max(tall, wide / aspect) / 2), _half_metres(max(far, wide / aspect))
-    across = half * aspect, deep * aspect / 2
-    return {
-        'front': front_view(
-            xyz,
-            colors,
-            x_m=(x - across[0], x + across[0]),
-            y_m=(y - half, y + half),
-            pixels_per_m=height / (2 * half),
-        ),
-        'top': top_view(
-            xyz,
-            colors,
-            x_m=(x - across[1], x + across[1]),
-            z_m=(0.0, deep),
-            pixels_per_m=height / deep,
-        ),
-    }
-
-
-def _half_metres(value: float) -> float:
-    """Return the next half metre above the value."""
-    return math.floor(2 * value) / 2 + 0.5
 
 
 def _versions() -> dict[str, str]:

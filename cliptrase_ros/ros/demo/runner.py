@@ -14,12 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import rclpy
 
-from ...demo import SETTINGS
+from ...demo import SETTINGS, palette
 from ...demo.things import CLASSES, THINGS
 from ...demo.world import MissingExtra, require_pybullet
 from ...options import flattened
@@ -29,7 +30,7 @@ from ..parameters import NodeOptions
 from ..shutdown import spun
 from . import domain
 from .collector import CAMERA, DEPTH, Collector, Failure, Snapshot
-from .report import RESULT, lines, report
+from .report import FILM, RESULT, lines, report
 
 # Remaps: name in the camera and the node := name in the demo.
 TOPICS = [
@@ -42,7 +43,7 @@ PROFILE = 'config/fastdds_large_images.xml'
 # The new word of the second vocabulary with --source or --words.
 NEW_WORD = 'lamp'
 # Seconds per scene of the demo world: short, so that many scenes are seen.
-SCENE_S = 1.0
+SCENE_S = 3.0
 # Pictures saved for each vocabulary.
 PICTURES = 3
 START_S = 1800
@@ -58,7 +59,7 @@ def main(args: list[str] | None = None) -> int:
         except MissingExtra as missing:
             print(f'the demo failed: {missing}', file=sys.stderr)
             return 1
-    for path in (options.out / RESULT, *options.out.glob('frame_*.png')):
+    for path in (options.out / RESULT, options.out / FILM, *options.out.glob('frame_*.png')):
         path.unlink(missing_ok=True)  # of an earlier run
     settings = _choose_model(options)
     first, second = _choose_words(options)
@@ -71,6 +72,7 @@ def main(args: list[str] | None = None) -> int:
         with spun(Collector(has_depth, not options.source)) as collector:
             processes.append(_start_camera(options))
             values = {**flattened(Settings, settings), 'vocabulary': _yaml(first)}
+            values['colors'] = _yaml(palette.ENTRIES)
             node = [f'{name}:={value}' for name, value in values.items()]
             processes.append(_start('node', node, TOPICS))
             if not options.source:
@@ -203,7 +205,7 @@ def _start(module: str, parameters: list[str], remaps: list[str]) -> subprocess.
     return subprocess.Popen(command)
 
 
-def _yaml(words: list[str]) -> str:
+def _yaml(words: Sequence[str]) -> str:
     return '[' + ', '.join(f'"{word}"' for word in words) + ']'
 
 

@@ -1,5 +1,6 @@
 """make demo: short complete runs, its parts, and how it fails."""
 
+import dataclasses
 import json
 import signal
 import subprocess
@@ -10,18 +11,23 @@ import cv2
 import forks
 import numpy as np
 import pytest
+import rclpy
+from builtin_interfaces.msg import Time
 from cliptrase_ros.msg import Vocabulary, VocabularyClass
 from forks import Fork
+from PIL import Image as Pillow
 from sensor_msgs.msg import Image
+from std_msgs.msg import Header
 from towers import picture
 
 from cliptrase_ros.demo import SETTINGS
 from cliptrase_ros.demo.world import CLASSES
 from cliptrase_ros.media import encodings
 from cliptrase_ros.model import weights
-from cliptrase_ros.ros.demo import report, runner
+from cliptrase_ros.ros.demo import panels, report, runner
 from cliptrase_ros.ros.demo.collector import (
     Cloud,
+    Collector,
     Failure,
     HeardLabels,
     Snapshot,
@@ -94,9 +100,13 @@ def test_the_demo_world_is_scored(tmp_path):
     assert 2 <= len(saved_as) <= 2 * runner.PICTURES
     for path in saved_as:
         saved = cv2.imread(str(path))
-        assert saved.shape[1] == 7 * 320 and saved.shape[0] > 240
-        parts = np.split(saved[22:262], 7, axis=1)
-        assert len({part.tobytes() for part in parts}) == 7
+        assert saved.shape[1] == 3 * 640 and saved.shape[0] > 2 * (480 + 44)
+        rows = saved[44:524], saved[44 + 524 : 2 * 524]
+        parts = [part for row in rows for part in np.split(row, 3, axis=1)]
+        assert len({part.tobytes() for part in parts}) == 6
+    with Pillow.open(tmp_path / runner.FILM) as film:
+        assert film.n_frames >= 8 and film.size[0] == 800
+    assert (tmp_path / runner.FILM).stat().st_size < panels.FILM_BYTES
 
 
 def test_pictures_of_ones_own_have_no_scores(photo, tmp_path):
@@ -106,7 +116,7 @@ def test_pictures_of_ones_own_have_no_scores(photo, tmp_path):
     result = json.loads((tmp_path / 'result.json').read_text())
     assert not (tmp_path / 'frame_99.png').exists()
     assert 'miou' not in result and 'note' not in result and 'mIoU' not in done.stdout
-    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 4 * 160
+    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 2 * 480
     assert 'lamp' in result['vocabularies'][1]['ids']
 
 
@@ -119,7 +129,7 @@ def test_a_recording_with_depth_has_clouds(photo, depth_photo, tmp_path):
     result = json.loads((tmp_path / 'result.json').read_text())
     assert result['clouds']['valid'] == 1.0 and 'depth_error_mm' not in result
     assert result['objects']['messages'] > 0
-    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 6 * 160
+    assert cv2.imread(str(tmp_path / 'frame_1.png')).shape[1] == 3 * 480
 
 
 @pytest.mark.parametrize(
@@ -346,14 +356,79 @@ def test_clouds_are_summed_up():
         report._space(SimpleNamespace(clouds=[], object_counts=[], failures=[Failure('bad')]))
 
 
-def test_views_show_the_cloud_in_mixed_colours():
+def test_the_cloud_is_drawn_in_mixed_colours():
     palette = np.zeros((256, 3), np.uint8)
     palette[1] = 201, 102, 53
     labels = np.ones((60, 80), np.uint8)
-    views = report._views(points_of(cloud(labels, np.full((60, 80), 2, np.float32))), palette)
-    assert set(views) == {'front', 'top'}
-    for view in views.values():
-        assert view.shape == (60, 80, 3)
-        assert (view == (101, 52, 28)).all(axis=-1).any()
-    nothing = report._views(points_of(cloud(labels, np.full((60, 80), np.nan))), palette)
-    assert all(view.shape == (60, 80, 3) for view in nothing.values())
+    view = panels._cloud(cloud(labels, np.full((60, 80), 2, np.float32)), palette, (80, 60))
+    assert view.shape == (60, 80, 3)
+    assert (view == (101, 52, 28)).all(axis=-1).any()
+
+
+def published(stamp, value, encoding='rgb8'):
+    shape = (60, 80, 3) if encoding == 'rgb8' else (60, 80)
+    header = Header(stamp=Time(sec=stamp), frame_id='eye')
+    return encodings.fill_image(Image(), np.full(shape, value, np.uint8), encoding, header)
+
+
+def vocabulary(version, names):
+    classes = [VocabularyClass(id=n, name=name) for n, name in enumerate(names, 1)]
+    for c in classes:
+        c.color.r = c.color.g = c.id / 10
+    return Vocabulary(version=version, classes=classes)
+
+
+@pytest.fixture
+def heard():
+    """What a collector has heard without a node: two images of the first vocabulary, one of the
+    second."""
+    rclpy.init()
+    collector = Collector()
+    collector.vocabularies.append(vocabulary(1, ('floor', 'wall')))
+    for stamp in (1, 2, 3, 4):
+        if stamp == 3:
+            collector.vocabularies.append(vocabulary(2, ('floor', 'lamp', 'mug')))
+        collector.camera.keep(published(stamp, 10 * stamp))
+        collector._take_mask(published(stamp, {3: 9}.get(stamp, stamp), 'mono8'))
+        collector._confidence.keep(published(stamp, 128, 'mono8'))
+        collector._take_overlay(published(stamp, 20 * stamp))
+    yield collector
+    collector.destroy_node()
+    rclpy.shutdown()
+
+
+def test_a_film_shows_camera_and_overlay_with_the_words_of_each_image(heard, tmp_path):
+    heard._take_overlay(published(7, 0))  # without camera and mask: not in the film
+    # Close to a change, a label image may have the words before or after it.
+    found = [(frame.stamp[0], words.version, ids) for frame, words, ids in heard.filmed()]
+    assert found == [(1, 1, {1}), (2, 1, {2})]
+    heard.vocabularies[-1].classes.append(VocabularyClass(id=4, name='duck'))
+    panels.film(heard, tmp_path / 'film.webp', 5.0)
+    with Pillow.open(tmp_path / 'film.webp') as film:
+        assert film.n_frames == 3 and film.info['loop'] == 0
+        assert film.size[0] == 2 * 400
+        film.seek(2)
+        shown = np.asarray(film.convert('RGB')).astype(int)
+        assert film.info['duration'] == 200
+    camera, overlay = shown[100, 200], shown[100, 600]
+    assert abs(camera - 40).max() < 8 and abs(overlay - 80).max() < 8
+
+
+def test_a_film_that_is_too_large_is_written_with_less_quality(heard, tmp_path, monkeypatch):
+    sizes = {}
+    for limit in (10**9, 1):
+        monkeypatch.setattr(panels, 'FILM_BYTES', limit)
+        panels.film(heard, tmp_path / 'film.webp', 5.0)
+        sizes[limit] = (tmp_path / 'film.webp').stat().st_size
+    assert sizes[1] < sizes[10**9]
+
+
+def test_panels_are_enlarged_and_name_only_what_is_there(heard):
+    one = heard.labelled[0]
+    taken = heard.snapshot()
+    assert taken.labelled is heard.labelled[-1]
+    made = panels.panels(heard, dataclasses.replace(taken, labelled=one))
+    assert made.shape[1] == 2 * 480 and made.shape[0] > 2 * 360
+    legend = {tuple(color) for color in made[-26 * 6 :].reshape(-1, 3).tolist()}
+    floor, wall = (26, 26, 0), (51, 51, 0)
+    assert floor in legend and wall not in legend
