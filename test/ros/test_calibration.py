@@ -61,9 +61,6 @@ class Calibrator:
         """Publish ten times a second, instead of the message before."""
         self._again = message
 
-    def listeners(self):
-        return self._publisher.get_subscription_count()
-
     def end(self):
         self._spinning.close()
         rclpy.try_shutdown(context=self._context)
@@ -137,9 +134,9 @@ def test_publishers_of_several_kinds_come_and_go(running_with, calibrator):
     first = calibrator(qos(latched=True))
     first.send(info())  # once, before the node knows this publisher
     focal_of_outputs(infos, process, 150.0)
+    # Repeated: a message is lost if only the publisher knows of the match.
     second = calibrator(qos(latched=False))
-    wait_for(second.listeners, what='a match')
-    second.send(info((240, 320), roi=(80, 60, 160, 120)))
+    second.repeat(info((240, 320), roi=(80, 60, 160, 120)))
     focal_of_outputs(infos, process, 300.0)
     first.end(), second.end()
     calibrator(qos(latched=True)).send(info())
