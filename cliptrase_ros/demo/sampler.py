@@ -26,7 +26,7 @@ BACKGROUND_SHARE = 0.3
 # These two nearly always come together. Crops with only one of them tell them apart.
 TOGETHER = ('floor', 'wall')
 # A thing is visible in a crop if it covers this share of the area that is usual for its name, and
-# this number of patches. Presence is asked of as many patches (losses.presence). The usual area is
+# this number of patches. Presence is asked of as many patches (losses.shown). The usual area is
 # taken to be at most half of the crop.
 USUAL_SHARE, FEWEST_PATCHES = 0.3, 3
 # Below this number of pixels it is not visible. Between the two the answer is not used.

@@ -52,7 +52,7 @@ def panels(collector: Collector, snapshot: Snapshot) -> np.ndarray:
     tiles = [drawing.titled(part, title, larger) for title, part in parts.items()]
     tiles += [np.full_like(tiles[0], 255)] * (-len(tiles) % columns)
     rows = [np.hstack(tiles[n : n + columns]) for n in range(0, len(tiles), columns)]
-    return np.vstack([*rows, _legend(words, present, columns * size[0], larger)])
+    return np.vstack([*rows, _legend(words, palette, present, columns * size[0], larger)])
 
 
 def film(collector: Collector, path: Path, rate_hz: float) -> None:
@@ -61,7 +61,7 @@ def film(collector: Collector, path: Path, rate_hz: float) -> None:
     It stays below FILM_BYTES if one of QUALITIES allows it.
     """
     frames = [_frame(*shown) for shown in collector.filmed()]
-    height = max((len(frame) for frame in frames), default=0)
+    height = max(len(frame) for frame in frames)
     padded = [
         np.pad(frame, ((0, height - len(frame)), (0, 0), (0, 0)), constant_values=255)
         for frame in frames
@@ -84,7 +84,9 @@ def _frame(frame: FilmFrame, words: Vocabulary, ids: set[int]) -> np.ndarray:
     row = np.hstack([_of_height(part, FILM_PX) for part in (frame.camera, frame.overlay)])
     title = f'{len(words.classes)} words: {", ".join(c.name for c in words.classes)}'
     title = textwrap.shorten(title, TITLE_LETTERS, placeholder=' ...')
-    return np.vstack([drawing.titled(row, title), _legend(words, ids, row.shape[1])])
+    return np.vstack(
+        [drawing.titled(row, title), _legend(words, _palette(words), ids, row.shape[1])]
+    )
 
 
 def _of_height(picture: np.ndarray, height: int) -> np.ndarray:
@@ -100,8 +102,9 @@ def _palette(words: Vocabulary) -> np.ndarray:
     return palette
 
 
-def _legend(words: Vocabulary, ids: set[int], width: int, larger: int = 1) -> np.ndarray:
-    palette = _palette(words)
+def _legend(
+    words: Vocabulary, palette: np.ndarray, ids: set[int], width: int, larger: int = 1
+) -> np.ndarray:
     entries = [(f'{c.id} {c.name}', palette[c.id]) for c in words.classes if c.id in ids]
     return drawing.legend(entries, width, larger)
 
