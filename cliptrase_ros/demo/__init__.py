@@ -10,7 +10,7 @@ SETTINGS = {
     'model': 'cliptrase-demo',
     'weights': 'demo',
     'input_size': 168,
-    'cluster': {'eps': 1.0, 'min_samples': 4},
+    'cluster': {'eps': 1.2, 'min_samples': 2},
     'refine': 'pamr',
     'prompt_templates': 'photo',
 }

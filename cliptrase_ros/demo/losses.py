@@ -1,9 +1,10 @@
-"""The loss of the demo model's training: words that are true of a whole crop, and nothing else.
+"""The loss of the demo model's training: words that are true of a whole window, and nothing else.
 
 No pixel label enters it. Multiple-instance learning finds out which patch shows what: a name that
-the crop shows must be what some patches say, and no patch may say a name that it does not show.
+a window shows must be what some of its patches say, and none may say a name that it does not show.
 
-Shapes: B crops of N = rows * cols patches, E width of the joint space, Q words.
+Shapes: B crops of N = rows * cols patches with W windows of n patches each, E width of the joint
+space, Q words.
 """
 
 from __future__ import annotations
@@ -34,8 +35,6 @@ WEIGHTS = {
     'shown_color': 0.4,
     'absent_color': 0.4,
     'unknown': 0.2,
-    'taught': 1.5,
-    'taught_color': 0.6,
     'contrast': 0.3,
     'cls': 0.15,
     'alike': 0.3,
@@ -67,23 +66,15 @@ class Seen(NamedTuple):
     grid: Grid
 
 
-class Taught(NamedTuple):
-    """What the running average of the model says about the same patches, seen in small crops.
+def words_apart(logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the log-probabilities of the names and of the words with colours.
 
-    Attributes:
-        names: [B, N, K] log-probabilities of the names.
-        colored: [B, N, C] the same of the words with colours.
+    Args:
+        logits: [..., K + C].
     """
-
-    names: Tensor
-    colored: Tensor
-
-
-def words_apart(logits: Tensor) -> Taught:
-    """Return the log-probabilities of both vocabularies from logits [B, N, K + C]."""
     names, painted = logits.split([len(CLASSES), len(captions.COLORED)], dim=-1)
     colored = torch.cat([names[..., _PLAIN], painted], -1)
-    return Taught(names.log_softmax(-1), colored.log_softmax(-1))
+    return names.log_softmax(-1), colored.log_softmax(-1)
 
 
 def loss_of(
@@ -93,7 +84,6 @@ def loss_of(
     scale: Tensor,
     rng: np.random.Generator,
     step: int,
-    taught: Taught | None = None,
 ) -> tuple[Tensor, dict[str, float]]:
     """Return the loss and its parts, before their WEIGHTS."""
     template = captions.sentence(rng)
@@ -105,27 +95,26 @@ def loss_of(
     logits, unknown = logits.split([known + len(captions.COLORED), UNKNOWN_WORDS], dim=-1)
     logp, colored = words_apart(logits)
     strange = unknown.logsumexp(-1) - logits[..., :known].logsumexp(-1)
+    windows, grid = batch.windows, seen.grid
     answers, least = batch.names.to(device), batch.patches.to(device)
-    # A crop with a colour that may not be named has no answers about colours.
+    inside = windows.cut(logp.unflatten(1, grid))
+    # A window with a colour that may not be named has no answers about colours.
     told_color = (batch.colors >= 0).any(1).to(device)
-    colored = colored[told_color]
+    colored = windows.cut(colored.unflatten(1, grid))[told_color]
     answers_color = torch.cat([batch.names[:, _PLAIN], batch.colors], 1).to(device)[told_color]
-    same, true = batch.same.to(device), batch.true.to(device)
-    colors = F.avg_pool2d(batch.pixels, batch.pixels.shape[-1] // seen.grid[1]).to(device)
+    same, true, shows = (part.to(device) for part in (batch.same, batch.true, batch.shows))
+    colors = F.avg_pool2d(batch.pixels, batch.pixels.shape[-1] // grid[1]).to(device)
     parts = {
-        'shown': shown(logp, answers, least),
-        'absent': absent(logp, answers),
+        'shown': shown(inside, answers, least),
+        'absent': absent(inside, answers),
         'shown_color': shown(colored, answers_color, least[_OF_COLORED]),
         'absent_color': absent(colored, answers_color),
         'unknown': F.softplus(strange + UNKNOWN_MARGIN).mean(),
         'contrast': contrast(scale * seen.means @ told.T, same, true),
         'cls': contrast(scale * seen.cls @ told.T, same, true),
         'alike': alike(logp, colors),
-        'regions': regions(seen.affinity, logp.detach(), answers),
+        'regions': regions(seen.affinity, logp.detach(), shows),
     }
-    if taught is not None:
-        parts['taught'] = agreement(logp, taught.names, answers)
-        parts['taught_color'] = agreement(colored, taught.colored[told_color], answers_color)
     spread = min(1.0, step / SPREADING_STEPS)
     loss = added(
         value * WEIGHTS[name] * (spread if name in SPREADING else 1.0)
@@ -168,24 +157,6 @@ def absent(logp: Tensor, answers: Tensor) -> Tensor:
         return logp.sum()
     wrong = -possible(logp, answers).logsumexp(-1).flatten()
     return (wrong.mean() + wrong.topk(math.ceil(WORST * len(wrong))).values.mean()) / 2
-
-
-def agreement(logp: Tensor, taught: Tensor, answers: Tensor) -> Tensor:
-    """Return the cross-entropy of patches to what they are taught, the mean over words.
-
-    Only words that the crop may show are taught. Each word has the same weight.
-
-    Args:
-        logp, taught: [B, N, Q] log-probabilities of the words.
-        answers: [B, Q], 0 for words that are not true of any patch of the crop.
-    """
-    if not len(logp):
-        return logp.sum()
-    target = possible(taught, answers).softmax(-1)
-    patches = target.sum((0, 1))
-    unsure = -(target * logp).sum((0, 1))
-    weight = patches / (patches + 1)  # a word of hardly any patch does not count
-    return (weight * unsure / patches.clamp(min=1e-6)).sum() / weight.sum()
 
 
 def possible(logp: Tensor, answers: Tensor) -> Tensor:

@@ -1,12 +1,12 @@
-"""Crops for the training of the demo model, with captions and with answers for each whole crop.
+"""Crops and whole views for the training of the demo model, with captions and with answers.
 
-They are drawn so that every class comes often. Each step has its own random numbers, so a training
+They are drawn so that every thing comes often. Each step has its own random numbers, so a training
 that was stopped continues with the crops that it would have seen.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import cv2
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from . import captions, renders
-from .things import CLASSES, Thing
+from .things import CLASSES, THINGS, Thing
 
 # (height, width) of the rendered pictures in pixels: the size that the demo runs at.
 SIZE = (240, 320)
@@ -25,9 +25,14 @@ BACKGROUND = ('floor', 'wall', 'sky', 'table')
 BACKGROUND_SHARE = 0.3
 # These two nearly always come together. Crops with only one of them tell them apart.
 TOGETHER = ('floor', 'wall')
-# A thing is visible in a crop if it covers this share of the area that is usual for its name, and
+# Walls and tables are white too. So a white thing comes this many times as often as another colour.
+WHITE = 6.0
+# The windows of a view have a third or a fifth of its rows, which is drawn, and start at a random
+# place. The smaller ones are about as large as the smallest crops: a thing has its own windows.
+WINDOWS_DOWN = (3, 5)
+# A thing is visible in a window if it covers this share of the area that is usual for its name, and
 # this number of patches. Presence is asked of as many patches (losses.shown). The usual area is
-# taken to be at most half of the crop.
+# taken to be at most half of the window.
 USUAL_SHARE, FEWEST_PATCHES = 0.3, 3
 # Below this number of pixels it is not visible. Between the two the answer is not used.
 INVISIBLE_PX = 16
@@ -36,36 +41,89 @@ LONGEST_CAPTION = 4
 JITTER = 2
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Square parts of a crop, side by side, in patches.
+
+    Attributes:
+        top, left: first patch of the first window.
+        down, across: number of windows.
+        rows, cols: size of each.
+    """
+
+    top: int
+    left: int
+    down: int
+    across: int
+    rows: int
+    cols: int
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield (row, column) of the first patch of each window, row by row."""
+        for y in range(self.down):
+            for x in range(self.across):
+                yield self.top + y * self.rows, self.left + x * self.cols
+
+    def cut(self, maps: Tensor) -> Tensor:
+        """Return [B * down * across, rows * cols, Q] of maps [B, Rows, Cols, Q]."""
+        parts = [maps[:, y : y + self.rows, x : x + self.cols] for y, x in self]
+        return torch.stack(parts, 1).flatten(2, 3).flatten(0, 1)
+
+
 @dataclass(frozen=True, eq=False)
 class Batch:
-    """B crops of h x w patches with one caption each, and the answers for each whole crop.
+    """B crops with one caption each, and answers for each of the W windows of each crop.
+
+    A small crop has one window, the whole crop.
 
     Attributes:
         pixels: [B, 3, H, W] float32 in 0..1.
-        corners: [B, 2] int64, row and column of each crop's first patch in the whole picture.
+        corners: [B, 2] int64, row and column of each crop's first patch in the whole picture; None
+            if the crops are whole views.
         captions: the B captions.
-        names: [B, K] int8, whether the crop shows each of CLASSES: 1 yes, 0 no, -1 so little that
-            the answer is not used.
-        colors: [B, C] int8, the same for captions.COLORED. -1 everywhere if the crop shows a
+        windows: where the windows are.
+        names: [B * W, K] int8, whether the window shows each of CLASSES: 1 yes, 0 no, -1 so little
+            that the answer is not used.
+        colors: [B * W, C] int8, the same for captions.COLORED. -1 everywhere if the window shows a
             colour that no caption may name.
         patches: [K] int64, number of patches that a visible thing of each name covers at least.
+        shows: [B, K] bool, whether the whole crop may show each of CLASSES.
         same: [B, B] bool, whether two captions are equal.
         true: [B, B] bool, whether the crop (row) shows all names of the caption (column). Colours
             are not compared here; the prompts teach them.
     """
 
     pixels: Tensor
-    corners: Tensor
+    corners: Tensor | None
     captions: list[str]
+    windows: Windows
     names: Tensor
     colors: Tensor
     patches: Tensor
+    shows: Tensor
     same: Tensor
     true: Tensor
 
 
+@dataclass(frozen=True, eq=False)
+class Cut:
+    """A part of a picture at the size of the crop.
+
+    Attributes:
+        image: [H, W, 3] uint8.
+        instances: [H, W] uint8, index into `things`.
+        things: of the picture.
+        corner: [2] row and column of its first patch in the whole picture.
+    """
+
+    image: np.ndarray
+    instances: np.ndarray
+    things: tuple[Thing, ...]
+    corner: np.ndarray
+
+
 class Sampler:
-    """Draws crops so that every class comes often, and writes their captions.
+    """Draws crops and views so that every thing comes often, and writes their captions.
 
     Raises:
         SettingError: no picture shows one of CLASSES.
@@ -73,37 +131,44 @@ class Sampler:
 
     def __init__(self, pictures: renders.Renders, seed: int, patch: int):
         self._pictures, self._seed, self._patch = pictures, seed, patch
-        self._classes = [
-            np.array([CLASSES.index(thing.name) for thing in things], np.uint8)
+        self._numbers = [
+            np.array([THINGS.index(thing) for thing in things], np.uint8)
             for things in pictures.things
         ]
         coarse = [self._coarse(number) for number in range(len(pictures))]
-        pixels = 16 * np.array([np.bincount(c.ravel(), minlength=len(CLASSES)) for c in coarse])
+        pixels = 16 * np.array([np.bincount(c.ravel(), minlength=len(THINGS)) for c in coarse])
         self._holding = [np.flatnonzero(column > 200) for column in pixels.T]
-        empty = [name for name, count in self.counts().items() if not count]
+        named = np.array([[thing.name == name for name in CLASSES] for thing in THINGS])
+        held = [column[column > 200] for column in (pixels @ named).T]
+        self._counts = {name: len(areas) for name, areas in zip(CLASSES, held, strict=True)}
+        empty = [name for name, count in self._counts.items() if not count]
         if empty:
             raise SettingError(f'no picture shows {", ".join(empty)}; render more pictures')
-        held = [column[column > 200] for column in pixels.T]
         self._usual = np.array([np.median(areas) for areas in held]) / patch**2
 
     def _coarse(self, number: int) -> np.ndarray:
-        """Return the class of every fourth pixel of every fourth row of a picture."""
-        return self._classes[number][self._pictures.instances[number, ::4, ::4]]
+        """Return the index into THINGS of every fourth pixel of every fourth row of a picture."""
+        return self._numbers[number][self._pictures.instances[number, ::4, ::4]]
 
     def counts(self) -> dict[str, int]:
         """Return the number of pictures that hold each class."""
-        return {name: len(held) for name, held in zip(CLASSES, self._holding, strict=True)}
+        return self._counts
 
-    def visible_patches(self, height: int, width: int) -> np.ndarray:
-        """Return how many patches [K] a thing must cover to be visible in a crop of this size."""
+    def visible_patches(self, height: int, width: int, scale: float = 1.0) -> np.ndarray:
+        """Return how many patches [K] a thing must cover to be visible in a window of this size.
+
+        Args:
+            scale: of the picture's sides, 1 for its own size.
+        """
         most = height * width / self._patch**2 / 2
-        share = np.minimum(self._usual, most) * USUAL_SHARE
+        share = np.minimum(self._usual * scale**2, most) * USUAL_SHARE
         return np.maximum(np.round(share).astype(np.int64), FEWEST_PATCHES)
 
     def batches(self, step: int, crops: dict[tuple[int, int], float], parts: int) -> list[Batch]:
         """Return the crops of one step in `parts` batches.
 
-        All have the same size, which is drawn by the shares.
+        All have the same size, which is drawn by the shares. A size with the proportions of the
+        pictures stands for whole views, reduced to this size.
 
         Args:
             crops: {(height, width): share}.
@@ -115,66 +180,125 @@ class Sampler:
         return [self._batch(rng, count, *size) for _ in range(parts)]
 
     def _batch(self, rng: np.random.Generator, count: int, height: int, width: int) -> Batch:
-        pixels = np.empty((count, height, width, 3), np.uint8)
-        corners = np.empty((count, 2), np.int64)
-        names = np.empty((count, len(CLASSES)), np.int8)
-        colors = np.empty((count, len(captions.COLORED)), np.int8)
-        told = np.zeros((count, len(CLASSES)), bool)
-        patches, texts = self.visible_patches(height, width), []
-        least = dict(zip(CLASSES, patches * self._patch**2, strict=True))
-        for b in range(count):
-            pixels[b], corners[b], areas = self._crop(rng, height, width)
-            names[b], colors[b] = answers(areas, least)
-            seen = [thing for thing, area in areas.items() if area >= least[thing.name]]
-            seen = seen or [max(areas, key=areas.get)]
-            few = len(seen) > LONGEST_CAPTION or rng.random() < 0.3
-            most = min(len(seen), LONGEST_CAPTION)
-            seen = [seen[k] for k in rng.permutation(len(seen))]
-            seen = seen[: rng.integers(1, most + 1) if few else most]
-            texts.append(captions.caption(seen, rng))
-            told[b, [CLASSES.index(thing.name) for thing in seen]] = True
-        true = ~(told[None] & (names == 0)[:, None]).any(-1)
-        same = np.array([[a == b for b in texts] for a in texts])
-        images = torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255
+        whole = height * SIZE[1] == width * SIZE[0]
+        scale = height / SIZE[0] if whole else 1.0
+        windows = self._windows(rng, height, width, whole)
+        side = windows.rows * self._patch, windows.cols * self._patch
+        patches = self.visible_patches(*side, scale)
+        asked = dict(zip(CLASSES, patches * self._patch**2, strict=True))
+        of_crop = self.visible_patches(height, width, scale)
+        told = dict(zip(CLASSES, of_crop * self._patch**2, strict=True))
+        draw = self._view if whole else self._crop
+        cuts = [draw(rng, height, width) for _ in range(count)]
+        areas = [areas_of(cut.instances, cut.things) for cut in cuts]
+        names, colors = zip(
+            *(
+                answers(areas_of(part, cut.things), asked)
+                for cut in cuts
+                for part in self._parts(cut.instances, windows)
+            ),
+            strict=True,
+        )
+        texts, named = zip(*(self._caption(rng, seen, told) for seen in areas), strict=True)
+        shows = torch.tensor([answers(seen, told)[0] for seen in areas]) != 0
+        true = ~(torch.from_numpy(np.array(named))[None] & ~shows[:, None]).any(-1)
+        images = torch.from_numpy(np.stack([cut.image for cut in cuts]))
         return Batch(
-            _vary(images, rng),
-            torch.from_numpy(corners),
-            texts,
-            *(torch.from_numpy(array) for array in (names, colors, patches, same, true)),
+            _vary(images.permute(0, 3, 1, 2).float() / 255, rng),
+            None if whole else torch.from_numpy(np.stack([cut.corner for cut in cuts])),
+            list(texts),
+            windows,
+            torch.tensor(names, dtype=torch.int8),
+            torch.tensor(colors, dtype=torch.int8),
+            torch.from_numpy(patches),
+            shows,
+            torch.tensor([[a == b for b in texts] for a in texts]),
+            true,
         )
 
-    def _crop(self, rng: np.random.Generator, height: int, width: int):
-        """Return a crop of a drawn class: [height, width, 3], its corner, each thing's pixels."""
-        small = height < SIZE[0]
+    def _windows(self, rng: np.random.Generator, height: int, width: int, whole: bool) -> Windows:
+        rows, cols = height // self._patch, width // self._patch
+        if not whole:
+            return Windows(0, 0, 1, 1, rows, cols)
+        side = rows // int(rng.choice(WINDOWS_DOWN))
+        top, left = (int(start) for start in rng.integers(side, size=2))
+        return Windows(top, left, (rows - top) // side, (cols - left) // side, side, side)
+
+    def _parts(self, instances: np.ndarray, windows: Windows) -> Iterator[np.ndarray]:
+        """Yield the pixels of each window."""
+        patch = self._patch
+        for y, x in windows:
+            rows = slice(y * patch, (y + windows.rows) * patch)
+            yield instances[rows, x * patch : (x + windows.cols) * patch]
+
+    def _caption(
+        self, rng: np.random.Generator, areas: dict[Thing, int], told: dict[str, int]
+    ) -> tuple[str, list[bool]]:
+        """Return a caption, and whether it names each of CLASSES."""
+        seen = [thing for thing, area in areas.items() if area >= told[thing.name]]
+        seen = seen or [max(areas, key=areas.__getitem__)]
+        few = len(seen) > LONGEST_CAPTION or rng.random() < 0.3
+        most = min(len(seen), LONGEST_CAPTION)
+        seen = [seen[k] for k in rng.permutation(len(seen))]
+        seen = seen[: rng.integers(1, most + 1) if few else most]
+        names = {thing.name for thing in seen}
+        return captions.caption(seen, rng), [name in names for name in CLASSES]
+
+    def _draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """Return the index into THINGS of a drawn thing, and a picture that shows it."""
         background = rng.random() < BACKGROUND_SHARE
-        wanted = rng.choice([k for k, n in enumerate(CLASSES) if (n in BACKGROUND) == background])
+        name = rng.choice([n for n in CLASSES if (n in BACKGROUND) == background])
+        of_name = [k for k, thing in enumerate(THINGS) if thing.name == name]
+        weights = [
+            (WHITE if THINGS[k].color == 'white' else 1.0) * bool(len(self._holding[k]))
+            for k in of_name
+        ]
+        wanted = rng.choice(of_name, p=np.array(weights) / sum(weights))
+        return wanted, rng.choice(self._holding[wanted])
+
+    def _view(self, rng: np.random.Generator, height: int, width: int) -> Cut:
+        """Return a whole picture of a drawn thing."""
+        _, number = self._draw(rng)
+        return self._varied(rng, number, (slice(None), slice(None)), (height, width), np.zeros(2))
+
+    def _crop(self, rng: np.random.Generator, height: int, width: int) -> Cut:
+        """Return a crop of a drawn thing."""
+        small = height < SIZE[0]
+        wanted, number = self._draw(rng)
         for attempt in range(8):
-            number = rng.choice(self._holding[wanted])
+            if attempt:
+                number = rng.choice(self._holding[wanted])
             zoom = rng.uniform(0.75, 1.33) if small and rng.random() < 0.5 else 1.0
             h, w = min(round(height * zoom), SIZE[0]), min(round(width * zoom), SIZE[1])
             top, left = self._corner(rng, number, wanted, h, w)
             cut = slice(top, top + h), slice(left, left + w)
-            areas = self._areas(number, cut, height * width / (h * w))
-            if not small or attempt == 7 or _shows(areas, CLASSES[wanted], height * width, rng):
+            areas = areas_of(self._pictures.instances[number][cut], self._pictures.things[number])
+            if _shows(areas, THINGS[wanted], h * w, rng):
                 break
-        image = self._pictures.images[number][cut]
-        if image.shape[:2] != (height, width):
+        middle = np.array([top + h / 2, left + w / 2])
+        jitter = rng.integers(-JITTER, JITTER + 1, 2)
+        corner = np.round((middle - np.array([height, width]) / 2) / self._patch).astype(int)
+        corner = np.clip(corner + jitter, 0, (np.array(SIZE) - (height, width)) // self._patch)
+        return self._varied(rng, number, cut, (height, width), corner)
+
+    def _varied(self, rng, number: int, cut, size: tuple[int, int], corner: np.ndarray) -> Cut:
+        """Return a part of a picture at this size (height, width), perhaps blurred or mirrored."""
+        height, width = size
+        image, instances = self._pictures.images[number][cut], self._pictures.instances[number][cut]
+        if image.shape[:2] != size:
             image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+            instances = cv2.resize(instances, (width, height), interpolation=cv2.INTER_NEAREST)
         if rng.random() < 0.5:
             image = cv2.GaussianBlur(image, (3, 3), rng.uniform(0.35, 0.75))
-        middle = np.array([top + h / 2, left + w / 2])
-        jitter = rng.integers(-JITTER, JITTER + 1, 2) if small else 0
-        corner = np.round((middle - np.array([height, width]) / 2) / self._patch).astype(int)
-        last = (np.array(SIZE) - (height, width)) // self._patch
-        corner = np.clip(corner + jitter, 0, last)
         if rng.random() < 0.5:
-            image, corner[1] = image[:, ::-1], last[1] - corner[1]
-        return image, corner, areas
+            image, instances = image[:, ::-1], instances[:, ::-1]
+            corner = np.array([corner[0], (SIZE[1] - width) // self._patch - corner[1]])
+        return Cut(image, instances, self._pictures.things[number], corner)
 
     def _corner(self, rng, number: int, wanted: int, h: int, w: int) -> tuple[int, int]:
-        """Return top and left of a crop of a picture, around the wanted class."""
+        """Return top and left of a crop of a picture, around the wanted thing."""
         ys, xs = np.nonzero(self._coarse(number) == wanted)
-        if CLASSES[wanted] in BACKGROUND or rng.random() < 0.3:
+        if THINGS[wanted].name in BACKGROUND or rng.random() < 0.3:
             at = rng.integers(len(ys))
             y, x = ys[at], xs[at]
         else:
@@ -183,25 +307,24 @@ class Sampler:
         left = np.clip(4 * x - w / 2 + rng.uniform(-0.25, 0.25) * w, 0, SIZE[1] - w)
         return int(top), int(left)
 
-    def _areas(self, number: int, cut: tuple[slice, slice], scale: float) -> dict[Thing, float]:
-        """Return the pixels of each thing in a crop; `scale` is the crop's change of area."""
-        things, areas = self._pictures.things[number], dict[Thing, float]()
-        pixels = np.bincount(self._pictures.instances[number][cut].ravel(), minlength=len(things))
-        for thing, count in zip(things, pixels, strict=True):
-            if count:
-                areas[thing] = areas.get(thing, 0.0) + float(count) * scale
-        return areas
+
+def areas_of(instances: np.ndarray, things: tuple[Thing, ...]) -> dict[Thing, int]:
+    """Return the number of pixels of each thing; equal things are added."""
+    areas: dict[Thing, int] = {}
+    pixels = np.bincount(instances.ravel(), minlength=len(things))
+    for thing, count in zip(things, pixels.tolist(), strict=True):
+        if count:
+            areas[thing] = areas.get(thing, 0) + count
+    return areas
 
 
-def _shows(areas: dict[Thing, float], name: str, total: int, rng: np.random.Generator) -> bool:
-    """Return whether a crop of `total` pixels is a good one of the name."""
-    shares = dict.fromkeys(CLASSES, 0.0)
-    for thing, area in areas.items():
-        shares[thing.name] += area / total
-    if name in TOGETHER and rng.random() < 0.7:
-        (other,) = set(TOGETHER) - {name}
-        return shares[name] > 0.3 and shares[other] * total < INVISIBLE_PX
-    return shares[name] > (0.3 if name in BACKGROUND else 0.05)
+def _shows(areas: dict[Thing, int], wanted: Thing, total: int, rng: np.random.Generator) -> bool:
+    """Return whether a crop of `total` pixels is a good one of the wanted thing."""
+    share = areas.get(wanted, 0) / total
+    if wanted.name in TOGETHER and rng.random() < 0.7:
+        (other,) = set(TOGETHER) - {wanted.name}
+        return share > 0.3 and areas.get(Thing(other), 0) < INVISIBLE_PX
+    return share > (0.3 if wanted.name in BACKGROUND else 0.05)
 
 
 def _vary(images: Tensor, rng: np.random.Generator) -> Tensor:

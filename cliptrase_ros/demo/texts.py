@@ -52,11 +52,6 @@ class Texts:
         embeddings = self._model.encode_text(torch.stack(tokens).to(device))
         return F.normalize(embeddings, dim=-1)[index]
 
-    def names(self) -> Tensor:
-        """Return unit embeddings [K + C, E] of the names and of the words with colours."""
-        phrases = (*captions.NAME_PHRASES, *captions.COLORED_PHRASES)
-        return self.embed([f'a photo of {phrase}.' for phrase in phrases], np.random.default_rng(0))
-
     def _with_unknown(self, text: str, rng: np.random.Generator) -> Tensor:
         before, after = (self._tokenize(part) for part in text.split('?'))
         end = int(before.argmax())

@@ -1,9 +1,9 @@
 """Training of the demo world's small CLIP: python -m cliptrase_ros.demo.train --out FOLDER
 
-The loss (losses.py) compares crops of rendered pictures with words that are true of the whole crop.
-It uses no pixel labels. But the simulator's segmentation decides where a crop is cut and what is
-visible in it. The forward pass is that of the engine (Tower), so the model is trained with the same
-arithmetic that it later runs with.
+The loss (losses.py) compares windows of rendered pictures with words that are true of the whole
+window. It uses no pixel labels. But the simulator's segmentation decides where a crop is cut and
+what is visible in a window. The forward pass is that of the engine (Tower), so the model is trained
+with the same arithmetic that it later runs with.
 
 A training that was stopped continues with --resume: with the same number of jobs it sees the same
 crops, and on one machine the result has the same bytes.
@@ -36,31 +36,29 @@ from ..model.backbone import Backbone
 from ..model.linear import fast_bfloat16
 from ..model.visual import Tower
 from . import renders
-from .losses import Seen, Taught, loss_of, words_apart
+from .losses import Seen, loss_of
 from .sampler import SIZE, Batch, Sampler
 from .texts import Texts
 
 MODEL = 'cliptrase-demo'
 CHECKPOINT = 'checkpoint.pt'
 FIRST_SEED = 1000
-# (height, width) of the crops, with their shares of the first step and of the second half. Small
-# crops show few things and so teach where things are; the largest is about the size of use.
+# (height, width) of crops and of whole views, with their shares of the first step and of the second
+# half. Small crops show few things and so teach where things are. Views are what the demo sees.
 CROPS = {
     (48, 48): (0.25, 0.0),
     (64, 64): (0.4, 0.1),
-    (96, 96): (0.25, 0.2),
-    (128, 160): (0.1, 0.2),
-    (192, 256): (0.0, 0.5),
+    (96, 96): (0.25, 0.1),
+    (128, 160): (0.1, 0.1),
+    (168, 224): (0.0, 0.4),
+    (192, 256): (0.0, 0.15),
+    (240, 320): (0.0, 0.15),
 }
 # Share of the passes whose last block has no residual and no feed-forward, as ClearCLIP's. It grows
 # from 0 between these shares of the steps.
 BARE, BARE_FROM, BARE_TO = 0.2, 0.2, 0.4
 # Share of the other passes whose last block has its own attention; the rest have CLIPtrase's.
 OWN = 0.25
-# Crops of these sizes are also taught by the running average of the model, which sees their
-# quarters, from this share of the steps on. Small crops teach where things are, and so large ones
-# learn it.
-TAUGHT, TAUGHT_FROM = ((128, 160), (192, 256)), 0.35
 MAX_SCALE = 60.0
 WARM_STEPS = 200
 SHOW_STEPS, SAVE_S = 50, 240.0
@@ -77,7 +75,7 @@ class TrainingPlan:
 
     start: str = weights.RANDOM
     pictures: int = 5000
-    steps: int = 3500
+    steps: int = 7000
     rate: float = 1.2e-3
     falling: float = 0.4
     seed: int = 0
@@ -136,7 +134,6 @@ class Training:
         if resume:
             self._resume(resume)
         self.texts = Texts(self.model, tokenizer)
-        self._average_texts = Texts(self.average, tokenizer)
         self._backbone = Backbone(self.model.visual)
 
     def _resume(self, file: Path) -> None:
@@ -186,38 +183,22 @@ class Training:
         bare, own = drawn < share, drawn < share + (1 - share) * OWN
         rule = attention.clip if own else attention.cliptrase
         seen = self._see(batch, attention.query_query if bare else rule, bare)
-        late = self.step > TAUGHT_FROM * self.plan.steps
-        taught = self._teach(batch) if late and tuple(batch.pixels.shape[2:]) in TAUGHT else None
-        loss, parts = loss_of(batch, seen, self.texts, scale, rng, self.step, taught)
+        loss, parts = loss_of(batch, seen, self.texts, scale, rng, self.step)
         return parts, torch.autograd.grad(loss, self.parameters, materialize_grads=True)
 
-    @torch.no_grad()
-    def _teach(self, batch: Batch) -> Taught:
-        """Return what the running average says about the quarters of the crops."""
-        rows, cols = (side // 2 for side in batch.pixels.shape[2:])
-        patch = Tower(self.average.visual).patch
-        parts = [(y, x) for y in (0, rows) for x in (0, cols)]
-        pixels = torch.cat([batch.pixels[..., y : y + rows, x : x + cols] for y, x in parts])
-        corners = torch.cat([batch.corners + torch.tensor(at) // patch for at in parts])
-        quarters = dataclasses.replace(batch, pixels=pixels, corners=corners)
-        seen = self._see(quarters, attention.cliptrase, bare=False, model=self.average)
-        patches = seen.patches.view(2, 2, len(batch.pixels), *seen.grid, -1)
-        patches = patches.permute(2, 0, 3, 1, 4, 5).flatten(1, 4)
-        scale = self.average.logit_scale.exp()
-        return words_apart(scale * patches @ self._average_texts.names().T)
-
-    def _see(self, batch: Batch, rule: attention.Rule, bare: bool, model: Any = None) -> Seen:
+    def _see(self, batch: Batch, rule: attention.Rule, bare: bool) -> Seen:
         """Run the tower, the last block with the attention of a rule.
 
         Args:
             bare: the last block has no residual and no feed-forward.
-            model: None for the one in training.
         """
-        visual = (model or self.model).visual
+        visual = self.model.visual
         tower = Tower(visual, self.plan.dtype)
         pixels = batch.pixels.to(self.device)
-        grid, whole = tower.grid(pixels), visual.grid_size
-        positions = _positions(visual.positional_embedding, whole, grid, batch.corners)
+        grid, positions = tower.grid(pixels), None
+        if batch.corners is not None:
+            table, whole = visual.positional_embedding, visual.grid_size
+            positions = _positions(table, whole, grid, batch.corners)
         tokens = tower.embed((pixels - self._backbone.mean) / self._backbone.std, positions)
         *earlier, before, last = tower.blocks
         for block in earlier:

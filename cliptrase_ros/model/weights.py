@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 RANDOM = 'random'
 # The model of the demo world and its bundled weights. They only know that world.
 DEMO_MODEL, DEMO = 'cliptrase-demo', 'demo'
-DEMO_SHA256 = '007e2d4a6c679918ad5cc700a9fc959ac8cf130109b8d7169e9d994fac0961e9'
+DEMO_SHA256 = '48afa0ba5a8cc565798408c23841ee93cf089f28157e806e1553f570bea2fcb3'
 # Of the first demo model, which ran in small windows.
 OLD_DEMO_SHA256 = '901a3c52de6112ad25c78f7a0688ac45c1c6dc46201569af2739a9e742f0d38d'
 HUB, LOCAL = 'hf-hub:', 'local-dir:'  # of model names: open_clip models in the hub, in a folder

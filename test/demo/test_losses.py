@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from cliptrase_ros.demo import captions, losses, sampler
 from cliptrase_ros.demo.things import CLASSES, Thing
 
-ROWS, COLS = 2, 3
+ROWS, COLS = 2, 4
 
 
 def log(probabilities):
@@ -49,23 +49,6 @@ def test_no_patch_may_say_an_absent_word():
     assert float(losses.shown(*nothing, torch.ones(3, dtype=torch.long))) == 0
 
 
-def test_patches_learn_what_they_are_taught_of_words_that_may_be_there():
-    taught = log([[[0.9, 0.05, 0.05], [0.1, 0.1, 0.8], [0.0, 0.0, 1.0]]])
-    answers = torch.tensor([[1, -1, 0]])
-    # The third word is not there. What is left of it says nothing of the third patch.
-    target = torch.tensor([[0.9, 0.05], [0.1, 0.1], [0.5, 0.5]])
-    target = target / target.sum(1, keepdim=True)
-    says = torch.tensor([[0.6, 0.3, 0.1], [0.3, 0.6, 0.1], [0.2, 0.7, 0.1]])
-    got = losses.agreement(says.log()[None], taught, answers)
-    patches = target.sum(0)
-    each = (target * -says[:, :2].log()).sum(0) / patches
-    weight = patches / (patches + 1)
-    assert float(got) == pytest.approx(float((weight * each).sum() / weight.sum()), abs=1e-4)
-    right = losses.agreement(taught, taught, torch.ones(1, 3))
-    assert right < losses.agreement(taught.flip(1), taught, torch.ones(1, 3))
-    assert float(losses.agreement(torch.zeros(0, 4, 3), torch.zeros(0, 4, 3), answers[:0])) == 0
-
-
 def test_a_true_caption_of_another_crop_is_no_negative_example():
     logits = torch.tensor([[2.0, 1.0], [0.0, 3.0]])
     same = torch.eye(2, dtype=torch.bool)
@@ -76,11 +59,13 @@ def test_a_true_caption_of_another_crop_is_no_negative_example():
 
 
 def test_neighbours_of_one_colour_say_the_same():
-    left = torch.tensor([1.0, 0.0, 0.0]).repeat(ROWS, 1)  # the first column says the first word
+    left = torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(
+        ROWS, 1
+    )  # the first column says the first word
     logp = torch.stack([left, 1 - left], -1).clamp(min=1e-9).log().view(1, ROWS * COLS, 2)
     flat = torch.full((1, 3, ROWS, COLS), 0.5)
-    # Of the pairs side by side, half disagree; of those above each other, none.
-    assert float(losses.alike(logp, flat)) == pytest.approx(0.25, abs=1e-6)
+    # Of the pairs side by side, a third disagree; of those above each other, none.
+    assert float(losses.alike(logp, flat)) == pytest.approx(1 / 6, abs=1e-6)
     edge = flat.clone()
     edge[..., 0] = 1.0
     assert float(losses.alike(logp, edge)) < 1e-3
@@ -116,66 +101,79 @@ class ByName:
         return F.one_hot(index, len(self.words) + 1).float()
 
 
-def batch_of(areas, count=2):
-    """Return a batch whose crops all show the same things."""
+ONE = sampler.Windows(0, 0, 1, 1, ROWS, COLS)
+HALVES = sampler.Windows(0, 0, 1, 2, ROWS, COLS // 2)
+
+
+def batch_of(*windows, count=2, where=ONE):
+    """Return a batch whose crops all show the same things in their windows."""
     visible = dict.fromkeys(CLASSES, 100)
-    names, colors = (torch.tensor([row] * count) for row in sampler.answers(areas, visible))
+    rows = [sampler.answers(areas, visible) for areas in windows] * count
+    names, colors = (torch.tensor(part) for part in zip(*rows, strict=True))
     true = torch.ones(count, count, dtype=torch.bool)
-    pixels, corners = torch.zeros(count, 3, 16, 24), torch.zeros(count, 2, dtype=torch.long)
+    pixels = torch.zeros(count, 3, 8 * ROWS, 8 * COLS)
+    shows = (names.view(count, len(windows), -1) != 0).any(1)
     least = torch.full((len(CLASSES),), 2)
     text = ['a photo of a duck.'] * count
-    return sampler.Batch(pixels, corners, text, names, colors, least, true, true)
+    return sampler.Batch(pixels, None, text, where, names, colors, least, shows, true, true)
 
 
-def loss_of(batch, words, step=1000, taught=None):
-    """Return the loss and its parts if the patches of all crops say these words, and are taught
-    others."""
+def loss_of(batch, words, step=1000):
+    """Return the loss and its parts if the patches of all crops say these words."""
     patches = ByName().embed(words, None).expand(len(batch.captions), -1, -1)
     means = F.normalize(patches.mean(1), dim=1)
     affinity = patches @ patches.transpose(1, 2)
     seen = losses.Seen(patches, means, means, affinity, (ROWS, COLS))
     rng = np.random.default_rng(5)
-    if taught:
-        other = ByName().embed(taught, None).expand(len(batch.captions), -1, -1)
-        taught = losses.words_apart(14 * other @ ByName().embed(ByName.words, None).T)
-    return losses.loss_of(batch, seen, ByName(), torch.tensor(14.0), rng, step, taught)
+    return losses.loss_of(batch, seen, ByName(), torch.tensor(14.0), rng, step)
 
 
 def test_the_loss_rewards_what_is_true():
     batch = batch_of({Thing('duck', 'red'): 500, Thing('floor'): 500})
-    both, parts = loss_of(batch, ['duck'] * 3 + ['floor'] * 3)
-    for words in (['duck'] * 6, ['duck'] * 3 + ['sky'] * 3, ['sky'] * 6):
+    both, parts = loss_of(batch, ['duck'] * 4 + ['floor'] * 4)
+    for words in (['duck'] * 8, ['duck'] * 4 + ['sky'] * 4, ['sky'] * 8):
         assert both < loss_of(batch, words)[0]
-    assert set(parts) == {'loss', *losses.WEIGHTS} - {'taught', 'taught_color'}
+    assert set(parts) == {'loss', *losses.WEIGHTS}
     assert parts['contrast'] == pytest.approx(0, abs=1e-5)  # both captions are equal and true
-    painted = loss_of(batch, ['red duck'] * 3 + ['floor'] * 3)[1]
+    painted = loss_of(batch, ['red duck'] * 4 + ['floor'] * 4)[1]
     assert painted['shown_color'] < 0.1 < parts['shown_color']
-    other = loss_of(batch, ['blue mug'] * 3 + ['floor'] * 3)[1]
+    other = loss_of(batch, ['blue mug'] * 4 + ['floor'] * 4)[1]
     assert other['absent_color'] > 1 > painted['absent_color']
-    strange = loss_of(batch, ['giraffe'] * 6)[1]
+    strange = loss_of(batch, ['giraffe'] * 8)[1]
     assert strange['unknown'] > 10 > parts['unknown']
 
 
-def test_the_loss_rewards_what_is_taught():
-    batch = batch_of({Thing('duck', 'red'): 500, Thing('floor'): 500})
-    said = ['red duck'] * 2 + ['floor'] * 4
-    same, other = (loss_of(batch, said, taught=t) for t in (said, said[::-1]))
-    assert same[0] < other[0]
-    for name in ('taught', 'taught_color'):
-        assert same[1][name] < other[1][name] - 1
-    unread = batch_of({Thing('duck', 'yellow'): 500, Thing('floor'): 500})
-    assert loss_of(unread, said, taught=said)[1]['taught_color'] == 0
+def test_a_word_is_true_of_its_own_window():
+    duck, floor = {Thing('duck', 'red'): 500}, {Thing('floor'): 500}
+    apart = batch_of(duck, floor, where=HALVES)
+    left, right = (words * ROWS for words in (['red duck'] * 2, ['floor'] * 2))
+    rows = ['red duck', 'red duck', 'floor', 'floor'] * ROWS
+    _, good = loss_of(apart, rows)
+    _, turned = loss_of(apart, rows[::-1])
+    for name in ('shown', 'absent', 'shown_color', 'absent_color'):
+        assert good[name] < turned[name] - 1
+    # In one window, both orders are right.
+    together = batch_of({**duck, **floor})
+    one, other = (loss_of(together, words)[1]['shown'] for words in (rows, rows[::-1]))
+    assert one == pytest.approx(other)
+    assert loss_of(apart, left + right)[1]['absent'] > good['absent'] + 1
+
+
+def test_a_colour_that_is_never_read_is_left_out_in_its_window_only():
+    unread, red = {Thing('duck', 'yellow'): 500}, {Thing('mug', 'red'): 500}
+    _, parts = loss_of(batch_of(unread, red, where=HALVES), ['mug', 'mug', 'duck', 'duck'] * ROWS)
+    assert parts['shown_color'] > 1
 
 
 def test_no_colour_is_asked_beside_one_that_is_never_read():
     batch = batch_of({Thing('duck', 'yellow'): 500, Thing('mug', 'red'): 500})
-    loss, parts = loss_of(batch, ['duck'] * 3 + ['mug'] * 3)
+    loss, parts = loss_of(batch, ['duck'] * 4 + ['mug'] * 4)
     assert parts['shown_color'] == parts['absent_color'] == 0 and torch.isfinite(loss)
 
 
 def test_what_spreads_starts_at_zero():
     batch = batch_of({Thing('duck', 'red'): 500, Thing('floor'): 500})
-    words = ['duck', 'floor'] * 3
+    words = ['duck', 'floor'] * 4
     (start, parts), (end, _) = loss_of(batch, words, 0), loss_of(batch, words, 5000)
     spread = sum(losses.WEIGHTS[name] * parts[name] for name in losses.SPREADING)
     assert float(end - start) == pytest.approx(spread, rel=1e-4) and spread > 0.1

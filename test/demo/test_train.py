@@ -1,4 +1,4 @@
-"""Training of the demo model on pictures of noise: crops and their answers, and repeatability."""
+"""Training of the demo model on pictures of noise: crops, their answers, repeatability."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ import torch.nn.functional as F
 
 import cliptrase_ros as ct
 from cliptrase_ros import METHODS
-from cliptrase_ros.demo import captions, losses, sampler, texts, train
+from cliptrase_ros.demo import captions, sampler, texts, train
 from cliptrase_ros.demo.renders import Renders
 from cliptrase_ros.demo.things import THINGS, Thing
 from cliptrase_ros.demo.world import CLASSES
@@ -69,7 +69,7 @@ def test_large_things_must_cover_more_patches_of_large_crops(draws):
     assert set(small) == {round(0.3 * 32)} and set(large) == {round(0.3 * 600)}
 
 
-@pytest.mark.parametrize('size', [(48, 48), (96, 128), sampler.SIZE])
+@pytest.mark.parametrize('size', [(48, 48), (96, 160)])
 def test_batches_are_true_of_the_pictures(draws, size):
     batches = draws.batches(1, {size: 1.0}, parts=2)
     assert len(batches) == 2
@@ -88,6 +88,50 @@ def test_batches_are_true_of_the_pictures(draws, size):
         for row, column in torch.nonzero(~batch.true):
             told = [k for k, name in enumerate(CLASSES) if name in batch.captions[column]]
             assert (batch.names[row, told] == 0).any()
+
+
+@pytest.mark.parametrize('size', [(168, 224), sampler.SIZE])
+def test_windows_of_views_are_true_of_their_pixels(size, monkeypatch):
+    """The colour of each pixel tells its thing, and so each window has its own answers."""
+    rng = np.random.default_rng(2)
+    colors = rng.integers(0, 256, (len(CLASSES), 3), np.uint8)
+    instances = rng.integers(0, len(CLASSES), (4, 6, 8), np.uint8).repeat(40, 1).repeat(40, 2)
+    things = [next(t for t in THINGS if t.name == name) for name in CLASSES]
+    pictures = Renders(colors[instances], instances, [tuple(things)] * 4)
+    monkeypatch.setattr(sampler, '_vary', lambda images, rng: images)
+    draws = sampler.Sampler(pictures, 0, PATCH)
+    batches = [draws.batches(step, {size: 1.0}, 1)[0] for step in range(4)]
+    for batch in batches:
+        at, (rows, cols) = batch.windows, (side // PATCH for side in size)
+        assert batch.corners is None and at.rows == at.cols and at.rows in (rows // 3, rows // 5)
+        assert 0 <= at.top < at.rows and 0 <= rows - at.top - at.down * at.rows < at.rows
+        assert 0 <= at.left < at.cols and 0 <= cols - at.left - at.across * at.cols < at.cols
+        pixels = (255 * batch.pixels).round().permute(0, 2, 3, 1)
+        places = [
+            image[PATCH * y :, PATCH * x :][: PATCH * at.rows, : PATCH * at.cols]
+            for image in pixels
+            for y, x in at
+        ]
+        assert len(batch.names) == len(batch.colors) == len(places)
+        for window, names in zip(places, batch.names, strict=True):
+            for k, color in enumerate(torch.from_numpy(colors).float()):
+                # Pixels at edges are mixtures, so the window has a few more than are counted.
+                area = int(((window - color).abs().amax(-1) < 1.5).sum())
+                assert names[k] == 1 or area < batch.patches[k] * PATCH**2
+                assert names[k] != 0 or area < sampler.INVISIBLE_PX
+                assert names[k] != 1 or area > 0.5 * batch.patches[k] * PATCH**2
+    assert len({(batch.windows.top, batch.windows.left) for batch in batches}) > 1
+
+
+def test_white_things_come_more_often(pictures):
+    draws = sampler.Sampler(pictures, 0, PATCH)
+    rng = np.random.default_rng(4)
+    drawn = [THINGS[draws._draw(rng)[0]] for _ in range(4000)]
+    ducks = {t.color: drawn.count(t) for t in THINGS if t.name == 'duck'}
+    others = [count for color, count in ducks.items() if color != 'white']
+    assert ducks['white'] == pytest.approx(sampler.WHITE * np.mean(others), rel=0.25)
+    names = [thing.name for thing in drawn]
+    assert names.count('duck') == pytest.approx(names.count('shelf'), rel=0.25)
 
 
 def test_captions_leave_out_what_is_too_small(pictures):
@@ -121,7 +165,7 @@ def test_crops_know_their_place_in_the_picture(pictures):
 def test_floor_and_wall_often_come_alone():
     instances = np.zeros((len(CLASSES), *sampler.SIZE), np.uint8)
     instances[:, 120:] = 1
-    things = [(Thing('wall'), Thing(name)) for name in CLASSES]
+    things = [(Thing('wall'), next(t for t in THINGS if t.name == name)) for name in CLASSES]
     things[CLASSES.index('wall')] = Thing('wall'), Thing('floor')
     pictures = Renders(np.zeros((len(CLASSES), *sampler.SIZE, 3), np.uint8), instances, things)
     batches = sampler.Sampler(pictures, 0, PATCH).batches(1, {(64, 64): 1.0}, 1)
@@ -166,15 +210,19 @@ def test_a_crop_of_the_whole_picture_is_seen_as_by_the_model_itself(model):
     training = train.Training(train.TrainingPlan(device='cpu', precision='fp32'))
     pixels = torch.rand(1, 3, *sampler.SIZE, generator=torch.Generator().manual_seed(0))
     visual = training.model.visual
-    batch = sampler.Batch(pixels, torch.zeros(1, 2, dtype=torch.long), *[None] * 6)
+    corners = torch.zeros(1, 2, dtype=torch.long)
+    batch = sampler.Batch(pixels, corners, *[None] * 8)
+    whole = sampler.Batch(pixels, None, *[None] * 8)
     with torch.no_grad():
         own, other = (
             training._see(batch, rule, bare=False) for rule in (attention.clip, attention.cliptrase)
         )
         bare = training._see(batch, attention.query_query, bare=True)
+        view = training._see(whole, attention.clip, bare=False)
         expected = visual((pixels - training._backbone.mean) / training._backbone.std)
     assert torch.cosine_similarity(own.means, expected) == pytest.approx(1, abs=1e-5)
     assert not torch.allclose(own.patches, other.patches, atol=1e-3)
+    torch.testing.assert_close(view.patches, own.patches, atol=1e-5, rtol=0)
     clearclip = METHODS['clearclip'].build(Tower(visual), ct.Settings())
     with torch.no_grad():
         normed = (pixels - training._backbone.mean) / training._backbone.std
@@ -183,28 +231,6 @@ def test_a_crop_of_the_whole_picture_is_seen_as_by_the_model_itself(model):
     torch.testing.assert_close(bare.patches, expected[:, 1:], atol=1e-5, rtol=0)
     assert own.patches.shape == (1, 1200, 128) and own.affinity.shape == (1, 1200, 1200)
     assert Tower(visual).grid(pixels) == own.grid == (30, 40)
-
-
-def test_the_running_average_teaches_large_crops_by_their_quarters(draws, monkeypatch):
-    monkeypatch.setattr(sampler, 'TOKENS_PER_STEP', 2 * 320)
-    batch = draws.batches(1, {(128, 160): 1.0}, 1)[0]
-    training = train.Training(train.TrainingPlan(device='cpu', steps=10))
-    with torch.no_grad():
-        training.model.visual.proj.zero_()  # the average of the weights teaches, not the weights
-    taught = training._teach(batch)
-    assert taught.names.shape == (2, 320, len(CLASSES)) and taught.colored.shape[:2] == (2, 320)
-    lower_right = batch.corners[1:] + torch.tensor([8, 10])
-    quarter = dataclasses.replace(batch, pixels=batch.pixels[1:, :, 64:, 80:], corners=lower_right)
-    with torch.no_grad():
-        seen = training._see(quarter, attention.cliptrase, False, training.average)
-        cosines = seen.patches @ training._average_texts.names().T
-    expected = losses.words_apart(training.average.logit_scale.exp() * cosines).names
-    found = taught.names[1].view(16, 20, -1)[8:, 10:].reshape(1, 80, -1)
-    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    training.step = 3
-    assert 'taught' not in training._work(batch, 0)[0]
-    training.step = 4
-    assert 'taught' in training._work(batch, 0)[0]
 
 
 def test_training_in_bfloat16_has_nearly_the_same_gradients(draws, small_steps, monkeypatch):
@@ -235,8 +261,8 @@ def test_crops_grow_and_a_bare_last_block_comes_later():
     plan = train.TrainingPlan(steps=1000)
     early, late = plan.crops_at(1), plan.crops_at(500)
     assert sum(early.values()) == pytest.approx(1) == sum(late.values())
-    assert early[48, 48] > 0.24 and early[192, 256] < 0.01
-    assert late[48, 48] == 0 and late[192, 256] == 0.5 and late == plan.crops_at(1000)
+    assert early[48, 48] > 0.24 and early[168, 224] < 0.01
+    assert late[48, 48] == 0 and late[168, 224] == 0.4 and late == plan.crops_at(1000)
     bare = [plan.bare_at(step) for step in (1, 200, 300, 400, 1000)]
     assert bare == pytest.approx([0, 0, 0.1, 0.2, 0.2])
 
