@@ -83,7 +83,7 @@ $(VENV)/dependencies: setup.py pyproject.toml package.xml requirements/runtime.t
   requirements/ros-jazzy.txt
 	@tools/check_machine.sh '$(PYTHON)'
 	test -f $@ || $(PYTHON) -m venv --clear $(VENV)
-	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,make]'
+	$(RUN) -m pip install -r requirements/ros-jazzy.txt '.[test,make,view]'
 	rm -rf build/lib build/bdist.* *.egg-info
 	@$(RUN) -c 'import cv2' || { echo "error: OpenCV's wheel lacks system libraries:" \
 	  "sudo apt install libgl1 libglib2.0-0" >&2; exit 1; }

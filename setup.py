@@ -48,11 +48,13 @@ setup(
         'demo': ['pybullet>=3.2.5'],
         'heif': ['pillow-heif'],
         'ray': ['ray>=2.9'],
+        # The page is one file inside viser's wheel; it moves its interfaces with minor versions.
+        'view': ['aiohttp>=3.9', 'viser>=1.1,<1.2'],
         'test': ['pytest', 'ray', 'scikit-learn', 'scipy', 'transformers'],
         # Only for `make`: the ROS containers have an older pytest with its own plugins. The
         # versions of ruff and mypy are exact, because newer versions have new rules.
         'make': [
-            *('pillow-heif', 'pytest-cov', 'pytest-xdist', 'pre-commit'),
+            *('pillow-heif', 'playwright', 'pytest-cov', 'pytest-xdist', 'pre-commit'),
             *('import-linter>=2.1', 'mypy==2.4.1', 'ruff==0.17.5'),
         ],
     },

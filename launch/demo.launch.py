@@ -28,6 +28,12 @@ ARGUMENTS = [
         ['true', 'false', 'True', 'False'],
     ),
     argument(
+        'view',
+        'false',
+        'Also serve a page with the picture and the cloud, at http://127.0.0.1:8765 (needs viser).',
+        ['true', 'false', 'True', 'False'],
+    ),
+    argument(
         'motion',
         'drive',
         'Motion of the camera. drive: past things on an arc; pan: turning on the spot.',
@@ -42,7 +48,7 @@ ARGUMENTS = [
 def start(context):
     # The arguments are plain strings, so the numbers below are converted to their types.
     arguments = context.launch_configurations
-    shared = {name: arguments[name] for name in ('namespace', 'rviz', 'log_level')}
+    shared = {name: arguments[name] for name in ('namespace', 'rviz', 'view', 'log_level')}
     segmentation = IncludeLaunchDescription(
         str(SEGMENTATION),
         launch_arguments={

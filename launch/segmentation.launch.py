@@ -98,6 +98,12 @@ ARGUMENTS = [
         'Also open RViz. It shows clouds and things if depth_topic is given. With several cameras '
         'it shows the overlays of the first three.',
     ),
+    flag(
+        'view',
+        'false',
+        'Also serve a page that shows the labels and changes the words, at '
+        'http://127.0.0.1:8765 (needs viser, see doc/view.md).',
+    ),
     argument(
         'fixed_frame',
         '',
@@ -174,6 +180,16 @@ def start(context):
                 name='camera',
                 parameters=[{**clock, 'source': arguments['source']}],
                 remappings=topics,
+                **common,
+            )
+        )
+    if is_true(arguments['view']):
+        actions.append(
+            Node(
+                package='cliptrase_ros',
+                executable='web_view',
+                name='web_view',
+                parameters=[{**clock, 'node': 'segmentation'}],
                 **common,
             )
         )

@@ -51,6 +51,7 @@ def every_argument(tmp_path):
         'wait_for': 'local_costmap/local_costmap, /arm',
         'log_level': 'debug',
         'rviz': 'True',
+        'view': 'True',
         'fixed_frame': 'map',
         'source': '2',
         'transport_profile': str(profile),
@@ -62,6 +63,7 @@ def every_demo_argument():
     return {
         'namespace': 'robot1',
         'rviz': 'true',
+        'view': 'true',
         'motion': 'pan',
         'seed': '7',
         'rate_hz': '2',
@@ -170,6 +172,10 @@ def test_every_argument_arrives(every_argument):
             *('-r', '/segmentation/points:=segmentation/points'),
             *('-r', '/segmentation/objects/markers:=segmentation/objects/markers'),
         ],
+        'web_view': [
+            *(*common, '-r', '__node:=web_view', '-r', '__ns:=/robot1'),
+            *('--params-file', {'use_sim_time': True, 'node': 'segmentation'}),
+        ],
     }
     assert launch.environment == dict.fromkeys(VARIABLES, every_argument['transport_profile'])
 
@@ -245,7 +251,7 @@ def test_demo_starts_the_world_and_the_node():
 
 def test_every_demo_argument_arrives(every_demo_argument):
     nodes = load(DEMO, **every_demo_argument).nodes
-    assert nodes.keys() == {'segmentation', 'demo_world', 'rviz2'}
+    assert nodes.keys() == {'segmentation', 'demo_world', 'rviz2', 'web_view'}
     for node in nodes.values():
         assert node.namespace == 'robot1'
         assert node.ros_arguments == ['--log-level', 'debug']
@@ -476,11 +482,13 @@ def test_parameters_are_declared(file, values_of):
     from cliptrase_ros.ros import parameters
     from cliptrase_ros.ros.camera import publisher
     from cliptrase_ros.ros.demo import demo_world
+    from cliptrase_ros.ros.view import web_view
 
     declared = {
         'segmentation_node': parameters.parameter_names(),
         'camera_publisher': [one.name for one in options_of(publisher.CameraOptions)],
         'demo_world': [one.name for one in options_of(demo_world.WorldOptions)],
+        'web_view': [one.name for one in options_of(web_view.ViewOptions)],
     }
     for node in load(file, **values_of[file]).nodes.values():
         if node.package == 'cliptrase_ros':

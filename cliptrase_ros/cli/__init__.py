@@ -24,6 +24,7 @@ from .console import warn
 COMMANDS = {
     'segment': 'label pictures',
     'video': 'label a video',
+    'view': 'show a camera, a video or pictures with labels, live in the browser',
     'bag': 'label the images of a ROS 1 or ROS 2 recording',
     'label': 'label a folder of pictures, or recordings, with one or several workers',
     'words': 'check a vocabulary',
@@ -35,6 +36,7 @@ EXAMPLES = """\
 examples:
   cliptrase segment kitchen.jpg --words floor 'mug|cup' 'fire extinguisher' -o out/
   cliptrase video drive.mp4 --words road car person -o labelled.mp4
+  cliptrase view 0 --words person cup 'fire extinguisher'
   cliptrase bag recording/ --vocabulary indoor -o labelled/
   cliptrase words --vocabulary indoor
   cliptrase evaluate --dataset voc20 --root VOCdevkit/VOC2012 --limit 100

@@ -27,9 +27,9 @@ def add_json(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_words(parser: argparse.ArgumentParser) -> None:
+def add_words(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Add --words or --vocabulary (one is required), and --background."""
-    words = parser.add_mutually_exclusive_group(required=True)
+    words = parser.add_mutually_exclusive_group(required=required)
     words.add_argument('--words', nargs='+', metavar='WORD', help='[id:]name[=prompt;prompt...]')
     words.add_argument(
         '--vocabulary',

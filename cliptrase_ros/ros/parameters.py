@@ -15,22 +15,14 @@ from ..errors import SettingError
 from ..options import NULLS, Option, Options, option, options_of, unknown
 from ..settings import Auto, Off, Settings
 from ..space.groups import Group, parse_groups
-from ..words.colors import RGB, parse_colors
+from ..space.objects import STUFF
+from ..words.stream_options import StreamOptions, not_empty
 from ..words.vocabulary import MAX_ID
 from . import parameter_files, rclpy_compat
 from .qos import RELIABILITY
 from .topic_names import topic_name
 
 Declared = TypeVar('Declared', bound=Options)
-
-# Surfaces in config/vocabularies/ and in COCO-Stuff, ADE20K and Cityscapes. A box around one
-# covers much of the view and says nothing.
-STUFF = (
-    *('floor', 'carpet', 'floor marking', 'wall', 'ceiling', 'sky'),
-    *('ground', 'earth', 'land', 'terrain', 'field', 'grass', 'dirt', 'dirt track'),
-    *('sand', 'gravel', 'snow', 'hill', 'mountain', 'water', 'sea', 'river', 'lake'),
-    *('road', 'street', 'lane marking', 'crosswalk', 'sidewalk', 'pavement', 'path', 'runway'),
-)
 
 
 @dataclass(frozen=True)
@@ -183,38 +175,9 @@ class QosOptions:
 
 
 @dataclass(frozen=True)
-class NodeOptions(Options):
+class NodeOptions(StreamOptions):
     """What the node needs beyond the engine's settings."""
 
-    vocabulary: tuple = option(
-        ('floor', 'wall', 'ceiling', 'person', 'door', 'window', 'table', 'chair'),
-        'Words to look for, each [id:]name[=prompt;prompt...], such as floor or '
-        '7:mug=mug;coffee cup. Words without an id get one. An id never changes.',
-        live=True,
-    )
-    background: tuple = option(
-        ('',),
-        'Words for everything else in view. Pixels that they win become unlabelled. Empty entries '
-        'are ignored.',
-        live=True,
-    )
-    colors: tuple = option(
-        ('',),
-        'Colours of classes, each name=#rrggbb, such as floor=#8000ff. Other classes get a colour '
-        'from their name. Empty entries are ignored.',
-        live=True,
-    )
-    overlay_alpha: float = option(
-        0.5, 'Share of the class colour in the overlay.', low=0.0, high=1.0, live=True
-    )
-    smoothing: float = option(
-        0.0,
-        'Weight of the earlier images in the scores of an image (exponential mean). 0: each image '
-        'stands alone. Steadies the labels of a slow camera, blurs those of a fast one.',
-        low=0.0,
-        high=0.99,
-        live=True,
-    )
     max_rate_hz: float | Off = option(
         'none',
         'Segment at most this many images a second of each camera. none: as many as possible.',
@@ -291,23 +254,13 @@ class NodeOptions(Options):
             raise SettingError(
                 f'depth.max_m: {depth.max_m:g} m is not above depth.min_m {depth.min_m:g} m'
             )
-        _ = self.colors_by_name, self.groups_by_topic  # raise if one is bad
-
-    @property
-    def background_words(self) -> tuple[str, ...]:
-        """The background words without the empty ones (ROS has no typed empty array)."""
-        return _not_empty(self.background)
-
-    @property
-    def colors_by_name(self) -> dict[str, RGB]:
-        """The chosen colours."""
-        return parse_colors(_not_empty(self.colors))
+        _ = self.groups_by_topic  # raise if one is bad
 
     @property
     def groups_by_topic(self) -> dict[str, Group]:
         """The groups of classes that have a cloud, by the last part of its topic."""
         groups: dict[str, Group] = {}
-        for group in parse_groups(_not_empty(self.points.groups)):
+        for group in parse_groups(not_empty(self.points.groups)):
             topic = topic_name(group.name)
             if not topic or topic in groups:
                 raise SettingError(
@@ -346,12 +299,8 @@ class NodeOptions(Options):
         return 254 if self.label_encoding == 'mono8' else MAX_ID
 
 
-def _not_empty(entries: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(entry for entry in entries if entry.strip())
-
-
 def _stripped(entries: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(entry.strip() for entry in _not_empty(entries))
+    return tuple(entry.strip() for entry in not_empty(entries))
 
 
 OPTIONS = (NodeOptions, Settings)

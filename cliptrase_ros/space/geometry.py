@@ -233,3 +233,22 @@ def same_view(size: Sequence[int], other: Sequence[int], tolerance: float = 0.02
     """
     one, two = size[0] * other[1], size[1] * other[0]
     return abs(one - two) < tolerance * max(one, two)
+
+
+def quaternion(rotation: np.ndarray) -> tuple[float, float, float, float]:
+    """Return (x, y, z, w) of a rotation matrix [3, 3], w >= 0."""
+    # The eigenvector of the largest eigenvalue of Bar-Itzhack's symmetric matrix. No rotation is a
+    # singular case (Journal of Guidance, Control, and Dynamics 23(6), 2000).
+    r = rotation
+    k = np.array(
+        [
+            [r[0, 0] - r[1, 1] - r[2, 2], r[0, 1] + r[1, 0], r[0, 2] + r[2, 0], r[2, 1] - r[1, 2]],
+            [r[0, 1] + r[1, 0], r[1, 1] - r[0, 0] - r[2, 2], r[1, 2] + r[2, 1], r[0, 2] - r[2, 0]],
+            [r[0, 2] + r[2, 0], r[1, 2] + r[2, 1], r[2, 2] - r[0, 0] - r[1, 1], r[1, 0] - r[0, 1]],
+            [r[2, 1] - r[1, 2], r[0, 2] - r[2, 0], r[1, 0] - r[0, 1], np.trace(r)],
+        ]
+    )
+    best = np.linalg.eigh(k)[1][:, -1]
+    best = best if best[3] >= 0 else -best
+    x, y, z, w = (float(value) for value in best)
+    return x, y, z, w

@@ -24,6 +24,14 @@ FINEST = 1e-12
 # An axis may point either way; the way nearer to this direction is used. Upright, level and
 # receding things are all far from the plane where the choice changes.
 TOWARDS = np.array([3.0, 2.0, 1.0])
+# Surfaces in config/vocabularies/ and in COCO-Stuff, ADE20K and Cityscapes. A box around one
+# covers much of the view and says nothing.
+STUFF = (
+    *('floor', 'carpet', 'floor marking', 'wall', 'ceiling', 'sky'),
+    *('ground', 'earth', 'land', 'terrain', 'field', 'grass', 'dirt', 'dirt track'),
+    *('sand', 'gravel', 'snow', 'hill', 'mountain', 'water', 'sea', 'river', 'lake'),
+    *('road', 'street', 'lane marking', 'crosswalk', 'sidewalk', 'pavement', 'path', 'runway'),
+)
 
 
 @dataclass(frozen=True, eq=False)

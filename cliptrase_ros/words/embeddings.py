@@ -215,6 +215,14 @@ class WordEncoder:
 
         return Vocabulary.build(classes, background, embed)
 
+    def unknown(
+        self, classes: tuple[WordClass, ...], background: tuple[str, ...]
+    ) -> tuple[str, ...]:
+        """Return the words that `encode` would have to encode, because the cache has them not."""
+        words = dict.fromkeys([*(p for c in classes for p in c.prompts), *background])
+        paths = {w: self.cache.path(self.text.fingerprint, self._templates, w) for w in words}
+        return tuple(word for word, path in paths.items() if self.cache.get(path) is None)
+
     @property
     def text(self) -> TextEncoder:
         """The text encoder of the model.

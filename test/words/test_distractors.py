@@ -47,6 +47,19 @@ def test_a_vocabulary_has_the_distractors_behind_its_own_background(tiny):
     assert tiny.vocabulary(entries, background).background == ('brick', 'Sky')
 
 
+def test_words_that_must_be_encoded_are_named(tiny, tmp_path):
+    run = tiny.replace(cache_dir=str(tmp_path))
+    run.vocabulary(['floor', 'mug=mug;cup'], ['sky'])
+    asked = run.check_vocabulary(['cup', 'lamp', 'tall=tall lamp;floor'], ['sky', 'sea'])
+    assert run.word_encoder.unknown(*asked) == ('lamp', 'tall lamp', 'sea')
+    run.encode_words(*asked)
+    assert run.word_encoder.unknown(*asked) == ()
+    other = run.replace(prompt_templates='none')
+    assert other.word_encoder.unknown(*asked) == (
+        *('cup', 'lamp', 'tall lamp', 'floor', 'sky', 'sea'),
+    )
+
+
 @pytest.mark.parametrize('name', DISTRACTORS)
 def test_every_list_fits_the_text_encoder(tiny, name):
     run = tiny.replace(distractors=name, prompt_templates='imagenet80')

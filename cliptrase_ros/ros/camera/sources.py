@@ -12,11 +12,10 @@ import numpy as np
 
 from ...errors import CliptraseError, PictureError
 from ...media.videos import Video
-from ...space.geometry import SATURATED_MM, metres, same_view
+from ...space import depth_pictures
+from ...space.depth_pictures import MM as MM
 
 PICTURES = {'.bmp', '.jpeg', '.jpg', '.png', '.ppm', '.tif', '.tiff', '.webp'}
-# One step of 16UC1 depth is a millimetre (REP 118).
-MM = 0.001
 
 
 class SourceError(CliptraseError):
@@ -98,16 +97,17 @@ class PictureSource:
     def _try_depth(self, depth_source: str) -> None:
         """Check the kind of depth picture at the start. (A broken one is skipped later.)"""
         for path in self._depths:
-            pixels = _pixels(path, cv2.IMREAD_UNCHANGED)
+            pixels = depth_pictures.pixels_of(path)
             if pixels is not None:
-                _check_depth(path, pixels, self._first[0].shape[:2])
+                with _of_depth_source():
+                    depth_pictures.check_depth(path, pixels, self._first[0].shape[:2])
                 return
         raise SourceError(f'depth_source: no depth picture can be read from {depth_source!r}')
 
     def _once(self) -> Iterator[tuple[np.ndarray, Path | None]]:
         if self._pictures:
             for path, depth in zip_longest(self._pictures, self._depths):
-                bgr = _pixels(path, cv2.IMREAD_COLOR)
+                bgr = depth_pictures.pixels_of(path, cv2.IMREAD_COLOR)
                 if bgr is not None:  # skip a picture that cannot be read, and its depth
                     yield cv2.cvtColor(bgr, cv2.COLOR_BGR2RGB), depth
         elif self.endless:
@@ -142,51 +142,14 @@ def _listed(name: str, path: Path) -> list[Path]:
 
 
 def read_depth_picture(path: Path, unit_m: float, size: tuple[int, int]) -> np.ndarray:
-    """Return a depth picture [H, W]: uint16 in mm if one step is 1 mm, otherwise float32 in m.
-
-    Args:
-        path: 16-bit picture (0 and 65535 are not valid), or 32-bit float picture in metres.
-        unit_m: metres per step of a 16-bit picture.
-        size: (H, W) of the picture that it belongs to, with the same aspect.
-
-    Returns:
-        uint16: the unchanged picture. float32: with NaN where it is not valid.
-
-    Raises:
-        SourceError: it cannot be read, is of another kind, or has another aspect.
-    """
-    pixels = _pixels(path, cv2.IMREAD_UNCHANGED)
-    if pixels is None:
-        raise SourceError(f'depth_source: {path} cannot be read')
-    _check_depth(path, pixels, size)
-    if pixels.dtype == np.float32:
-        return metres(pixels)
-    if unit_m == MM:
-        return pixels
-    result = pixels * np.float32(unit_m)
-    result[(pixels == 0) | (pixels == SATURATED_MM)] = np.nan
-    return result
+    """Do the same as `depth_pictures.read_depth`, with an error of the parameter depth_source."""
+    with _of_depth_source():
+        return depth_pictures.read_depth(path, unit_m, size)
 
 
-def _pixels(path: Path, flags: int) -> np.ndarray | None:
-    """Return the pixels, or None if the file cannot be read. (OpenCV raises only if the picture is
-    too large.)"""
+@contextlib.contextmanager
+def _of_depth_source() -> Iterator[None]:
     try:
-        return cv2.imread(str(path), flags)
-    except cv2.error:
-        return None
-
-
-def _check_depth(path: Path, pixels: np.ndarray, size: tuple[int, int]) -> None:
-    if pixels.ndim != 2 or pixels.dtype not in (np.uint16, np.float32):
-        channels = pixels.shape[2] if pixels.ndim == 3 else 1
-        raise SourceError(
-            f'depth_source: {path} is {pixels.dtype} with {channels} channels; give 16-bit PNG or '
-            '32-bit float TIFF in metres, with one channel'
-        )
-    if not same_view(pixels.shape, size):
-        (h, w), (height, width) = pixels.shape, size
-        raise SourceError(
-            f'depth_source: {path} is {w} x {h} px, but its picture is {width} x {height} px: '
-            'give depth that is registered to the picture'
-        )
+        yield
+    except PictureError as error:
+        raise SourceError(f'depth_source: {error}') from error

@@ -19,11 +19,11 @@ from ...media import encodings
 from ...msg import Vocabulary as VocabularyMessage
 from ...options import Options, option
 from ...settings import Off
+from ...space.geometry import quaternion
 from ...words.vocabulary import parse_vocabulary
 from .. import messages, parameters
 from ..qos import LATCHED, OUTPUT
 from ..shutdown import run
-from ..space.object_messages import quaternion
 
 try:
     from tf2_msgs.msg import TFMessage

@@ -3,7 +3,7 @@
 Everything is real: three processes, topics, parameters, and a trained model. But the world and its
 model are small: the model knows only this world, and its scores are not those of CLIP. With
 --source a camera_publisher replaces the world, and there are no scores. With --depth it plays an
-RGB-D recording.
+RGB-D recording. With --view a page in the browser shows them until Ctrl-C, without scores.
 """
 
 from __future__ import annotations
@@ -44,6 +44,8 @@ PROFILE = 'config/fastdds_large_images.xml'
 NEW_WORD = 'lamp'
 # Seconds per scene of the demo world: short, so that many scenes are seen.
 SCENE_S = 3.0
+# With --view somebody looks at each of them.
+SEEN_SCENE_S = 8.0
 # Pictures saved for each vocabulary.
 PICTURES = 3
 START_S = 1800
@@ -59,22 +61,21 @@ def main(args: list[str] | None = None) -> int:
         except MissingExtra as missing:
             print(f'the demo failed: {missing}', file=sys.stderr)
             return 1
-    for path in (options.out / RESULT, options.out / FILM, *options.out.glob('frame_*.png')):
-        path.unlink(missing_ok=True)  # of an earlier run
     settings = _choose_model(options)
     first, second = _choose_words(options)
     lock = domain.claim()
     _use_transport_profile()
     rclpy.init()
-    processes = []
+    processes: list[subprocess.Popen] = []
     try:
+        if options.view:
+            _serve(options, settings, first, processes)
+            return 0
+        _remove_pictures(options.out)
         has_depth = not options.source or bool(options.depth)
         with spun(Collector(has_depth, not options.source)) as collector:
             processes.append(_start_camera(options))
-            values = {**flattened(Settings, settings), 'vocabulary': _yaml(first)}
-            values['colors'] = _yaml(palette.ENTRIES)
-            node = [f'{name}:={value}' for name, value in values.items()]
-            processes.append(_start('node', node, TOPICS))
+            processes.append(_start_node(settings, first))
             if not options.source:
                 # A topic may be discovered late: scores start when the truth is received.
                 heard = 'no label image with ground truth came'
@@ -89,7 +90,7 @@ def main(args: list[str] | None = None) -> int:
         print(f'\nthe demo failed: {failure}', file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        return 130
+        return 0 if options.view else 130
     finally:
         codes = [_end(process) for process in processes]
         rclpy.try_shutdown()
@@ -98,6 +99,12 @@ def main(args: list[str] | None = None) -> int:
         print(f'the demo failed: exit codes of its processes are {codes}', file=sys.stderr)
         return 1
     return 0
+
+
+def _remove_pictures(folder: Path) -> None:
+    """Remove what an earlier run wrote."""
+    for path in (folder / RESULT, folder / FILM, *folder.glob('frame_*.png')):
+        path.unlink(missing_ok=True)
 
 
 def _parse(args: list[str] | None) -> argparse.Namespace:
@@ -123,6 +130,10 @@ def _parse(args: list[str] | None) -> argparse.Namespace:
     parser.add_argument('--frames', type=int, default=100, help='label images per vocabulary')
     parser.add_argument('--rate', type=float, default=5.0, help='camera images per second')
     parser.add_argument('--seed', type=int, default=None, help='seed of the demo world')
+    parser.add_argument(
+        '--view', action='store_true', help='show a page in the browser until Ctrl-C'
+    )
+    parser.add_argument('--port', type=int, default=8765, help='port of this page')
     parser.add_argument('--out', type=Path, default=Path('demo_output'), help='folder for pictures')
     options = parser.parse_args(args)
     if not options.source and (options.depth or options.intrinsics):
@@ -184,7 +195,35 @@ def _start_camera(options: argparse.Namespace) -> subprocess.Popen:
         own = [f'{name}:={value}' for name, value in recording.items()]
         return _start('camera', [f'source:={options.source}', *own, *common], TOPICS)
     seed = [] if options.seed is None else [f'seed:={options.seed}']
-    return _start('demo.demo_world', [*seed, f'scene_s:={SCENE_S}', *common], TOPICS)
+    scene_s = SEEN_SCENE_S if options.view else SCENE_S
+    return _start('demo.demo_world', [*seed, f'scene_s:={scene_s}', *common], TOPICS)
+
+
+def _start_node(settings: dict[str, Any], words: Sequence[str]) -> subprocess.Popen:
+    values = {**flattened(Settings, settings), 'vocabulary': _yaml(words)}
+    values['colors'] = _yaml(palette.ENTRIES)
+    return _start('node', [f'{name}:={value}' for name, value in values.items()], TOPICS)
+
+
+def _serve(
+    options: argparse.Namespace,
+    settings: dict[str, Any],
+    words: Sequence[str],
+    processes,
+) -> None:
+    """Show the camera and the node in a page until Ctrl-C.
+
+    Raises:
+        Failure: one of the processes ended with an error.
+    """
+    processes.append(_start('view.web_view', [f'port:={options.port}'], []))
+    processes.append(_start_camera(options))
+    processes.append(_start_node(settings, words))
+    while rclpy.ok():
+        for process in processes:
+            if process.poll():
+                raise Failure(f'{" ".join(process.args[1:3])} ended with {process.returncode}')
+        time.sleep(0.05)
 
 
 def _use_transport_profile() -> None:

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import signal
+import socket
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -183,6 +184,27 @@ def test_ending_the_demo_ends_its_processes(photo, tmp_path):
     process.send_signal(signal.SIGTERM)
     output = process.communicate(timeout=60)[0]
     assert process.returncode == 1 and 'ended from outside' in output
+
+
+def test_a_page_until_ctrl_c(photo, tmp_path):
+    pytest.importorskip('viser', reason='the extra [view] is not installed')
+    (tmp_path / 'frame_1.png').touch()
+    with socket.socket() as taken:
+        taken.bind(('127.0.0.1', 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        options = ['--view', '--port', str(port), '--source', photo, *TINY, '--out', tmp_path]
+        done = run(*options)
+    assert done.returncode == 1 and 'ros.view.web_view ended with 1' in done.stderr
+    process = Fork('ros.demo.runner', *options, merged=True)
+    for line in process.stdout:
+        if 'the page is at' in line:
+            break
+    assert f'http://127.0.0.1:{port}/' in line
+    process.send_signal(signal.SIGINT)
+    output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0, output
+    assert (tmp_path / 'frame_1.png').exists()  # this writes no pictures
 
 
 def test_without_pybullet_it_names_the_extra(monkeypatch, capsys):

@@ -15,7 +15,7 @@ from cliptrase_ros.demo.things import THINGS
 from cliptrase_ros.demo.world import CLASSES, World
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros.demo.demo_world import TFMessage
-from cliptrase_ros.ros.space.object_messages import quaternion
+from cliptrase_ros.space.geometry import quaternion
 
 pytest.importorskip('pybullet', reason='the extra [demo] is not installed')
 
