@@ -26,7 +26,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import rclpy
 import torch
 from diagnostic_msgs.msg import DiagnosticArray
 from rclpy.time import Time
@@ -36,17 +35,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from cliptrase_ros.msg import ClassMaskArray
 from cliptrase_ros.srv import SetVocabulary
+from own_world import PROFILE, world
 
 from cliptrase_ros.cli import arguments
 from cliptrase_ros.evaluation.timing import hardware
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import diagnostics, messages
 from cliptrase_ros.ros.camera.publisher import pinhole
-from cliptrase_ros.ros.demo import domain
-from cliptrase_ros.ros.demo.runner import PROFILE
 from cliptrase_ros.ros.parameters import NodeOptions
 from cliptrase_ros.ros.qos import newest
-from cliptrase_ros.ros.shutdown import spun
 
 ROOT = Path(__file__).parents[1]
 WORDS = list(NodeOptions.vocabulary)
@@ -94,31 +91,13 @@ def main():
     ]
     with (
         tempfile.TemporaryDirectory() as folder,
-        world(folder, options) as robot,
+        world(folder, not options.no_profile) as robot,
         nodes(robot, options) as cameras,
     ):
         print(_machine(options))
         first = next(iter(cameras.values()))
         for name in options.tables:
             tables[name](cameras if name == 'latency' else first, options)
-
-
-@contextlib.contextmanager
-def world(folder, options):
-    """Claim a ROS domain, use an empty word cache, and yield the node that plays camera and
-    consumer."""
-    if not options.no_profile:
-        for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
-            os.environ[name] = str(ROOT / PROFILE)
-    os.environ |= {'ROS_LOG_DIR': folder, 'XDG_CACHE_HOME': folder}
-    lock = domain.claim()
-    rclpy.init()
-    try:
-        with spun(rclpy.create_node('bench')) as robot:
-            yield robot
-    finally:
-        rclpy.try_shutdown()
-        lock.close()
 
 
 @contextlib.contextmanager

@@ -22,22 +22,20 @@ import time
 from pathlib import Path
 
 import numpy as np
-import rclpy
 from playwright.sync_api import sync_playwright
 from sensor_msgs.msg import CameraInfo, Image
 from std_msgs.msg import Header
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from own_world import world
+
 from cliptrase_ros.cli import arguments
 from cliptrase_ros.evaluation import speed
 from cliptrase_ros.media import encodings
 from cliptrase_ros.ros import messages
 from cliptrase_ros.ros.camera.publisher import pinhole
-from cliptrase_ros.ros.demo import domain
-from cliptrase_ros.ros.demo.runner import PROFILE
 from cliptrase_ros.ros.qos import newest
-from cliptrase_ros.ros.shutdown import spun
 
 ROOT = Path(__file__).parents[1]
 TINY = ('model:=cliptrase-tiny', 'weights:=random', 'device:=cpu', 'input_size:=96')
@@ -66,22 +64,6 @@ def main():
             Chromium(f'http://127.0.0.1:{port}') as browser,
         ):
             measure(Masks(robot), browser, {'node': node, 'web_view': view}, options)
-
-
-@contextlib.contextmanager
-def world(folder):
-    """Claim a ROS domain and yield a node in it."""
-    for name in ('FASTRTPS_DEFAULT_PROFILES_FILE', 'FASTDDS_DEFAULT_PROFILES_FILE'):
-        os.environ[name] = str(ROOT / PROFILE)
-    os.environ |= {'ROS_LOG_DIR': folder, 'XDG_CACHE_HOME': folder}
-    lock = domain.claim()
-    rclpy.init()
-    try:
-        with spun(rclpy.create_node('bench')) as robot:
-            yield robot
-    finally:
-        rclpy.try_shutdown()
-        lock.close()
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ..errors import SettingError
 from . import captions, renders
-from .things import CLASSES, THINGS, Thing
+from .things import CLASSES, THINGS, Thing, areas_of
 
 # (height, width) of the rendered pictures in pixels: the size that the demo runs at.
 SIZE = (240, 320)
@@ -306,16 +306,6 @@ class Sampler:
         top = np.clip(4 * y - h / 2 + rng.uniform(-0.25, 0.25) * h, 0, SIZE[0] - h)
         left = np.clip(4 * x - w / 2 + rng.uniform(-0.25, 0.25) * w, 0, SIZE[1] - w)
         return int(top), int(left)
-
-
-def areas_of(instances: np.ndarray, things: tuple[Thing, ...]) -> dict[Thing, int]:
-    """Return the number of pixels of each thing; equal things are added."""
-    areas: dict[Thing, int] = {}
-    pixels = np.bincount(instances.ravel(), minlength=len(things))
-    for thing, count in zip(things, pixels.tolist(), strict=True):
-        if count:
-            areas[thing] = areas.get(thing, 0) + count
-    return areas
 
 
 def _shows(areas: dict[Thing, int], wanted: Thing, total: int, rng: np.random.Generator) -> bool:

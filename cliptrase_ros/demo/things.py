@@ -125,14 +125,23 @@ class View:
         return shares_of(self.instances, self.things)
 
 
+def areas_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, int]:
+    """Return the pixels that each thing covers of an array of indices into `things`.
+
+    Equal things are added. Things without a pixel are left out.
+    """
+    areas: dict[Thing, int] = {}
+    pixels = np.bincount(instances.ravel(), minlength=len(things))
+    for thing, count in zip(things, pixels.tolist(), strict=True):
+        if count:
+            areas[thing] = areas.get(thing, 0) + count
+    return areas
+
+
 def shares_of(instances: np.ndarray, things: Sequence[Thing]) -> dict[Thing, float]:
     """Return the share that each thing covers of an array of indices into `things`."""
-    pixels = np.bincount(instances.ravel(), minlength=len(things))
-    shares: dict[Thing, float] = {}
-    for thing, share in zip(things, pixels / instances.size, strict=True):
-        if share:
-            shares[thing] = shares.get(thing, 0.0) + float(share)
-    return shares
+    areas = areas_of(instances, things)
+    return {thing: area / instances.size for thing, area in areas.items()}
 
 
 def refuse_unknown(name: str, color: str) -> None:

@@ -34,12 +34,23 @@ def overlay(
         raise ShapeError(
             f'overlay: image is {list(image.shape[:2])}, labels are {list(labels.shape)}'
         )
+    return mixed(image, labels, words.palette, alpha)
+
+
+def mixed(pixels: np.ndarray, labels: np.ndarray, palette: np.ndarray, alpha: float) -> np.ndarray:
+    """Return pixels or points [..., 3] uint8 RGB mixed with class colours; unlabelled ones stay.
+
+    Args:
+        labels: [...] ids.
+        palette: [ids, 3] uint8, the colour of each id.
+        alpha: share of the colour, 0..1.
+    """
     share = np.uint16(round(256 * alpha))
-    kept = np.full(len(words.palette), 256 - share, np.uint16)
+    kept = np.full(len(palette), 256 - share, np.uint16)
     kept[0] = 256
-    mixed = np.multiply(image, kept.take(labels)[..., None], dtype=np.uint16)
-    mixed += (words.palette * share).take(labels, axis=0)
-    return (mixed >> 8).astype(np.uint8)
+    result = np.multiply(pixels, kept.take(labels)[..., None], dtype=np.uint16)
+    result += (palette * share).take(labels, axis=0)
+    return (result >> 8).astype(np.uint8)
 
 
 def legend(entries: Sequence[tuple[str, RGB]], width: int, scale: int = 1) -> np.ndarray:

@@ -20,10 +20,10 @@ SHOWN = (*TEXTS, *SHOWN_SETTINGS, 'overlay_alpha', 'smoothing')
 _SETTINGS, _STREAM = ({one.name: one for one in options_of(of)} for of in (Settings, StreamOptions))
 
 
-def entries(text: str) -> tuple[str, ...]:
+def entries(text: str) -> list[str]:
     """Return the entries of a text, separated by commas or line ends."""
     parts = (part.strip() for line in text.splitlines() for part in line.split(','))
-    return not_empty(tuple(parts))
+    return [part for part in parts if part]
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Chosen:
             if control not in SHOWN:
                 raise SettingError(f'no control {control!r}.{did_you_mean(control, SHOWN)}')
             if control in TEXTS:
-                stream[name] = entries(str(value))
+                stream[name] = tuple(entries(str(value)))
             elif name in _STREAM:
                 stream[name] = _typed(_STREAM[name], value)
             else:

@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 import yaml
 
+from ..media.drawing import mixed
 from .feed import LegendEntry, Shown, ShownCloud
 
 OVERLAY, LABELS, CONFIDENCE, SIDE_BY_SIDE, POINTS = (
@@ -23,9 +24,10 @@ MOST_POINTS = 40_000
 GROUND = 20
 
 
-def palette(legend: tuple[LegendEntry, ...], size: int) -> np.ndarray:
-    """Return the colour [size, 3] uint8 of each id below `size`; black for ids without a class."""
-    colors = np.zeros((size, 3), np.uint8)
+def palette(legend: tuple[LegendEntry, ...], labels: np.ndarray) -> np.ndarray:
+    """Return the colour [ids, 3] uint8 of each id; black for ids without a class."""
+    largest = max([int(labels.max(initial=0)), *(entry.id for entry in legend)])
+    colors = np.zeros((1 + largest, 3), np.uint8)
     for entry in legend:
         colors[entry.id] = entry.color
     return colors
@@ -46,15 +48,14 @@ def picture(shown: Shown, mode: str, strength: float, hidden: Set[int]) -> np.nd
         strength: share of the colours in the overlay, 0..1.
         hidden: ids of classes that are not drawn.
     """
-    labels = visible(shown, hidden)
-    colors = palette(shown.legend, 1 + _largest(shown)).take(labels, axis=0)
-    if mode == LABELS:
-        return colors
     if mode == CONFIDENCE:
         return _confidence(shown)
-    mixed = cv2.addWeighted(shown.image, 1 - strength, colors, strength, 0)
-    mixed = np.where(labels[..., None] > 0, mixed, shown.image)
-    return np.hstack([shown.image, mixed]) if mode == SIDE_BY_SIDE else mixed
+    labels = visible(shown, hidden)
+    colors = palette(shown.legend, labels)
+    if mode == LABELS:
+        return colors.take(labels, axis=0)
+    overlay = mixed(shown.image, labels, colors, strength)
+    return np.hstack([shown.image, overlay]) if mode == SIDE_BY_SIDE else overlay
 
 
 def fitted(image: np.ndarray, aspect: float) -> np.ndarray:
@@ -81,10 +82,6 @@ def _confidence(shown: Shown) -> np.ndarray:
     return np.ascontiguousarray(cv2.applyColorMap(grey, cv2.COLORMAP_VIRIDIS)[..., ::-1])
 
 
-def _largest(shown: Shown) -> int:
-    return max([int(shown.labels.max(initial=0)), *(entry.id for entry in shown.legend)])
-
-
 def shares(shown: Shown) -> dict[int, tuple[float, float | None]]:
     """Return {id: (share of the picture, mean confidence or None)} of the labels in the picture."""
     flat = shown.labels.ravel()
@@ -104,10 +101,8 @@ def points(cloud: ShownCloud, legend: tuple[LegendEntry, ...], strength: float, 
     index = np.flatnonzero(keep)
     index = index[:: max(1, -(-len(index) // MOST_POINTS))]
     labels, colors = cloud.labels[index], cloud.colors[index]
-    table = palette(legend, 1 + max([0, *(e.id for e in legend), int(labels.max(initial=0))]))
-    mixed = (1 - strength) * colors + strength * table[labels]
-    mixed[labels == 0] = colors[labels == 0]
-    return cloud.points[index].astype(np.float32), mixed.astype(np.uint8)
+    shown = mixed(colors, labels, palette(legend, labels), strength)
+    return cloud.points[index].astype(np.float32), shown
 
 
 def archive(shown: Shown, strength: float, parameters: Mapping[str, object]) -> bytes:

@@ -6,13 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...options import options_of
+from ...view.chosen import TEXTS, entries
 from ...view.feed import Controls, Value
 from .. import parameters
 
-# Controls of words, and their parameters.
-WORDS = {'class_names': 'vocabulary', 'background_names': 'background'}
 SHOWN = (
-    *WORDS.values(),
+    *TEXTS.values(),
     *('method', 'regions', 'refine', 'confidence_threshold', 'smoothing', 'overlay_alpha'),
 )
 # Parameters that decide what the other outputs mean.
@@ -24,7 +23,7 @@ _OPTIONS = {one.name: one for declared in parameters.OPTIONS for one in options_
 def controls_of(values: Mapping[str, Any]) -> Controls:
     """Return what the page shows of the node's parameters."""
     shown: dict[str, Value] = {name: values[name] for name in SHOWN if name in values}
-    for control, name in WORDS.items():
+    for control, name in TEXTS.items():
         shown[control] = ', '.join(entry for entry in values.get(name, ()) if entry.strip())
         shown.pop(name, None)
     choices = {name: one.choices for name, one in _OPTIONS.items() if name in shown and one.choices}
@@ -35,12 +34,6 @@ def parameters_of(changes: Mapping[str, Value]) -> dict[str, Any]:
     """Return the parameters of changed controls. The node checks their values."""
     changed: dict[str, Any] = {}
     for control, value in changes.items():
-        name = WORDS.get(control, control)
-        changed[name] = entries(str(value)) if control in WORDS else value
+        name = TEXTS.get(control, control)
+        changed[name] = entries(str(value)) if control in TEXTS else value
     return changed
-
-
-def entries(text: str) -> list[str]:
-    """Return the entries of a text, separated by commas or line ends."""
-    parts = (part.strip() for line in text.splitlines() for part in line.split(','))
-    return [part for part in parts if part]
